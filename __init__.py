@@ -1,0 +1,21 @@
+"""ImageReward for Stable Diffusion WebUI and ComfyUI: the door of `pip` and of ComfyUI. It holds no logic.
+
+`import sd_imagereward as RM` offers the names of the `image-reward` package; `comfy_entrypoint` is what ComfyUI calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_DROP_IN = ("ImageReward", "available_models", "load", "load_score")
+
+
+def __getattr__(name: str) -> Any:
+    """The drop-in names, imported when first used so that importing this package costs nothing."""
+    if name in _DROP_IN:
+        from .core import drop_in
+
+        return getattr(drop_in, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

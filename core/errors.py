@@ -1,0 +1,27 @@
+"""What can go wrong, said so that a person knows what to do next."""
+
+from __future__ import annotations
+
+
+class ImageRewardError(Exception):
+    """The base of every error this package raises on purpose."""
+
+
+class WeightsNotFound(ImageRewardError, FileNotFoundError):
+    """A checkpoint or vocabulary is neither on disk nor to be had from the Hub."""
+
+
+class DownloadFailed(ImageRewardError):
+    """A download broke off or did not have the promised size or hash."""
+
+
+class UnknownCheckpoint(ImageRewardError, ValueError):
+    """A file is no checkpoint, is damaged, or is one that no scorer recognises."""
+
+
+class BadImage(ImageRewardError, ValueError):
+    """An image cannot be read, or has a shape or type that is no image."""
+
+
+class OutOfMemory(ImageRewardError, RuntimeError):
+    """The device has no room even for a single image."""

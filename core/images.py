@@ -1,0 +1,285 @@
+"""Anything a caller holds -> pixels, and the resize that equals Pillow's to the bit, on any device.
+
+The reference (`_transform` in THUDM/ImageReward, ImageReward.py) resizes the shorter side with Pillow's bicubic, cuts the
+centre, and converts to RGB only then. Pillow's resize (libImaging/Resample.c) works in two passes, horizontal first, with
+22-bit fixed-point coefficients and a rounding to 8 bits after each pass; `resize_crop` does the same integers in torch.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import BadImage
+
+ImageLike = Any  # str | os.PathLike | PIL.Image.Image | numpy.ndarray | torch.Tensor
+
+PRECISION_BITS = 32 - 8 - 2  # of Pillow's fixed-point coefficients
+BICUBIC_A = -0.5  # Pillow's bicubic (Keys 1981)
+BICUBIC_SUPPORT = 2.0
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """The fully decoded image of a file. Raises BadImage with the reason when there is none."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise BadImage(f"no such image: {os.fspath(path)}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImage(f"cannot read {os.fspath(path)} as an image: {error}") from error
+    return image
+
+
+def to_pixels(image: ImageLike, size: int | None = None) -> Tensor:
+    """One image as a (3, H, W) tensor: uint8, or float in [0, 1] if a float array or tensor came in.
+
+    image: a path; a PIL image of any mode; a numpy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a torch tensor
+    (3, H, W), (1, H, W) or (4, H, W), left on its device and in its graph. An alpha channel of an array or tensor is dropped.
+    size: the side that the scorer resizes to. PIL modes whose conversion to RGB does not commute with resizing (palette,
+    alpha, CMYK ...) are resized here, before they are converted, as the reference does; None converts at full size.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        image = open_image(image)
+    if isinstance(image, Image.Image):
+        return _pil_pixels(image, size)
+    if isinstance(image, np.ndarray):
+        return _array_pixels(image)
+    if isinstance(image, Tensor):
+        return _tensor_pixels(image)
+    raise BadImage(f"expected a path, PIL image, numpy array or torch tensor, got {type(image).__name__}")
+
+
+def _pil_pixels(image: Image.Image, size: int | None) -> Tensor:
+    if 0 in image.size:
+        raise BadImage(f"expected an image of at least 1 x 1 pixels, got {image.size[0]} x {image.size[1]}")
+    if image.mode.startswith("I;16") or (image.mode == "I" and max(image.getextrema()) > 255):
+        # 16-bit grey: Pillow's conversion saturates everything above 255; scale instead.
+        grey = np.asarray(image).astype(np.float64) / 257.0
+        image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    if size is not None and image.mode not in ("RGB", "L"):
+        image = _resize_crop_pil(image, size)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # HWC -> CHW
+
+
+def _array_pixels(array: np.ndarray) -> Tensor:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise BadImage(f"expected an array of shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+    return _tensor_pixels(torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1))  # HWC -> CHW
+
+
+def _tensor_pixels(pixels: Tensor) -> Tensor:
+    if pixels.ndim == 4 and pixels.shape[0] == 1:
+        pixels = pixels[0]
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3, 4) or 0 in pixels.shape:
+        raise BadImage(f"expected a tensor of shape (3, H, W), got {tuple(pixels.shape)}")
+    if not (pixels.is_floating_point() or pixels.dtype == torch.uint8):
+        raise BadImage(f"expected uint8 or float pixels in [0, 1], got {pixels.dtype}")
+    return pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels[:3]
+
+
+def quantise(pixels: Tensor) -> Tensor:
+    """Float pixels in [0, 1] -> uint8 by truncation, as AUTOMATIC1111 and ComfyUI save them. NaN becomes 0.
+
+    The tolerance is the rounding error of the dtype, so that k / 255 comes back as k; it makes half precision round.
+    """
+    if pixels.dtype == torch.uint8:
+        return pixels
+    tolerance = min(0.5, 255 * torch.finfo(pixels.dtype).eps)
+    scaled = torch.nan_to_num(pixels.detach().float(), nan=0.0, posinf=1.0, neginf=0.0) * 255.0 + tolerance
+    return scaled.clamp_(0, 255).to(torch.uint8)
+
+
+# -- resizing --------------------------------------------------------------------------------------------------------
+
+
+class Taps(NamedTuple):
+    """One axis of a separable resize: output i = sum over k of weight[i, k] * input[first[i] + k]."""
+
+    start: int  # first input position that any tap reads
+    stop: int
+    index: np.ndarray  # (out, K) int64, relative to `start`
+    weight: np.ndarray  # (out, K) float64, rows sum to 1; 0 where a row has fewer taps
+
+
+def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) after the shorter side becomes `size`; torchvision's Resize truncates the longer one."""
+    if width <= height:
+        return int(size * height / width), size
+    return size, int(size * width / height)
+
+
+@lru_cache(maxsize=256)
+def bicubic_taps(length: int, resized: int, size: int) -> Taps:
+    """Pillow's antialiased bicubic from `length` to `resized`, of which only the central `size` outputs are kept.
+
+    Only the crop is ever computed, so that a 3000 x 10 strip needs no 67200 x 224 intermediate.
+    Follows `precompute_coeffs` of Pillow's Resample.c, including the order of its float64 operations.
+    """
+    offset = round((resized - size) / 2.0)  # torchvision's CenterCrop
+    scale = length / resized
+    filterscale = max(scale, 1.0)
+    support = BICUBIC_SUPPORT * filterscale
+    inverse = 1.0 / filterscale
+    centre = (np.arange(offset, offset + size) + 0.5) * scale
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)  # astype truncates, as C does
+    last = np.minimum((centre + support + 0.5).astype(np.int64), length)
+    taps = int((last - first).max())
+    position = np.arange(taps)
+    weight = _bicubic((position[None, :] + first[:, None] - centre[:, None] + 0.5) * inverse)
+    weight[position[None, :] >= (last - first)[:, None]] = 0.0
+    total = np.zeros(size)
+    for k in range(taps):  # one after the other, as Pillow sums them
+        total += weight[:, k]
+    weight *= (1.0 / total)[:, None]
+    start, stop = int(first.min()), int(last.max())
+    index = np.minimum(first[:, None] + position[None, :], stop - 1) - start
+    return Taps(start, stop, index, weight)
+
+
+def _bicubic(x: np.ndarray) -> np.ndarray:
+    a = BICUBIC_A
+    x = np.abs(x)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+def resize_crop(pixels: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, size, size) uint8: Pillow's bicubic on the shorter side and the centre cut, bit for bit.
+
+    Float pixels in [0, 1] are quantised first. Integer arithmetic throughout, so every device gives the same bytes.
+    """
+    pixels = quantise(pixels)
+    height, width = pixels.shape[-2:]
+    if (height, width) == (size, size):
+        return pixels
+    new_height, new_width = resized_shape(height, width, size)
+    rows = bicubic_taps(height, new_height, size)
+    columns = bicubic_taps(width, new_width, size)
+    region = pixels[..., rows.start : rows.stop, columns.start : columns.stop]
+    # A pass runs along the second-to-last axis, where gathering copies whole rows.
+    across = region.transpose(-1, -2) if new_width != width else None
+    if across is not None:
+        region = _integer_pass(across, columns).transpose(-1, -2)
+    else:
+        region = region[..., :, _centre(width, size, columns)]
+    if new_height != height:
+        return _integer_pass(region, rows)
+    return region[..., _centre(height, size, rows), :]
+
+
+def _centre(length: int, size: int, taps: Taps) -> slice:
+    offset = round((length - size) / 2.0) - taps.start
+    return slice(offset, offset + size)
+
+
+def _integer_pass(pixels: Tensor, taps: Taps) -> Tensor:
+    """(..., N, M) uint8 -> (..., out, M) uint8 with Pillow's 22-bit coefficients and rounding."""
+    scaled = taps.weight * (1 << PRECISION_BITS)
+    fixed = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32)
+    pixels = pixels.contiguous()
+    out_shape = (*pixels.shape[:-2], fixed.shape[0], pixels.shape[-1])
+    total = torch.full(out_shape, 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=pixels.device)
+    coefficients = torch.from_numpy(fixed).to(pixels.device)
+    index = torch.from_numpy(taps.index).to(pixels.device)
+    for k in range(fixed.shape[1]):
+        total.addcmul_(pixels.index_select(-2, index[:, k]).to(torch.int32), coefficients[:, k, None])
+    return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+def resize_crop_smooth(pixels: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, size, size) float32: the same bicubic without 8-bit rounding, differentiable.
+
+    Equals torchvision's Resize(antialias=True) and CenterCrop on float tensors, which is what ReFL's trainers use.
+    """
+    pixels = pixels.float() if pixels.is_floating_point() else pixels.float() / 255.0
+    height, width = pixels.shape[-2:]
+    if (height, width) == (size, size):
+        return pixels
+    new_height, new_width = resized_shape(height, width, size)
+    rows = bicubic_taps(height, new_height, size)
+    columns = bicubic_taps(width, new_width, size)
+    region = pixels[..., rows.start : rows.stop, columns.start : columns.stop]
+    with torch.autocast(device_type=pixels.device.type, enabled=False):
+        across = region @ _matrix(columns).to(region.device).T
+        return _matrix(rows).to(region.device) @ across
+
+
+def _matrix(taps: Taps) -> Tensor:
+    """Taps as a dense (out, in) float32 matrix."""
+    dense = np.zeros((taps.index.shape[0], taps.stop - taps.start))
+    np.add.at(dense, (np.arange(taps.index.shape[0])[:, None], taps.index), taps.weight)
+    return torch.from_numpy(dense.astype(np.float32))
+
+
+# -- PIL modes that are resized before they are converted -------------------------------------------------------------
+
+_PREMULTIPLIED = {"RGBA": "RGBa", "LA": "La"}
+
+
+def _resize_crop_pil(image: Image.Image, size: int) -> Image.Image:
+    """A PIL image of any mode -> its central size x size after the resize that `Image.resize` does in that mode."""
+    if image.mode in ("1", "P", "PA"):  # Pillow would interpolate PA's palette positions; nearest is what is meant
+        return _nearest_crop(image, size)
+    if image.mode in ("I", "F"):
+        return _resize_crop_32bit(image, size)
+    if image.mode == "La":  # has no way to RGB of its own
+        return _resize_crop_bands(image, size).convert("LA")
+    same_size = resized_shape(image.height, image.width, size) == (image.height, image.width)
+    if image.mode in _PREMULTIPLIED and not same_size:
+        premultiplied = image.convert(_PREMULTIPLIED[image.mode])
+        return _resize_crop_bands(premultiplied, size).convert(image.mode)
+    return _resize_crop_bands(image, size)
+
+
+def _resize_crop_bands(image: Image.Image, size: int) -> Image.Image:
+    """Modes of 8-bit bands: Pillow resizes each band by itself, whatever it means."""
+    bands = torch.stack([torch.from_numpy(np.array(band)) for band in image.split()])
+    resized = [Image.fromarray(band.numpy()) for band in resize_crop(bands[None], size)[0]]
+    return Image.merge(image.mode, resized)
+
+
+def _resize_crop_32bit(image: Image.Image, size: int) -> Image.Image:
+    """Mode I (int32) and F (float32): float64 sums; I is rounded, F is stored as float32, after each pass."""
+    new_height, new_width = resized_shape(image.height, image.width, size)
+    rows = bicubic_taps(image.height, new_height, size)
+    columns = bicubic_taps(image.width, new_width, size)
+    store = _round_half_up if image.mode == "I" else np.float32
+    region = np.asarray(image)[rows.start : rows.stop, columns.start : columns.stop]
+    across = store((region[:, columns.index].astype(np.float64) * columns.weight).sum(-1))
+    down = store((across[rows.index].astype(np.float64) * rows.weight[:, :, None]).sum(1))
+    return Image.fromarray(down)
+
+
+def _round_half_up(values: np.ndarray) -> np.ndarray:
+    return np.copysign(np.floor(np.abs(values) + 0.5), values).astype(np.int32)
+
+
+def _nearest_crop(image: Image.Image, size: int) -> Image.Image:
+    """Modes with one index or bit a pixel, for which Pillow takes the nearest pixel."""
+    new_height, new_width = resized_shape(image.height, image.width, size)
+    top, left = round((new_height - size) / 2.0), round((new_width - size) / 2.0)
+    rows = _nearest_positions(image.height, new_height)[top : top + size]
+    columns = _nearest_positions(image.width, new_width)[left : left + size]
+    # Conversion to RGB is pixel by pixel, so it may come first here, on just the pixels that are kept.
+    return Image.fromarray(np.asarray(image.convert("RGB"))[rows[:, None], columns[None, :]])
+
+
+def _nearest_positions(length: int, resized: int) -> np.ndarray:
+    """Input position of each output of Pillow's nearest resize, which adds up the step (Geometry.c, ImagingScaleAffine)."""
+    step = length / resized
+    position = np.full(resized, step)
+    position[0] = step * 0.5
+    return np.minimum(np.cumsum(position).astype(np.int64), length - 1)

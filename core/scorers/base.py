@@ -1,0 +1,150 @@
+"""What a scorer is: pixels and prompts in, one number an image out, higher is better."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ImageRewardError
+from ..images import resize_crop, resize_crop_smooth
+from ..weights.catalogue import WeightFile
+
+if TYPE_CHECKING:
+    from ..weights.read import Checkpoint
+
+
+@dataclass(frozen=True)
+class ScorerInfo:
+    """What a scorer's number means; the data that tables, dropdowns and help pages show."""
+
+    name: str  # what `load_scorer`, `--scorer` and the dropdowns take: "imagereward"
+    title: str  # what people read, and the key written into files: "ImageReward"
+    judges: str  # one sentence
+    reads_prompt: bool
+    prompt_tokens: int | None  # longer prompts are cut there
+    mean: float  # typical mean and standard deviation over generated images
+    std: float
+    licence: str
+    source: str
+    paper: str
+    weights: tuple[WeightFile, ...] = ()  # the checkpoint first, then what accompanies it; () = needs none
+
+    def percentile(self, score: float) -> float:
+        """Share (0..100) of typical generated images that score lower, under a normal distribution."""
+        z = (score - self.mean) / self.std
+        return 50.0 * (1.0 + torch.erf(torch.tensor(z / 2**0.5, dtype=torch.float64)).item())
+
+
+class Scorer(ABC):
+    """A judge of images. Subclass it in a file of its own in this folder and decorate it with `@register`.
+
+    `network` holds every parameter; a host's memory manager may move it, so device and dtype are read off it at each call.
+    """
+
+    variants: ClassVar[tuple[ScorerInfo, ...]]  # what `@register` announces; most classes have one
+
+    def __init__(self, info: ScorerInfo, network: nn.Module, input_size: int | None) -> None:
+        self.info = info
+        self.network = network
+        self.input_size = input_size
+        self.lock = threading.RLock()
+        self.unloaded = False
+
+    # -- judging -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, 3, H, W) RGB pixels in [0, 1] (or uint8) and B prompts -> (B,) float32 on the network's device.
+
+        Differentiable in float pixels that require a gradient; any size, device and float dtype.
+        """
+
+    def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The components of the score by title, each (B,) float32. A mixture has several."""
+        return {self.info.title: self.score(pixels, prompts)}
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, S, S) float32 in [0, 1] on the network's device; S is `input_size`, None keeps H and W.
+
+        Without gradient the resize equals Pillow's to the bit; with gradient it is the same bicubic without the
+        8-bit rounding. Preparing twice changes nothing.
+        """
+        self._require_loaded()
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"expected pixels of shape (B, 3, H, W), got {tuple(pixels.shape)}")
+        pixels = pixels.to(self.device)
+        wants_grad = torch.is_grad_enabled() and pixels.requires_grad
+        if self.input_size is None:
+            return pixels.float() if pixels.is_floating_point() else pixels.float() / 255.0
+        if wants_grad:
+            return resize_crop_smooth(pixels, self.input_size)
+        return resize_crop(pixels, self.input_size).float() / 255.0
+
+    # -- where it lives ------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        parameter = next(self.network.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        parameter = next(self.network.parameters(), None)
+        return torch.float32 if parameter is None else parameter.dtype
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Scorer:
+        self._require_loaded()
+        with self.lock:
+            self.network.to(device=device, dtype=dtype)
+        return self
+
+    @contextlib.contextmanager
+    def on(self, device: torch.device | str) -> Iterator[Scorer]:
+        """The network on `device` for the length of a `with` block, then back where it was."""
+        with self.lock:
+            home = self.device
+            self.to(device)
+            try:
+                yield self
+            finally:
+                if not self.unloaded:
+                    self.to(home)
+
+    def memory(self) -> int:
+        """Bytes that parameters and buffers take."""
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def unload(self) -> None:
+        """Frees the network's memory and forgets the shared instance. Harmless twice."""
+        from .loading import forget
+
+        with self.lock:
+            forget(self)
+            self.network = nn.Module()
+            self.unloaded = True
+
+    def _require_loaded(self) -> None:
+        if self.unloaded:
+            raise ImageRewardError(f"{self.info.title} was unloaded; call load_scorer({self.info.name!r}) again")
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def recognises(cls, checkpoint: Checkpoint) -> bool:
+        """Whether these tensors are this scorer's, by their names and shapes."""
+        return False
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
+    ) -> Scorer:
+        """Builds the scorer from a checkpoint (None for one that needs no weights) that `recognises` accepted."""
+        raise NotImplementedError(f"{cls.__name__} cannot be built from a checkpoint")

@@ -99,10 +99,10 @@ class Scorer(ABC):
         parameter = next(self.network.parameters(), None)
         return torch.float32 if parameter is None else parameter.dtype
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Scorer:
+    def to(self, device: torch.device | str) -> Scorer:
         self._require_loaded()
         with self.lock:
-            self.network.to(device=device, dtype=dtype)
+            self.network.to(device)
         return self
 
     @contextlib.contextmanager

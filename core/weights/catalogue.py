@@ -11,7 +11,7 @@ class WeightFile:
 
     repo: str  # "THUDM/ImageReward"
     file: str  # path inside the repository
-    size: int  # bytes; 0 = not known
+    size: int  # bytes, about: what a person is told before the download; the Hub's own number is what is checked
     sha256: str  # lower-case hex; "" = not known: the Hub's own hash is checked instead
     licence: str
     save_as: str = ""  # name on disk when `file` alone says too little ("model.safetensors")

@@ -1,0 +1,204 @@
+"""ImageReward (Xu et al. 2023, arXiv 2304.05977): BLIP's image tower and image-grounded text encoder, and a linear head.
+
+Gives the numbers of `ImageReward.score_gard` and `ImageReward.score` in THUDM/ImageReward, ImageReward/ImageReward.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.bert import BertSizes, TextEncoder
+from ..networks.build import build
+from ..networks.vit import VisionTransformer, ViTSizes
+from ..networks.wordpiece import WordPiece
+from ..weights.catalogue import BERT_VOCABULARY, WeightFile
+from ..weights.locate import companion
+from ..weights.read import Checkpoint
+from .base import Scorer, ScorerInfo
+from .cache import FeatureCache
+from .registry import register
+
+log = logging.getLogger(__name__)
+
+# CLIP's pixel statistics, which BLIP and ImageReward share.
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# Mean and standard deviation of the raw reward over the reference's training set; safetensors metadata may bring others.
+REWARD_MEAN = 0.16717362830052426
+REWARD_STD = 1.0333394966054072
+
+PROMPT_TOKENS = 35  # with [CLS] and [SEP]
+
+INFO = ScorerInfo(
+    name="imagereward",
+    title="ImageReward",
+    judges="How much people would prefer the picture for its prompt: alignment, fidelity and harmlessness together.",
+    reads_prompt=True,
+    prompt_tokens=PROMPT_TOKENS,
+    mean=0.0,
+    std=1.0,
+    licence="Apache-2.0",
+    source="https://github.com/THUDM/ImageReward",
+    paper="https://arxiv.org/abs/2304.05977",
+    weights=(
+        WeightFile(
+            repo="THUDM/ImageReward",
+            file="ImageReward.pt",
+            size=1_790_000_000,
+            sha256="",
+            licence="Apache-2.0",
+        ),
+        BERT_VOCABULARY,
+    ),
+)
+
+
+class ImageRewardNetwork(nn.Module):
+    """Both towers and the head. The reference's five linear layers have no activation between: they are one vector."""
+
+    def __init__(self, vision: ViTSizes, text: BertSizes) -> None:
+        super().__init__()
+        self.visual_encoder = VisionTransformer(vision)
+        self.text_encoder = TextEncoder(text)
+        self.head = nn.Linear(text.width, 1)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1] -> (B, tokens, width)."""
+        mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
+        return self.visual_encoder(((pixels - mean) / std).to(self.head.weight.dtype))
+
+    def forward(self, ids: Tensor, attention_mask: Tensor | None, image_features: Tensor) -> Tensor:
+        """(B, L) ids, their mask, (B, tokens, width) -> (B,) standardised reward, float32."""
+        text = self.text_encoder(ids, attention_mask, image_features)
+        return (text.float() @ self.head.weight.float().T + self.head.bias.float())[:, 0]
+
+
+@register
+class ImageRewardScorer(Scorer):
+    """ImageReward-v1.0 and checkpoints of its kind."""
+
+    variants = (INFO,)
+    network: ImageRewardNetwork
+
+    def __init__(self, info: ScorerInfo, network: ImageRewardNetwork, tokenizer: WordPiece) -> None:
+        super().__init__(info, network, network.visual_encoder.sizes.image_size)
+        self.tokenizer = tokenizer
+        self.cache = FeatureCache()
+        self.long_prompts = "cut"  # or "mean" / "min" over windows of the prompt
+
+    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        self._require_loaded()
+        if len(prompts) != pixels.shape[0]:
+            raise ValueError(
+                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
+            )
+        if pixels.shape[0] == 0:
+            return torch.zeros(0, device=self.device)
+        with self.lock:
+            return self.score_features(self.image_features(pixels), prompts)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, tokens, width); from the cache where no gradient is wanted."""
+        prepared = self.prepare(pixels)
+        trained = next(self.network.parameters()).requires_grad
+        if torch.is_grad_enabled() and (prepared.requires_grad or trained):
+            return self.network.image_features(prepared)
+        return self.cache.features(prepared, self.network.image_features)
+
+    def score_features(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, tokens, width) image features and B prompts -> (B,) float32."""
+        windows = [self._windows(prompt) for prompt in prompts]
+        ids, mask = self.tokenizer.batch([window for row in windows for window in row])
+        counts = torch.tensor([len(row) for row in windows])
+        if len(ids) != len(prompts):
+            features = features.repeat_interleave(counts.to(features.device), dim=0)
+        device = features.device
+        rewards = self.network(ids.to(device), None if mask is None else mask.to(device), features)
+        if len(ids) == len(prompts):
+            return rewards
+        merge = torch.mean if self.long_prompts == "mean" else torch.amin
+        return torch.stack([merge(row) for row in rewards.split(counts.tolist())])
+
+    def _windows(self, prompt: str) -> list[list[int]]:
+        """The ids of what is read at once: the beginning of the prompt, or all of it in pieces."""
+        room = PROMPT_TOKENS - 2
+        encoded = self.tokenizer.encode(prompt)
+        if len(encoded.ids) <= room:
+            return [encoded.ids]
+        if self.long_prompts == "cut":
+            _tell_cut(prompt, encoded.ends[room - 1])
+            return [encoded.ids[:room]]
+        return [encoded.ids[i : i + room] for i in range(0, len(encoded.ids), room)]
+
+    def unload(self) -> None:
+        self.cache.clear()
+        super().unload()
+
+    @classmethod
+    def recognises(cls, checkpoint: Checkpoint) -> bool:
+        names = ("visual_encoder.cls_token", "text_encoder.encoder.layer.0.crossattention.self.key.weight")
+        return all(checkpoint.prefix_of(name) is not None for name in names) and bool(_head_layers(checkpoint))
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
+    ) -> ImageRewardScorer:
+        assert checkpoint is not None
+        tokenizer = WordPiece(companion(BERT_VOCABULARY, checkpoint.path, also=("vocab.txt",)))
+        network = build_network(checkpoint, device=device, dtype=dtype)
+        known = network.text_encoder.sizes.vocabulary
+        if tokenizer.size > known:
+            raise ValueError(
+                f"the vocabulary has {tokenizer.size} tokens, the checkpoint knows {known}; is vocab.txt its own?"
+            )
+        return cls(info, network, tokenizer)
+
+
+def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> ImageRewardNetwork:
+    """The towers as they are (memory-mapped where the dtype agrees) and the head collapsed in float64."""
+    prefix = checkpoint.prefix_of("visual_encoder.cls_token") or ""
+    tensors = checkpoint.below(prefix)
+    vision = ViTSizes.of(tensors, "visual_encoder.")
+    text = BertSizes.of(tensors, "text_encoder.")
+    weight, bias = collapse_head(_head_layers(checkpoint))
+    mean = float(checkpoint.metadata.get("reward_mean", REWARD_MEAN))
+    std = float(checkpoint.metadata.get("reward_std", REWARD_STD))
+    tensors |= {"head.weight": weight / std, "head.bias": (bias - mean) / std}
+    network = build(lambda: ImageRewardNetwork(vision, text), tensors, dtype, device)
+    # The last product is a vector's; its rounding to half precision would be the largest error of all.
+    for name in ("head.weight", "head.bias"):
+        exact = tensors[name].to(device=device, dtype=torch.float32)
+        setattr(network.head, name.split(".")[1], nn.Parameter(exact, requires_grad=False))
+    return network
+
+
+def _head_layers(checkpoint: Checkpoint) -> list[tuple[Tensor, Tensor]]:
+    """(weight, bias) of `mlp.layers.N` in order."""
+    prefix = checkpoint.prefix_of("mlp.layers.0.weight")
+    if prefix is None:
+        return []
+    layers = checkpoint.below(prefix + "mlp.layers.")
+    numbers = sorted(int(name.split(".")[0]) for name in layers if name.endswith(".weight"))
+    return [(layers[f"{n}.weight"], layers[f"{n}.bias"]) for n in numbers]
+
+
+def collapse_head(layers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """A chain of linear layers without activation as one: float64 weight (1, width) and bias (1,)."""
+    weight, bias = layers[0][0].double(), layers[0][1].double()
+    for next_weight, next_bias in layers[1:]:
+        bias = next_weight.double() @ bias + next_bias.double()
+        weight = next_weight.double() @ weight
+    return weight, bias
+
+
+@lru_cache(maxsize=1024)
+def _tell_cut(prompt: str, end: int) -> None:
+    """Once a prompt: the part that was not read."""
+    log.warning("ImageReward reads %d tokens; not read of this prompt: %r", PROMPT_TOKENS, prompt[end:].strip())

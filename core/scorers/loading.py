@@ -1,0 +1,207 @@
+"""One way to load: a name, a file or a Hub repository becomes a scorer, one instance for each weights, dtype and device."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import ImageRewardError, UnknownCheckpoint
+from ..weights.catalogue import WeightFile
+from ..weights.download import Progress, fetch_weight
+from ..weights.locate import find_weight
+from ..weights.read import Checkpoint, read_checkpoint
+from .base import Scorer, ScorerInfo
+from .int8 import quantise_linears
+from .registry import scorer_classes, scorer_infos
+
+HUB = "hub:"
+INT8 = "int8"
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "float32": torch.float32}
+_DTYPES |= {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+_loaded: dict[tuple[str, str, str], Scorer] = {}
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a network is held: a float dtype, and whether its linear layers are int8 (CPU alone, approximate)."""
+
+    dtype: torch.dtype
+    int8: bool = False
+
+    @classmethod
+    def parse(cls, dtype: torch.dtype | str | None, device: torch.device) -> Precision:
+        """None takes fp16 on a GPU and fp32 on a CPU, the precisions that keep the reference's numbers."""
+        if dtype is None or dtype == "auto":
+            return cls(torch.float32 if device.type == "cpu" else torch.float16)
+        if dtype == INT8:
+            if device.type != "cpu":
+                raise ImageRewardError(f"int8 linear layers run on the CPU alone, not on {device}; use fp16 there")
+            return cls(torch.float32, int8=True)
+        if isinstance(dtype, str):
+            if dtype not in _DTYPES:
+                raise ImageRewardError(f"expected a dtype of fp32, fp16, bf16 or int8, got {dtype!r}")
+            dtype = _DTYPES[dtype]
+        return cls(dtype)
+
+
+def default_device() -> torch.device:
+    """CUDA (or ROCm), then Apple's GPU, then Intel's, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return torch.device("xpu")
+    return torch.device("cpu")
+
+
+def load_scorer(
+    name_or_path: str | os.PathLike[str] = "imagereward",
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    on_download: Progress | None = None,
+) -> Scorer:
+    """The scorer of that name, checkpoint file, or Hub repository ("hub:owner/name" or "hub:owner/name/file").
+
+    device: where the network goes; None takes the fastest there is. dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a
+    CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU. The same request gives the same instance until it is unloaded.
+    Raises WeightsNotFound, DownloadFailed, UnknownCheckpoint.
+    """
+    spec = os.fspath(name_or_path)
+    place = torch.device(device) if device is not None else default_device()
+    precision = Precision.parse(dtype, place)
+    # Hosts call from under inference mode; tensors made there could neither be trained through nor moved later.
+    with _lock, torch.inference_mode(False):
+        source = _resolve(spec, on_download)
+        key = (source.identity, str(precision), str(place))
+        if key not in _loaded:
+            scorer = source.build(place, precision.dtype)
+            if precision.int8:
+                quantise_linears(scorer.network)
+            _loaded[key] = scorer
+        return _loaded[key]
+
+
+def loaded_scorers() -> list[Scorer]:
+    """Every scorer that is in memory."""
+    with _lock:
+        return list(_loaded.values())
+
+
+def forget(scorer: Scorer) -> None:
+    """Drops the shared instance; `Scorer.unload` calls it."""
+    with _lock:
+        for key in [key for key, value in _loaded.items() if value is scorer]:
+            del _loaded[key]
+
+
+def unload_all() -> None:
+    """Frees every scorer. Harmless when none is loaded."""
+    for scorer in loaded_scorers():
+        scorer.unload()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a name stands for: its identity for sharing, and how to build it."""
+
+    identity: str
+    build: Callable[[torch.device, torch.dtype], Scorer]
+
+
+def _resolve(spec: str, on_download: Progress | None) -> _Source:
+    infos = scorer_infos()
+    if spec.lower() in infos:
+        info = infos[spec.lower()]
+        if not info.weights:
+            return _Source(info.name, lambda device, dtype: _construct(None, info, device, dtype))
+        return _file_source(fetch_weight(info.weights[0], on_download), info)
+    if spec.startswith(HUB):
+        return _file_source(_fetch_from_hub(spec[len(HUB) :], on_download))
+    if Path(spec).expanduser().exists():
+        return _file_source(Path(spec).expanduser())
+    raise ImageRewardError(
+        f"no scorer and no file is named {spec!r}; the scorers are {', '.join(infos)}; "
+        f"a Hub repository is written {HUB}owner/name"
+    )
+
+
+def _file_source(path: Path, info: ScorerInfo | None = None) -> _Source:
+    stat = path.stat()
+    identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{info.name if info else ''}"
+
+    def construct(device: torch.device, dtype: torch.dtype) -> Scorer:
+        checkpoint = read_checkpoint(path)
+        return _construct(checkpoint, info or recognise(checkpoint), device, dtype)
+
+    return _Source(identity, construct)
+
+
+def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.device, dtype: torch.dtype) -> Scorer:
+    cls = scorer_classes()[info.name]
+    if checkpoint is not None and not cls.recognises(checkpoint):
+        raise UnknownCheckpoint(f"{checkpoint.path} is no {info.title} checkpoint: {describe(checkpoint)}")
+    return cls.from_checkpoint(checkpoint, info, device=device, dtype=dtype)
+
+
+def recognise(checkpoint: Checkpoint) -> ScorerInfo:
+    """Which scorer a checkpoint belongs to. Raises UnknownCheckpoint with what was found."""
+    infos = scorer_infos()
+    for name, cls in scorer_classes().items():
+        if cls.recognises(checkpoint):
+            return infos[name]
+    raise UnknownCheckpoint(
+        f"{checkpoint.path} is no checkpoint of a scorer that is known here ({', '.join(infos)}): {describe(checkpoint)}"
+    )
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """What a foreign file holds, for an error message: the best guess from its tensors' names."""
+    names = list(checkpoint.tensors)
+    kinds = {
+        "a Stable Diffusion checkpoint": ("model.diffusion_model.", "unet.", "first_stage_model."),
+        "a LoRA": ("lora_unet_", "lora_te"),
+        "a CLIP model": ("vision_model.", "text_model.", "visual.transformer."),
+        "a BLIP model": ("visual_encoder.",),
+    }
+    for kind, prefixes in kinds.items():
+        if any(name.startswith(prefixes) for name in names):
+            return f"it looks like {kind} ({len(names)} tensors)"
+    return f"it holds {len(names)} tensors, the first {names[0]!r}" if names else "it holds no tensors"
+
+
+def _fetch_from_hub(reference: str, on_download: Progress | None) -> Path:
+    """ "owner/name" or "owner/name/path/of/file" -> the file on this machine."""
+    parts = reference.strip("/").split("/")
+    if len(parts) < 2:
+        raise ImageRewardError(f"expected {HUB}owner/name or {HUB}owner/name/file, got {HUB}{reference}")
+    repo = "/".join(parts[:2])
+    file = "/".join(parts[2:]) or _checkpoint_in(repo)
+    save_as = f"{repo.replace('/', '--')}--{file.replace('/', '--')}"
+    weight = WeightFile(repo, file, size=0, sha256="", licence="see its page", save_as=save_as)
+    return find_weight(weight) or fetch_weight(weight, on_download)
+
+
+def _checkpoint_in(repo: str) -> str:
+    """The file of a repository that is most likely the checkpoint: safetensors before pickles."""
+    from huggingface_hub import list_repo_files
+
+    try:
+        files = list_repo_files(repo)
+    except Exception as error:
+        raise ImageRewardError(
+            f"cannot list the files of {HUB}{repo} ({type(error).__name__}); name one: {HUB}{repo}/FILE"
+        ) from error
+    for suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
+        for file in sorted(files):
+            if file.endswith(suffix):
+                return file
+    raise UnknownCheckpoint(f"{HUB}{repo} holds no checkpoint file; its files are {', '.join(sorted(files)[:8])}")

@@ -1,0 +1,39 @@
+"""A checkpoint as safetensors in the precision one wants, with metadata that says what it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from ..errors import ImageRewardError
+from .read import read_checkpoint
+
+
+def convert(source: Path, target: Path, dtype: torch.dtype, metadata: dict[str, str]) -> Path:
+    """Writes `target` (safetensors) with floating-point tensors as `dtype`; a vocabulary beside the source comes along.
+
+    Written to a temporary file first, so that a full disk leaves nothing half-made. Never overwrites the source.
+    """
+    from safetensors.torch import save_file
+
+    if target.resolve() == source.resolve():
+        raise ImageRewardError(f"source and target are the same file, {source}; name another with --output")
+    checkpoint = read_checkpoint(source)
+    tensors = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().clone()
+        for name, tensor in checkpoint.tensors.items()
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".incomplete")
+    try:
+        save_file(tensors, temporary, metadata={**checkpoint.metadata, **metadata})
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    vocabulary = source.parent / "vocab.txt"
+    if vocabulary.is_file() and not (target.parent / "vocab.txt").exists():
+        shutil.copyfile(vocabulary, target.parent / "vocab.txt")
+    return target

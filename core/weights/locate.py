@@ -1,0 +1,75 @@
+"""Where weights lie: the folders people already have first, then the Hub's cache, then our own folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .catalogue import WeightFile
+
+_host_folders: list[Path] = []
+
+
+def add_folder(folder: str | os.PathLike[str]) -> None:
+    """A host's model folder: searched first, and where downloads go from now on."""
+    path = Path(folder)
+    if path in _host_folders:
+        _host_folders.remove(path)
+    _host_folders.insert(0, path)
+
+
+def download_folder() -> Path:
+    """Where a download is kept: a host's folder, IMAGEREWARD_HOME, or `imagereward` in Hugging Face's home."""
+    if _host_folders:
+        return _host_folders[0]
+    if os.environ.get("IMAGEREWARD_HOME"):
+        return Path(os.environ["IMAGEREWARD_HOME"]).expanduser()
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "imagereward"
+
+
+def search_folders() -> list[Path]:
+    """Every folder that is looked into, in order."""
+    own = [Path(os.environ["IMAGEREWARD_HOME"]).expanduser()] if os.environ.get("IMAGEREWARD_HOME") else []
+    reference = Path("~/.cache/ImageReward").expanduser()  # of the `image-reward` package
+    folders = [*_host_folders, *own, download_folder(), reference]
+    return list(dict.fromkeys(folders))
+
+
+def find_weight(weight: WeightFile) -> Path | None:
+    """The file on this machine, or None. Never goes to the network."""
+    for path in _candidates(weight):
+        if path.is_file():
+            return path
+    return _in_hub_cache(weight)
+
+
+def _candidates(weight: WeightFile) -> Iterator[Path]:
+    for folder in search_folders():
+        yield folder / weight.name
+        safetensors = Path(weight.name).with_suffix(".safetensors")
+        if safetensors.name != weight.name and not weight.name.endswith(".txt"):
+            yield folder / safetensors  # what `imagereward convert` made of it
+
+
+def _in_hub_cache(weight: WeightFile) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(weight.repo, weight.file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def companion(weight: WeightFile, checkpoint: Path | None, also: tuple[str, ...] = ()) -> Path:
+    """A small file that belongs to a checkpoint (a vocabulary): beside it, in the folders, or from the Hub.
+
+    also: other names under which it may lie beside the checkpoint ("vocab.txt").
+    """
+    if checkpoint is not None:
+        for name in (*also, weight.name):
+            if (checkpoint.parent / name).is_file():
+                return checkpoint.parent / name
+    from .download import fetch_weight
+
+    return find_weight(weight) or fetch_weight(weight)

@@ -165,11 +165,13 @@ def _text_layout(width: int, depth: int, vision_width: int, vocab_size: int, pos
     yield from _norm(f"{name}.embeddings.LayerNorm", width)
     for i in range(depth):
         layer = f"{name}.encoder.layer.{i}"
-        for attention, key_width in (("attention", width), ("crossattention", vision_width)):
+        # Cross-attention adds the same picture to every token: were it as loud as self-attention, twelve layers of it
+        # would drown the prompt.
+        for attention, key_width, gain in (("attention", width, 2.1), ("crossattention", vision_width, 0.42)):
             yield from _linear(f"{layer}.{attention}.self.query", width, width, gain=1.4)
             yield from _linear(f"{layer}.{attention}.self.key", key_width, width, gain=1.4)
             yield from _linear(f"{layer}.{attention}.self.value", key_width, width)
-            yield from _linear(f"{layer}.{attention}.output.dense", width, width, gain=1.4)
+            yield from _linear(f"{layer}.{attention}.output.dense", width, width, gain=gain)
             yield from _norm(f"{layer}.{attention}.output.LayerNorm", width)
         yield from _linear(f"{layer}.intermediate.dense", width, 4 * width)
         yield from _linear(f"{layer}.output.dense", 4 * width, width)

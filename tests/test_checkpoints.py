@@ -15,7 +15,7 @@ def test_the_bits_never_change():
     digest = hashlib.sha256()
     for name, tensor in imagereward_state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
-    assert digest.hexdigest() == "1e67d5a4eeb5de7703a38418dc439833ce30484f5e630031d61212a7922acfcc"
+    assert digest.hexdigest() == "tensor([-0.8752, -1.0454, -0.8293, -0.7036])"
 
 
 def test_seed_and_size_change_what_they_should():

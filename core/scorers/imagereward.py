@@ -59,6 +59,13 @@ INFO = ScorerInfo(
 )
 
 
+def normalise(pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> zero mean and unit variance a channel, by CLIP's statistics."""
+    mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
+    return (pixels - mean) / std
+
+
 class ImageRewardNetwork(nn.Module):
     """Both towers and the head. The reference's five linear layers have no activation between: they are one vector."""
 
@@ -70,9 +77,11 @@ class ImageRewardNetwork(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] -> (B, tokens, width)."""
-        mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
-        return self.visual_encoder(((pixels - mean) / std).to(self.head.weight.dtype))
+        return self.encode_image(normalise(pixels))
+
+    def encode_image(self, normalised: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised pixels -> (B, tokens, width)."""
+        return self.visual_encoder(normalised.to(self.visual_encoder.cls_token.dtype))
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None, image_features: Tensor) -> Tensor:
         """(B, L) ids, their mask, (B, tokens, width) -> (B,) standardised reward, float32."""

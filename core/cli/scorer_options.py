@@ -1,0 +1,57 @@
+"""The options that every command with a scorer shares, and the bar it shows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..scorers.base import Scorer
+
+
+def add_scorer_options(parser: argparse.ArgumentParser, default: str = "imagereward") -> None:
+    group = parser.add_argument_group("scorer")
+    group.add_argument(
+        "--scorer", default=default, metavar="NAME|FILE|hub:REPO", help=f"who judges (default {default}; see `scorers`)"
+    )
+    group.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1, mps, cpu (default: the fastest there is)")
+    group.add_argument(
+        "--dtype", metavar="TYPE", help="fp32, fp16, bf16; int8 on a CPU is approximate (default: fp16 on a GPU)"
+    )
+    group.add_argument(
+        "--batch-size", type=positive, metavar="N", help="images at once (default 64 on a GPU, 8 on a CPU)"
+    )
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
+    return number
+
+
+def load(args: argparse.Namespace) -> Scorer:
+    from ..scorers.loading import load_scorer
+
+    return load_scorer(args.scorer, device=args.device, dtype=args.dtype, on_download=announce_download)
+
+
+def announce_download(done: int, total: int) -> None:
+    if done == 0:
+        print(f"downloading {total / 1e9:.2f} GB, once", file=sys.stderr)
+
+
+def progress_bar(total: int, label: str) -> Callable[[int, int], None]:
+    """An `on_progress` that draws a bar on stderr, if that is a terminal."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, desc=label, unit="image", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+
+    def advance(done: int, _total: int) -> None:
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return advance

@@ -1,0 +1,32 @@
+"""`imagereward scorers`: who can judge, what is downloaded, under which licence."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import EXIT_OK, add_command
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "scorers",
+        help="list the scorers, their licences and what is downloaded",
+        example="imagereward scorers",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..scorers.registry import scorer_infos
+    from ..weights.locate import download_folder, find_weight
+
+    print(f"{'name':<12} {'size':>8}  {'here':<10} {'licence':<12} judges")
+    for info in scorer_infos().values():
+        size = sum(weight.size for weight in info.weights)
+        found = [find_weight(weight) is not None for weight in info.weights]
+        here = "built in" if not found else "yes" if all(found) else "partly" if any(found) else "no"
+        shown = f"{size / 1e9:.2f} GB" if size else "-"
+        print(f"{info.name:<12} {shown:>8}  {here:<10} {info.licence:<12} {info.judges}")
+    print(f"\ndownloads go to {download_folder()}")
+    return EXIT_OK

@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--long-prompts",
         choices=("cut", "mean", "min"),
         default="cut",
-        help="what of a prompt too long to read at once: cut it (as the reference does), or judge it in windows",
+        help="a prompt too long to read at once: cut it, as the reference does, or judge it in windows",
     )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="as JSON, on stdout or into FILE")
     parser.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="as CSV, on stdout or into FILE")

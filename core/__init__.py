@@ -1,10 +1,29 @@
-"""The public surface: load a scorer, rate images."""
+"""The public surface: load a scorer, rate images. Nothing is imported before it is used."""
 
-from .errors import ImageRewardError
-from .rating import Ratings, judge, rate
-from .scorers.base import Scorer, ScorerInfo
-from .scorers.loading import load_scorer, loaded_scorers, unload_all
-from .scorers.registry import scorer_infos
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ImageRewardError
+    from .rating import Ratings, judge, rate
+    from .scorers.base import Scorer, ScorerInfo
+    from .scorers.loading import load_scorer, loaded_scorers, unload_all
+    from .scorers.registry import scorer_infos
+
+_HOME = {
+    "ImageRewardError": "errors",
+    "Ratings": "rating",
+    "Scorer": "scorers.base",
+    "ScorerInfo": "scorers.base",
+    "judge": "rating",
+    "load_scorer": "scorers.loading",
+    "loaded_scorers": "scorers.loading",
+    "rate": "rating",
+    "scorer_infos": "scorers.registry",
+    "unload_all": "scorers.loading",
+}
 
 __all__ = [
     "ImageRewardError",
@@ -18,3 +37,9 @@ __all__ = [
     "scorer_infos",
     "unload_all",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,11 @@
 """Anything a caller holds -> pixels, and the resize that equals Pillow's to the bit, on any device.
 
-The reference (`_transform` in THUDM/ImageReward, ImageReward.py) resizes the shorter side with Pillow's bicubic, cuts the
-centre, and converts to RGB only then. Pillow's resize (libImaging/Resample.c) works in two passes, horizontal first, with
-22-bit fixed-point coefficients and a rounding to 8 bits after each pass; `resize_crop` does the same integers in torch.
+The reference (`_transform` in THUDM/ImageReward, ImageReward.py) resizes the shorter side with Pillow's bicubic, cuts
+the centre, and converts to RGB only then. Pillow's resize (libImaging/Resample.c) works in two passes, with 22-bit
+fixed-point coefficients and a rounding to 8 bits after each pass; `resize_crop` does the same integers in torch.
+
+The horizontal pass comes first, as in every Pillow up to 12, with which the published scores were made. Pillow 13 begins
+with the vertical pass where that is cheaper (python-pillow/Pillow#9549), so on some portrait pictures its bytes differ.
 """
 
 from __future__ import annotations

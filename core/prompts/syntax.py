@@ -1,0 +1,137 @@
+"""Host prompt syntax -> plain text: what a person would say the image shows, for scorers that read natural language.
+
+The rules are those of AUTOMATIC1111 1.10 (`prompt_parser.py`, `extra_networks.py`, the script Comments; Forge and reForge
+have the same), of ComfyUI's prompt fields, and of the dynamic-prompts extensions:
+
+    <lora:name:1>, <lyco:..>, <hypernet:..>, <any:..>     gone
+    embedding:name, embedding:name.pt:1.2                 gone
+    # to the end of the line                              gone (the hosts hide it from the model, too)
+    (x), ((x)), (x:1.3), [x]                              x
+    [from:to:0.5]                                         to
+    [x:0.5], [:x:0.5], [x::0.5]                           x: text that comes or goes half-way still shaped the image
+    [a|b|c]                                               a b c: the image is a blend of all
+    {a|b}, {2$$a|b}, {0.3::a|b}                           a: only one is in the image and which one is unknown
+    {{x}}                                                 x
+    a AND b :0.8, a BREAK b                               a, b
+    \\( \\) \\[ \\]                                           a space, so that "name \\(series\\)" reads "name series"
+    __wildcard__                                          stays
+
+No bracket and no backslash is left, escaped or not ("a cat (sleeping)" is emphasis to the hosts and reads "a cat
+sleeping"). So plain text stays as it is when it is cleaned again. Brackets without partner vanish, and what they held
+stays.
+"""
+
+from __future__ import annotations
+
+import re
+
+_COMMENT = re.compile(r"#[^\n]*")
+_NETWORK = re.compile(r"<\w+:[^>]+>")
+_EMBEDDING = re.compile(r"\bembedding:(?:[^\s,()\[\]{}<>|\\]|\\(?![()\[\]{}]))+", re.IGNORECASE)
+_AND = re.compile(r"\bAND\b")
+_AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*$")
+_BREAK = re.compile(r"\bBREAK\b")
+_NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+\.?\s*")
+_DYNAMIC_PREFIX = re.compile(r"^\s*(?:[\d-]*\$\$(?:[^$]*\$\$)?)?(?:\s*\d*\.?\d+::)?")
+_TOKEN = re.compile(r"\\[()\[\]{}]|\\|[()\[\]{}:|]|[^()\[\]{}:|\\]+")
+_OPENER_OF = {")": "(", "]": "[", "}": "{"}
+
+
+def plain_prompt(text: str) -> str:
+    """The prompt without the syntax of A1111, Forge, reForge and ComfyUI, on one line; see the table of this module.
+
+    Never fails. `plain_prompt(plain_prompt(text)) == plain_prompt(text)`.
+    """
+    before = None
+    while before != text:  # what is removed may bring together what then is syntax: "A<lora:x:1>ND"
+        before, text = text, _clean_once(text)
+    return text
+
+
+def _clean_once(text: str) -> str:
+    text = _COMMENT.sub("", text)
+    text = _NETWORK.sub("", text)
+    text = _EMBEDDING.sub("", text)
+    text = _without_and(text)
+    text = _BREAK.sub(",", text)
+    return _tidy(_without_brackets(text))
+
+
+def _without_and(text: str) -> str:
+    parts = _AND.split(text)
+    return text if len(parts) == 1 else ", ".join(_AND_WEIGHT.sub("", part).strip() for part in parts)
+
+
+def _without_brackets(text: str) -> str:
+    # A frame is what an open bracket holds so far: its tokens, of which ":" and "|" count as separators. A group that is
+    # closed joins the frame around it as one token. A stack, not recursion: a thousand brackets must not crash.
+    openers: list[str] = []
+    frames: list[list[str]] = [[]]
+    for token in _TOKEN.findall(text):
+        if token in "([{":
+            openers.append(token)
+            frames.append([])
+        elif token in ")]}":
+            if _OPENER_OF[token] in openers:
+                while openers[-1] != _OPENER_OF[token]:
+                    _dissolve(openers, frames)
+                openers.pop()
+                group = frames.pop()
+                frames[-1].append(_RENDER[token](group))
+        elif token[0] == "\\":
+            frames[-1].append(" " if len(token) > 1 else "")
+        else:
+            frames[-1].append(token)
+    while openers:
+        _dissolve(openers, frames)
+    return "".join(frames[0])
+
+
+def _dissolve(openers: list[str], frames: list[list[str]]) -> None:
+    """Gives what a bracket without partner holds to the frame around it."""
+    openers.pop()
+    group = frames.pop()
+    frames[-1].extend(group)
+
+
+def _round(tokens: list[str]) -> str:
+    """(x) or (x:1.3)"""
+    *parts, last = _split(tokens, ":")
+    return ":".join(parts) if parts and _NUMBER.fullmatch(last) else "".join(tokens)
+
+
+def _square(tokens: list[str]) -> str:
+    """[a|b], [from:to:when], [to:when] or [x]"""
+    options = _split(tokens, "|")
+    if len(options) > 1:
+        return " ".join(option for option in options if option)
+    *texts, when = _split(tokens, ":")
+    if 1 <= len(texts) <= 2 and _NUMBER.fullmatch(when):
+        return next((text for text in reversed(texts) if text.strip()), "")
+    return "".join(tokens)
+
+
+def _curly(tokens: list[str]) -> str:
+    """{a|b} or {x}"""
+    options = [_DYNAMIC_PREFIX.sub("", option) for option in _split(tokens, "|")]
+    return next((option for option in options if option.strip()), "")
+
+
+_RENDER = {")": _round, "]": _square, "}": _curly}
+
+
+def _split(tokens: list[str], separator: str) -> list[str]:
+    parts: list[list[str]] = [[]]
+    for token in tokens:
+        if token == separator:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return ["".join(part) for part in parts]
+
+
+def _tidy(text: str) -> str:
+    """One line, single spaces, no empty places between commas and none at the ends."""
+    text = " ".join(text.split())
+    text = re.sub(r"(?: ?,)+", ",", text)
+    return text.strip(", ")

@@ -92,7 +92,7 @@ def _read_torch(path: Path) -> Checkpoint:
     if is_zip:
         _refuse_torchscript(path)
     try:
-        loaded = load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        loaded = load(str(path), map_location="cpu", weights_only=True, mmap=is_zip)
     except (
         pickle.UnpicklingError,
         RuntimeError,

@@ -18,7 +18,7 @@ have the same), of ComfyUI's prompt fields, and of the dynamic-prompts extension
 
 No bracket and no backslash is left, escaped or not ("a cat (sleeping)" is emphasis to the hosts and reads "a cat
 sleeping"). So plain text stays as it is when it is cleaned again. Brackets without partner vanish, and what they held
-stays.
+stays. White space becomes single spaces; empty places between commas go only where syntax was taken out.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ def plain_prompt(text: str) -> str:
 
 
 def _clean_once(text: str) -> str:
-    text = _COMMENT.sub("", text)
-    text = _NETWORK.sub("", text)
-    text = _EMBEDDING.sub("", text)
-    text = _without_and(text)
-    text = _BREAK.sub(",", text)
-    return _tidy(_without_brackets(text))
+    cleaned = _COMMENT.sub("", text)
+    cleaned = _NETWORK.sub("", cleaned)
+    cleaned = _EMBEDDING.sub("", cleaned)
+    cleaned = _without_and(cleaned)
+    cleaned = _BREAK.sub(",", cleaned)
+    cleaned = _without_brackets(cleaned)
+    # A text without syntax keeps its commas, odd as they may be: they are tokens, and its score must not change.
+    return " ".join(text.split()) if cleaned == text else _tidy(cleaned)
 
 
 def _without_and(text: str) -> str:

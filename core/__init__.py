@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ImageRewardError
-    from .rating import Ratings, judge, rate
+    from .rating import Ratings, get_reward_score, judge, rate
     from .scorers.base import Scorer, ScorerInfo
     from .scorers.loading import load_scorer, loaded_scorers, unload_all
+    from .scorers.mix import MixScorer, Mixture
     from .scorers.registry import scorer_infos
 
 _HOME = {
     "ImageRewardError": "errors",
+    "MixScorer": "scorers.mix",
+    "Mixture": "scorers.mix",
     "Ratings": "rating",
     "Scorer": "scorers.base",
     "ScorerInfo": "scorers.base",
+    "get_reward_score": "rating",
     "judge": "rating",
     "load_scorer": "scorers.loading",
     "loaded_scorers": "scorers.loading",
@@ -27,9 +31,12 @@ _HOME = {
 
 __all__ = [
     "ImageRewardError",
+    "MixScorer",
+    "Mixture",
     "Ratings",
     "Scorer",
     "ScorerInfo",
+    "get_reward_score",
     "judge",
     "load_scorer",
     "loaded_scorers",

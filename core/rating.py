@@ -32,6 +32,15 @@ def rate(scorer: Scorer, images: object, prompts: str | Sequence[str], *, batch_
     return judge(scorer, images, prompts, batch_size=batch_size).total
 
 
+def get_reward_score(
+    scorer: Scorer, images: object, prompts: str | Sequence[str], *, batch_size: int | None = None
+) -> tuple[float, dict[str, Tensor]]:
+    """(mean score of N images, every component by title (N,)): a mixture's members, or the scorer itself."""
+    ratings = judge(scorer, images, prompts, batch_size=batch_size)
+    components = {title: values for title, values in ratings.parts.items() if title != scorer.info.title}
+    return float(ratings.total.mean()), components or ratings.parts
+
+
 def judge(
     scorer: Scorer,
     images: object,

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from ..weights.catalogue import WeightFile
 
 if TYPE_CHECKING:
     from ..weights.read import Checkpoint
+
+
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,15 @@ class ScorerInfo:
     source: str
     paper: str
     weights: tuple[WeightFile, ...] = ()  # the checkpoint first, then what accompanies it; () = needs none
+    typical: str = ""  # where mean and std come from
+
+    def z_score(self, score: Number) -> Number:
+        """How many standard deviations a score lies above the typical mean."""
+        return (score - self.mean) / self.std
 
     def percentile(self, score: float) -> float:
         """Share (0..100) of typical generated images that score lower, under a normal distribution."""
-        z = (score - self.mean) / self.std
+        z = self.z_score(score)
         return 50.0 * (1.0 + torch.erf(torch.tensor(z / 2**0.5, dtype=torch.float64)).item())
 
 
@@ -49,6 +57,8 @@ class Scorer(ABC):
     """
 
     variants: ClassVar[tuple[ScorerInfo, ...]]  # what `@register` announces; most classes have one
+    members: tuple[Scorer, ...] = ()  # of a mixture
+    asked_for = False  # by `load_scorer`, not only as a member of a mixture
 
     def __init__(self, info: ScorerInfo, network: nn.Module, input_size: int | None) -> None:
         self.info = info

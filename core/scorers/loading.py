@@ -17,6 +17,7 @@ from ..weights.locate import find_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
 from .int8 import quantise_linears
+from .mix import MixScorer, Mixture, is_mixture, read_mixture
 from .registry import scorer_classes, scorer_infos
 
 HUB = "hub:"
@@ -69,7 +70,9 @@ def load_scorer(
     dtype: torch.dtype | str | None = None,
     on_download: Progress | None = None,
 ) -> Scorer:
-    """The scorer of that name, checkpoint file, or Hub repository ("hub:owner/name" or "hub:owner/name/file").
+    """The scorer of that name, checkpoint file, Hub repository ("hub:owner/name" or "hub:owner/name/file"), or mixture.
+
+    A mixture is an expression, "mix(imagereward=1, aesthetic=0.01)", or a small JSON or YAML file: see `Mixture`.
 
     device: where the network goes; None takes the fastest there is. dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a
     CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU. The same request gives the same instance until it is unloaded.
@@ -80,14 +83,9 @@ def load_scorer(
     precision = Precision.parse(dtype, place)
     # Hosts call from under inference mode; tensors made there could neither be trained through nor moved later.
     with _lock, torch.inference_mode(False):
-        source = _resolve(spec, on_download)
-        key = (source.identity, str(precision), str(place))
-        if key not in _loaded:
-            scorer = source.build(place, precision.dtype)
-            if precision.int8:
-                quantise_linears(scorer.network)
-            _loaded[key] = scorer
-        return _loaded[key]
+        scorer = _shared(_resolve(spec, on_download), place, precision)
+        scorer.asked_for = True
+        return scorer
 
 
 def loaded_scorers() -> list[Scorer]:
@@ -97,10 +95,12 @@ def loaded_scorers() -> list[Scorer]:
 
 
 def forget(scorer: Scorer) -> None:
-    """Drops the shared instance; `Scorer.unload` calls it."""
+    """Drops the shared instance, and unloads the mixtures it is a member of; `Scorer.unload` calls it."""
     with _lock:
         for key in [key for key, value in _loaded.items() if value is scorer]:
             del _loaded[key]
+        for mixture in [value for value in _loaded.values() if scorer in value.members]:
+            mixture.unload()
 
 
 def unload_all() -> None:
@@ -114,42 +114,78 @@ class _Source:
     """What a name stands for: its identity for sharing, and how to build it."""
 
     identity: str
-    build: Callable[[torch.device, torch.dtype], Scorer]
+    build: Callable[[torch.device, Precision], Scorer]
+
+
+def _shared(source: _Source, place: torch.device, precision: Precision) -> Scorer:
+    """The instance of a source in this precision on this device, built when there is none."""
+    key = (source.identity, str(precision), str(place))
+    if key not in _loaded:
+        _loaded[key] = source.build(place, precision)
+    return _loaded[key]
 
 
 def _resolve(spec: str, on_download: Progress | None) -> _Source:
+    if is_mixture(spec):
+        return _mixture_source(read_mixture(spec), on_download)
+    _require_known(spec)
     infos = scorer_infos()
     if spec.lower() in infos:
         info = infos[spec.lower()]
         if not info.weights:
-            return _Source(info.name, lambda device, dtype: _construct(None, info, device, dtype))
+            return _Source(info.name, lambda device, precision: _construct(None, info, device, precision))
         return _file_source(fetch_weight(info.weights[0], on_download), info)
     if spec.startswith(HUB):
         return _file_source(_fetch_from_hub(spec[len(HUB) :], on_download))
-    if Path(spec).expanduser().exists():
-        return _file_source(Path(spec).expanduser())
+    return _file_source(Path(spec).expanduser())
+
+
+def _require_known(spec: str) -> None:
+    """Raises ImageRewardError for what is no scorer, no file and no Hub reference; loads and downloads nothing."""
+    names = scorer_infos()
+    if spec.lower() in names or spec.startswith(HUB) or Path(spec).expanduser().exists():
+        return
     raise ImageRewardError(
-        f"no scorer and no file is named {spec!r}; the scorers are {', '.join(infos)}; "
-        f"a Hub repository is written {HUB}owner/name"
+        f"no scorer and no file is named {spec!r}; the scorers are {', '.join(names)}; "
+        f"a Hub repository is written {HUB}owner/name, a mixture mix(name=weight, ...)"
     )
+
+
+def _mixture_source(mixture: Mixture, on_download: Progress | None) -> _Source:
+    """Every member is known, then every member's file is there, then the first one is loaded."""
+    for member in mixture.weights:
+        _require_known(member)
+    sources = [_resolve(member, on_download) for member in mixture.weights]
+
+    def build(place: torch.device, precision: Precision) -> Scorer:
+        members = [_shared(source, place, precision) for source in sources]
+        return MixScorer(members, list(mixture.weights.values()), normalise=mixture.normalise)
+
+    identities = [
+        f"{source.identity}={float(weight)}" for source, weight in zip(sources, mixture.weights.values(), strict=True)
+    ]
+    return _Source(f"mix({identities}, {mixture.normalise})", build)
 
 
 def _file_source(path: Path, info: ScorerInfo | None = None) -> _Source:
     stat = path.stat()
     identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{info.name if info else ''}"
 
-    def construct(device: torch.device, dtype: torch.dtype) -> Scorer:
+    def construct(device: torch.device, precision: Precision) -> Scorer:
         checkpoint = read_checkpoint(path)
-        return _construct(checkpoint, info or recognise(checkpoint), device, dtype)
+        return _construct(checkpoint, info or recognise(checkpoint), device, precision)
 
     return _Source(identity, construct)
 
 
-def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.device, dtype: torch.dtype) -> Scorer:
+def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.device, precision: Precision) -> Scorer:
     cls = scorer_classes()[info.name]
     if checkpoint is not None and not cls.recognises(checkpoint):
         raise UnknownCheckpoint(f"{checkpoint.path} is no {info.title} checkpoint: {describe(checkpoint)}")
-    return cls.from_checkpoint(checkpoint, info, device=device, dtype=dtype)
+    scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
+    if precision.int8:
+        quantise_linears(scorer.network)
+    return scorer
 
 
 def recognise(checkpoint: Checkpoint) -> ScorerInfo:

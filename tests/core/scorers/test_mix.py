@@ -1,0 +1,199 @@
+"""Mixtures: weighted sums, their notation, their refusals, and who frees what."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import write_imagereward
+from sd_imagereward.core import ImageRewardError, get_reward_score, judge, load_scorer, loaded_scorers, unload_all
+from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
+from sd_imagereward.core.scorers.mix import MixScorer, Mixture
+from torch import Tensor, nn
+
+PROMPT = "a painting of an ocean"
+
+
+class Constant(Scorer):
+    """Says one number of every picture, times its mean brightness if asked to see it."""
+
+    def __init__(self, title: str, value: float, *, mean: float = 0.0, std: float = 1.0, sees: bool = False) -> None:
+        info = ScorerInfo(
+            name=title.lower(),
+            title=title,
+            judges="",
+            reads_prompt=not sees,
+            prompt_tokens=None if sees else 35,
+            mean=mean,
+            std=std,
+            licence="MIT",
+            source="",
+            paper="",
+        )
+        network = nn.Linear(1, 1)
+        super().__init__(info, network, 8)
+        self.value, self.sees = value, sees
+
+    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        self._require_loaded()
+        seen = self.prepare(pixels).mean((1, 2, 3)) if self.sees else torch.ones(len(prompts))
+        return self.value * seen
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays():
+    unload_all()
+    yield
+    unload_all()
+
+
+@pytest.fixture
+def images() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(3, 8, 8, generator=generator), torch.rand(3, 12, 9, generator=generator)]
+
+
+def test_raw_sum_of_the_mixture_of_experts_rewarder():
+    mix = MixScorer([Constant("ImageReward", 0.9385147), Constant("Aesthetic", 6.3491001)], [1, 0.01])
+    mean, components = get_reward_score(mix, torch.zeros(1, 3, 8, 8), PROMPT)
+    assert mean == pytest.approx(1.0020057, abs=1e-6)
+    assert {title: round(float(v), 5) for title, v in components.items()} == {
+        "ImageReward": 0.93851,
+        "Aesthetic": 6.3491,
+    }
+
+
+def test_normalised_weights_are_on_z_scores(images: list[Tensor]):
+    mix = MixScorer(
+        [Constant("A", 3.0, mean=1.0, std=2.0), Constant("B", 0.4, mean=0.5, std=0.1)], [2, 1], normalise=True
+    )
+    ratings = judge(mix, images, PROMPT)
+    assert ratings.total.tolist() == pytest.approx([2 * 1.0 - 1.0] * 2)
+    assert ratings.parts["A"].tolist() == [3.0, 3.0]
+    assert (mix.info.mean, mix.info.std) == (0.0, pytest.approx(math.sqrt(5)))
+
+
+def test_info_is_that_of_the_sum():
+    info = MixScorer(
+        [Constant("A", 1.0, mean=1.0, std=3.0), Constant("B", 1.0, mean=2.0, std=4.0, sees=True)], [1, -1]
+    ).info
+    assert (info.mean, info.std, info.reads_prompt, info.prompt_tokens) == (-1.0, 5.0, True, 35)
+    assert info.name == "mix(a=1, b=-1)"
+    assert Mixture.parse(info.name) == Mixture({"a": 1.0, "b": -1.0})
+
+
+def test_two_of_a_kind_keep_their_own_column():
+    mix = MixScorer([Constant("A", 1.0), Constant("A", 2.0), Constant("Mix", 3.0)], [1, 1, 1])
+    assert list(mix.parts(torch.zeros(1, 3, 8, 8), [PROMPT])) == ["Mix", "A", "A 2", "Mix 2"]
+
+
+def test_gradient_is_the_weighted_one():
+    pixels = torch.rand(1, 3, 8, 8, requires_grad=True)
+    MixScorer([Constant("A", 1.0, sees=True), Constant("B", 5.0, sees=True)], [1, 0.2]).score(
+        pixels, [""]
+    ).sum().backward()
+    assert pixels.grad is not None
+    assert pixels.grad.sum().item() == pytest.approx(2.0)
+
+
+def test_no_image_at_all():
+    assert MixScorer([Constant("A", 1.0)], [1]).score(torch.zeros(0, 3, 8, 8), []).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mix(imagereward=1, aesthetic=0.01)",
+        " MIX ( imagereward = 1 ,aesthetic=1e-2, )",
+        "mix(normalise=false, imagereward=1, aesthetic=.01)",
+    ],
+)
+def test_expressions(text: str):
+    assert Mixture.parse(text) == Mixture({"imagereward": 1.0, "aesthetic": 0.01})
+
+
+def test_expression_and_file_come_back_as_they_went(tmp_path: Path):
+    mixture = Mixture({"hpsv2.1": 2.5, "hub:owner/name": -1.0}, normalise=True)
+    assert Mixture.parse(str(mixture)) == mixture
+    (tmp_path / "m.json").write_text(mixture.to_json())
+    assert Mixture.from_file(tmp_path / "m.json") == mixture
+
+
+def test_yaml_file(tmp_path: Path):
+    pytest.importorskip("yaml", reason="PyYAML is optional")
+    (tmp_path / "m.yaml").write_text("mix:\n  imagereward: 1\n  aesthetic: 0.01\nnormalise: true\n")
+    assert Mixture.from_file(tmp_path / "m.yaml") == Mixture({"imagereward": 1, "aesthetic": 0.01}, normalise=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("mix()", "at least one scorer"),
+        ("mix(normalise=true)", "at least one scorer"),
+        ("mix(imagereward)", "expected name=weight"),
+        ("mix(imagereward=nan)", "finite number"),
+        ("mix(imagereward=inf)", "finite number"),
+        ("mix(imagereward=much)", "finite number"),
+        ("mix(imagereward=1, imagereward=2)", "stands twice"),
+        ("mix(imagereward=1, normalise=perhaps)", "normalise=true or normalise=false"),
+        ("mix(imagereward=1, beauty=2)", "no scorer and no file is named 'beauty'"),
+        ("mix(imagereward=1, other.json=2)", "cannot contain another mixture"),
+    ],
+)
+def test_a_bad_mixture_is_refused_before_anything_loads(text: str, reason: str):
+    with pytest.raises(ImageRewardError, match=reason):
+        load_scorer(text, device="cpu")
+    assert loaded_scorers() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "is no JSON"),
+        ("[1]", "got list"),
+        ('{"mix": []}', 'expected {"mix"'),
+        ('{"mix": {"imagereward": 1}, "scale": 2}', 'expected {"mix"'),
+        ('{"mix": {"imagereward": "1"}}', "finite number"),
+        ('{"mix": {"imagereward": true}}', "finite number"),
+        ('{"mix": {"imagereward": NaN}}', "finite number"),
+        ('{"mix": {"imagereward": 1}, "normalise": 1}', "true or false"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, content: str, reason: str):
+    (tmp_path / "m.json").write_text(content)
+    with pytest.raises(ImageRewardError, match=reason):
+        load_scorer(str(tmp_path / "m.json"), device="cpu")
+    with pytest.raises(ImageRewardError, match="cannot read the mixture file"):
+        load_scorer(str(tmp_path / "absent.json"), device="cpu")
+
+
+def test_members_are_the_shared_instances(tmp_path: Path, images: list[Tensor]):
+    paths = [write_imagereward(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    (tmp_path / "m.json").write_text(json.dumps({"mix": {"a/ImageReward.pt": 1, "b/ImageReward.pt": 0.5}}))
+    mix = load_scorer(str(tmp_path / "m.json"), device="cpu")
+    alone = load_scorer(paths[0], device="cpu")
+    assert mix.members[0] is alone
+    assert load_scorer(f"mix({paths[0]}=1, {paths[1]}=0.5)", device="cpu") is mix
+    ratings = judge(mix, images, PROMPT)
+    assert list(ratings.parts) == ["Mix", "ImageReward", "ImageReward 2"]
+    assert torch.equal(ratings.parts["ImageReward"], judge(alone, images, PROMPT).total)
+    assert torch.allclose(ratings.total, ratings.parts["ImageReward"] + 0.5 * ratings.parts["ImageReward 2"])
+
+    mix.unload()
+    assert loaded_scorers() == [alone]  # the other member was the mixture's alone
+    assert not alone.unloaded
+    with pytest.raises(ImageRewardError, match="was unloaded"):
+        mix.score(images[0][None], [PROMPT])
+
+
+def test_unloading_a_member_unloads_the_mixture(tmp_path: Path):
+    path = write_imagereward(tmp_path)
+    mix = load_scorer(f"mix({path}=2)", device="cpu")
+    load_scorer(path, device="cpu").unload()
+    assert mix.unloaded
+    assert loaded_scorers() == []
+    assert load_scorer(f"mix({path}=2)", device="cpu") is not mix

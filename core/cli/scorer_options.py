@@ -16,6 +16,23 @@ def add_scorer_options(parser: argparse.ArgumentParser, default: str = "imagerew
     group.add_argument(
         "--scorer", default=default, metavar="NAME|FILE|hub:REPO", help=f"who judges (default {default}; see `scorers`)"
     )
+    add_device_options(group)
+
+
+def add_scorers_options(parser: argparse.ArgumentParser) -> None:
+    """For commands that compare several scorers."""
+    group = parser.add_argument_group("scorers")
+    group.add_argument(
+        "--scorers",
+        type=names,
+        default=["imagereward"],
+        metavar="A,B,...",
+        help="who judges: names, checkpoint files or hub:REPO, separated by commas (default imagereward; see `scorers`)",
+    )
+    add_device_options(group)
+
+
+def add_device_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1, mps, cpu (default: the fastest there is)")
     group.add_argument(
         "--dtype", metavar="TYPE", help="fp32, fp16, bf16; int8 on a CPU is approximate (default: fp16 on a GPU)"
@@ -25,6 +42,13 @@ def add_scorer_options(parser: argparse.ArgumentParser, default: str = "imagerew
     )
 
 
+def names(text: str) -> list[str]:
+    listed = [name.strip() for name in text.split(",") if name.strip()]
+    if not listed:
+        raise argparse.ArgumentTypeError("expected one name or more, separated by commas")
+    return list(dict.fromkeys(listed))
+
+
 def positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -32,10 +56,12 @@ def positive(text: str) -> int:
     return number
 
 
-def load(args: argparse.Namespace) -> Scorer:
+def load(args: argparse.Namespace, name: str | None = None) -> Scorer:
+    """The scorer of `--scorer`, or of that name on the device and in the precision asked for."""
     from ..scorers.loading import load_scorer
 
-    return load_scorer(args.scorer, device=args.device, dtype=args.dtype, on_download=announce_download)
+    spec = args.scorer if name is None else name
+    return load_scorer(spec, device=args.device, dtype=args.dtype, on_download=announce_download)
 
 
 def announce_download(done: int, total: int) -> None:

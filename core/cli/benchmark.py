@@ -1,0 +1,61 @@
+"""`imagereward benchmark`: which text-to-image model makes the better pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import EXIT_OK, EXIT_PARTIAL, add_command
+from .scorer_options import add_scorers_options, load, names, progress_bar
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "benchmark",
+        help="rank text-to-image models by the scores of what they made of the same prompts",
+        example="imagereward benchmark --prompts benchmark-prompts.json --images 'generations/<model>/<id>_<n>.png'",
+    )
+    parser.epilog = (
+        "Scores are kept in --output as they come; the same call again goes on from there.\n"
+        "exit codes: 0 every prompt scored; 1 images are missing or unreadable; 2 wrong use; 3 no weights"
+    )
+    parser.add_argument("--prompts", required=True, type=Path, metavar="FILE", help="rows with id and prompt")
+    parser.add_argument(
+        "--images",
+        required=True,
+        metavar="PATTERN",
+        help="a folder, or a pattern with <model>, <id> and <n> (or {model}, {id}, {n}); quote it in a shell",
+    )
+    parser.add_argument(
+        "--models", type=names, default=[], metavar="A,B,...", help="only these (default: all there are)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("benchmark"), metavar="DIR", help="default: benchmark")
+    add_scorers_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..preference.benchmark import benchmark, find_generations, read_prompts
+
+    prompts = read_prompts(args.prompts)
+    generations = find_generations(args.images, prompts, args.models)
+    result = benchmark(
+        prompts,
+        generations,
+        args.scorers,
+        load=lambda name: load(args, name),
+        variant=args.dtype or "",
+        output=args.output,
+        batch_size=args.batch_size,
+        on_progress=progress_bar(len(generations), "benchmark"),
+    )
+    charts = result.save(args.output)
+    print(result.markdown())
+    print(f"saved in {args.output}; charts: {', '.join(map(str, charts))}", file=sys.stderr)
+    for image, reason in result.errors.items():
+        print(f"imagereward: not scored: {image}: {reason}", file=sys.stderr)
+    for model, count in result.gaps.items():
+        print(f"imagereward: {model} has no image for {count} of {len(prompts)} prompts", file=sys.stderr)
+    return EXIT_PARTIAL if result.errors or result.gaps else EXIT_OK

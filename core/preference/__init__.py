@@ -1,0 +1,1 @@
+"""Human preferences: rankings as data, evaluation of scorers and of models, training of reward models."""

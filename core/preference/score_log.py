@@ -1,0 +1,90 @@
+"""Scores on disk as they come, so that an evaluation that was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from .rankings import ImageSource
+
+
+class Key(NamedTuple):
+    """What a score belongs to; `stamp` changes with the image file."""
+
+    image: str
+    stamp: str
+    prompt: str
+
+
+def key_of(image: ImageSource, prompt: str) -> Key:
+    if not isinstance(image, Path):
+        return Key(str(image), "", prompt)
+    try:
+        stat = image.stat()
+    except OSError:
+        return Key(str(image), "missing", prompt)
+    return Key(str(image), f"{stat.st_size}:{stat.st_mtime_ns}", prompt)
+
+
+def scorer_identity(spec: str, variant: str = "") -> str:
+    """A scorer's name, or its file with size and time, so that a checkpoint trained anew is not taken for the old one.
+
+    variant: whatever else sets its scores apart, such as the dtype.
+    """
+    path = Path(spec).expanduser()
+    if path.is_file():
+        stat = path.stat()
+        spec = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    return f"{spec} {variant}".strip()
+
+
+class ScoreLog:
+    """One scorer's scores in a JSON-lines file: the scorer first, then a line for each score. No file: memory alone."""
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self.path = path
+        self.identity = identity
+        self._scores: dict[Key, float] = {}
+        if path is not None:
+            self._open(path)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._scores
+
+    def get(self, key: Key) -> float:
+        """The score, NaN if there is none."""
+        return self._scores.get(key, math.nan)
+
+    def add(self, scored: Iterable[tuple[Key, float]]) -> None:
+        """Keeps and writes scores; a line is whole or, if the machine dies while writing, ignored the next time."""
+        fresh = list(scored)
+        self._scores.update(fresh)
+        if self.path is not None and fresh:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in fresh)
+
+    def _open(self, path: Path) -> None:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        if lines and _parsed(lines[0]) == {"scorer": self.identity}:
+            for line in lines[1:]:
+                row = _parsed(line)
+                if isinstance(row, list) and len(row) == 4:
+                    self._scores[Key(*row[:3])] = float(row[3])
+        # Written anew: another scorer's scores go, and so does half a line at the end.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".incomplete")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"scorer": self.identity}) + "\n")
+            file.writelines(json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in self._scores.items())
+        os.replace(temporary, path)
+
+
+def _parsed(line: str) -> object:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
 
 
 def names(text: str) -> list[str]:
-    listed = [name.strip() for name in text.split(",") if name.strip()]
+    """ "a, mix(b=1, c=2)" -> ["a", "mix(b=1, c=2)"]: commas inside brackets belong to the name."""
+    listed = [name.strip() for name in re.split(r",(?![^()]*\))", text) if name.strip()]
     if not listed:
         raise argparse.ArgumentTypeError("expected one name or more, separated by commas")
     return list(dict.fromkeys(listed))

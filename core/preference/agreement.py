@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 RESAMPLES = 2000
 _SEED = 20230412
@@ -75,24 +76,24 @@ def best_agrees(ranks: Sequence[float], scores: Sequence[float]) -> bool:
     return ranks[int(np.argmax(scores))] == min(ranks)
 
 
-def average_ranks(values: Sequence[float]) -> np.ndarray:
+def average_ranks(values: ArrayLike) -> np.ndarray:
     """(N,) float64 ranks from 1 upward; equal values share the mean of their places."""
     _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2.0)[inverse.reshape(-1)]
 
 
-def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rho with average ranks for ties; NaN where one side is constant."""
     x, y = average_ranks(a), average_ranks(b)
     x, y = x - x.mean(), y - y.mean()
     return float(_divide((x * y).sum(), np.sqrt((x * x).sum() * (y * y).sum())))
 
 
-def kendall(a: Sequence[float], b: Sequence[float]) -> float:
+def kendall(a: ArrayLike, b: ArrayLike) -> float:
     """Kendall's tau-b (Kendall 1945), which allows for ties; NaN where one side is constant."""
-    left, right = np.triu_indices(len(a), k=1)
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    left, right = np.triu_indices(len(x), k=1)
     dx, dy = np.sign(x[left] - x[right]), np.sign(y[left] - y[right])
     return float(_divide((dx * dy).sum(), np.sqrt((dx * dx).sum() * (dy * dy).sum())))
 

@@ -28,7 +28,7 @@ class Cell:
     column: str
 
     def load(self) -> Image.Image:
-        picture = self.table[self.row][self.column]
+        picture: Image.Image = self.table[self.row][self.column]
         picture.load()
         return picture
 

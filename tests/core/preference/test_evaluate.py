@@ -10,6 +10,7 @@ from PIL import Image
 from reference.synthetic import score
 from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.cli.scorer_options import names
 from sd_imagereward.core.preference.evaluate import evaluate, places
 from sd_imagereward.core.preference.rankings import Ranking, read_rankings
 
@@ -151,6 +152,10 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(call) == 1
     assert main([*call[:2], str(folder / "none.json"), *call[3:]]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_commas_inside_a_mixture_do_not_end_its_name():
+    assert names("a, mix(b=1, c=2),hub:x/y") == ["a", "mix(b=1, c=2)", "hub:x/y"]
 
 
 def _scorers() -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .degradations import Degradation, blacken, blur, crush_contrast, expose, jpeg
 
@@ -21,14 +22,6 @@ class DemoImage:
     name: str
     prompt: str
     image: Image.Image
-
-
-@dataclass(frozen=True)
-class DemoFile:
-    """Where a demo picture was written, and its prompt."""
-
-    path: Path
-    prompt: str
 
 
 def demo_images(size: int = SIZE) -> list[DemoImage]:
@@ -48,20 +41,22 @@ def degraded_demo_images(demos: Iterable[DemoImage]) -> list[DemoImage]:
     ]
 
 
-def write_demo(folder: Path | str, size: int = SIZE) -> list[DemoFile]:
+def write_demo(folder: Path | str, size: int = SIZE) -> list[Path]:
     """Write all demo pictures as PNG into `folder` (made if missing; pictures of the same name are replaced).
 
-    Returns the files in the order written: the good ones, then the spoilt ones.
+    Each holds its prompt where a WebUI writes it, in the text chunk `parameters`. Returns the files in the order written:
+    the good ones, then the spoilt ones.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
     originals = demo_images(size)
+    paths = []
     for demo in [*originals, *degraded_demo_images(originals)]:
-        path = folder / f"{demo.name}.png"
-        demo.image.save(path)
-        files.append(DemoFile(path, demo.prompt))
-    return files
+        parameters = PngInfo()
+        parameters.add_text("parameters", demo.prompt)
+        paths.append(folder / f"{demo.name}.png")
+        demo.image.save(paths[-1], pnginfo=parameters)
+    return paths
 
 
 # --- brushes: fields of shape (H, W) in 0..1, colours as (H, W, 3) in 0..1 -------------------------------------------
@@ -267,9 +262,14 @@ def _stained_glass(size: int) -> np.ndarray:
     random = np.random.RandomState(29)
     angle, away = random.rand(150) * 2 * np.pi, np.sqrt(random.rand(150)) * 0.72
     seeds = np.stack([0.5 + away * np.cos(angle), 0.5 + away * np.sin(angle)], axis=-1)
-    distances = np.hypot(x[..., None] - seeds[:, 0], y[..., None] - seeds[:, 1])
-    owner, neighbour = np.moveaxis(np.argpartition(distances, (0, 1), axis=-1)[..., :2], -1, 0)
-    first, second = (np.take_along_axis(distances, k[..., None], axis=-1)[..., 0] for k in (owner, neighbour))
+    first = second = np.full_like(x, np.inf)  # distances to the nearest two seeds, and whose they are
+    owner = neighbour = np.zeros(x.shape, dtype=int)
+    for index, (across, down) in enumerate(seeds):
+        distance = np.hypot(x - across, y - down)
+        nearest, next_nearest = distance < first, distance < second
+        second = np.where(nearest, first, np.where(next_nearest, distance, second))
+        neighbour = np.where(nearest, owner, np.where(next_nearest, index, neighbour))
+        first, owner = np.where(nearest, distance, first), np.where(nearest, index, owner)
     between = np.linalg.norm(seeds[owner] - seeds[neighbour], axis=-1)
     hue = (0.5 + 0.5 * np.sin(away * 11 + 0.6 * np.cos(angle * 3)) + 0.22 * random.rand(150)) / 1.22
     glass = _ramp(hue, "#3b0f4f", "#8c1c3f", "#d9482b", "#f4a52c", "#f6e27a", "#4fae8b", "#17608c")[owner]

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, features
 
 from .errors import BadImage
 from .images import open_image, to_pixels
+from .metadata.atomic import replacing
 
 THUMBNAIL = 384  # longer side of the embedded pictures, in pixels
 QUALITY = 80
@@ -50,17 +51,14 @@ def write_contact_sheet(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with unfinished.open("w", encoding="utf-8") as page:
-            page.write(_head(title, note))
-            for count, row in enumerate(rows, start=1):
-                _write_card(page, count, row, path.parent, thumbnail)
-            page.write(_foot(count))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as file:
+        page = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        page.write(_head(title, note))
+        for count, row in enumerate(rows, start=1):
+            _write_card(page, count, row, path.parent, thumbnail)
+        page.write(_foot(count))
+        page.detach()  # flushed, and left open for `replacing`
     return count
 
 
@@ -85,7 +83,9 @@ def _picture(row: SheetRow, name: str, folder: Path, thumbnail: int) -> str:
         source, width, height = _thumbnail(row.image, thumbnail)
     except BadImage as error:
         return f'<div class="frame missing"><p>{_escape(str(error))}</p></div>'
-    tag = f'<img loading="lazy" decoding="async" src="{source}" width="{width}" height="{height}" alt="{_escape(name)}">'
+    tag = (
+        f'<img loading="lazy" decoding="async" src="{source}" width="{width}" height="{height}" alt="{_escape(name)}">'
+    )
     if isinstance(row.image, Image.Image):
         return f'<div class="frame">{tag}</div>'
     return f'<a class="frame" href="{_escape(_link(Path(row.image), folder))}">{tag}</a>'
@@ -113,8 +113,8 @@ def _open_small(path: str | os.PathLike[str], side: int) -> Image.Image:
     try:
         with Image.open(path) as picture:
             if picture.format == "JPEG" and picture.draft("RGB", (2 * side, 2 * side)) is not None:
-                picture.load()
-                return picture.copy()
+                small: Image.Image = picture.copy()
+                return small
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         pass  # open_image says what is wrong with it
     return open_image(path)

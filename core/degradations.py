@@ -47,8 +47,8 @@ def jpeg(image: Image.Image, quality: float) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(quality))
     buffer.seek(0)
-    with Image.open(buffer) as blocky:
-        return blocky.convert("RGB")
+    blocky: Image.Image = Image.open(buffer).convert("RGB")
+    return blocky
 
 
 def blacken(image: Image.Image, share: float) -> Image.Image:

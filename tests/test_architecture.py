@@ -22,7 +22,7 @@ RANKS = (
     ("cli", "drop_in"),
     ("curate", "gallery"),
     ("refl", "preference"),
-    ("prompts", "metadata", "selection", "rating", "contact_sheet", "chart", "demo"),
+    ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "demo"),
     ("scorers",),
     ("networks", "weights", "images"),
     ("errors",),

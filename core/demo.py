@@ -82,8 +82,8 @@ def _cloud(
         norm += weight
         weight *= roughness
     total /= norm
-    field: np.ndarray = (total - total.min()) / (total.max() - total.min())
-    return field
+    spread: np.ndarray = (total - total.min()) / (total.max() - total.min())
+    return spread
 
 
 def _ramp(field: np.ndarray, *colours: str) -> np.ndarray:
@@ -100,26 +100,26 @@ def _step(edge: float | np.ndarray, field: np.ndarray, softness: float) -> np.nd
 
 
 def _over(below: np.ndarray, above: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    field: np.ndarray = below + (above - below) * mask[..., None]
-    return field
+    blend: np.ndarray = below + (above - below) * mask[..., None]
+    return blend
 
 
 def _ridge(size: int, seed: int, octaves: int = 8) -> np.ndarray:
     """The outline of a mountain range: (W,) heights in 0..1."""
-    field: np.ndarray = _cloud(size, seed, cells=(3, 1), octaves=octaves, roughness=0.48)[size // 2]
-    return field
+    heights: np.ndarray = _cloud(size, seed, cells=(3, 1), octaves=octaves, roughness=0.48)[size // 2]
+    return heights
 
 
 def _relief(field: np.ndarray, strength: float) -> np.ndarray:
     """Light from the upper left on a height field, around 0."""
     down, right = np.gradient(field * field.shape[0])
-    field: np.ndarray = np.tanh(-(down + right) * strength)
-    return field
+    light: np.ndarray = np.tanh(-(down + right) * strength)
+    return light
 
 
 def _halved(field: np.ndarray) -> np.ndarray:
-    field: np.ndarray = (field[0::2, 0::2] + field[1::2, 0::2] + field[0::2, 1::2] + field[1::2, 1::2]) / 4
-    return field
+    half: np.ndarray = (field[0::2, 0::2] + field[1::2, 0::2] + field[0::2, 1::2] + field[1::2, 1::2]) / 4
+    return half
 
 
 def _to_image(colours: np.ndarray) -> Image.Image:

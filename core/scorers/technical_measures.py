@@ -174,7 +174,7 @@ def tones(pixels: Tensor) -> Tensor:
     counts = levels.new_zeros(batch * channels * bins)
     counts = counts.index_add(0, index, 1 - above_share).index_add(0, index + 1, above_share)
     share = counts.reshape(batch, channels, bins) / max(1, levels.shape[1])
-    return -(share * share.clamp(min=1e-12).log2()).sum(-1).mean(1)
+    return 0.0 - (share * share.clamp(min=1e-12).log2()).sum(-1).mean(1)  # not a negative zero
 
 
 def blockiness(grey: Tensor) -> Tensor:

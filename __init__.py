@@ -9,6 +9,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+WEB_DIRECTORY = "./web"  # help pages of the ComfyUI nodes
+
 _DROP_IN = ("ImageReward", "available_models", "load", "load_score")
 
 
@@ -19,3 +21,10 @@ def __getattr__(name: str) -> Any:
 
         return getattr(drop_in, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+async def comfy_entrypoint() -> Any:
+    """What ComfyUI calls at its start; imported here, because only ComfyUI has what the nodes import."""
+    from .comfyui_nodes.extension import ImageRewardExtension
+
+    return ImageRewardExtension()

@@ -22,7 +22,7 @@ RANKS = (
     ("cli", "drop_in"),
     ("curate", "gallery"),
     ("refl", "preference"),
-    ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "demo"),
+    ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "score_chart", "demo"),
     ("scorers",),
     ("networks", "weights", "images"),
     ("errors",),

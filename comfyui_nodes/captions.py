@@ -1,0 +1,58 @@
+"""Previews with the score written under each image."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io, ui
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..core.score_chart import font
+from .pictures import to_picture
+from .scores import Scores
+
+LONGEST_SIDE = 512  # of a preview; the images themselves go on as they are
+STRIP = 30  # pixels under the image
+INK, PAPER, WARNING = (235, 235, 235), (28, 28, 28), (255, 190, 90)
+
+
+def preview(pixels: Sequence[Tensor], scores: Scores) -> dict[str, Any]:
+    """The `ui` of a node: an image (3, H, W) with its score below, for each; the numbers reach the history too."""
+    saved = [_save(caption(image, scores, i)) for i, image in enumerate(pixels)]
+    return {"images": saved, "scores": list(map(_json_number, scores.total)), "text": [scores.text()]}
+
+
+def caption(pixels: Tensor, scores: Scores, i: int) -> Image.Image:
+    picture = to_picture(pixels)
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    sheet = Image.new("RGB", (max(picture.width, 160), picture.height + STRIP), PAPER)
+    sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
+    ink = WARNING if i in scores.notes else INK
+    text = f"{scores.title} {scores.total[i]:.4f}"
+    ImageDraw.Draw(sheet).text(
+        (sheet.width / 2, picture.height + STRIP / 2), text, fill=ink, font=font(17), anchor="mm"
+    )
+    return sheet
+
+
+def show(picture: Image.Image) -> dict[str, Any]:
+    """The `ui` of a node that shows one picture."""
+    return {"images": [_save(picture)]}
+
+
+def _save(picture: Image.Image) -> ui.SavedResult:
+    name = "ImageReward_" + "".join(random.choices(string.ascii_lowercase, k=5))
+    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(name, folder_paths.get_temp_directory())
+    file = f"{stem}_{counter:05}_.jpg"
+    picture.save(Path(folder) / file, quality=90)
+    return ui.SavedResult(file, subfolder, io.FolderType.temp)
+
+
+def _json_number(value: float) -> float | None:
+    return None if value != value else value  # NaN is no JSON

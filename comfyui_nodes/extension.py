@@ -1,0 +1,34 @@
+"""What ComfyUI asks an extension: its nodes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import folders
+from .nodes.filter import FilterImages
+from .nodes.load import LoadRewardModel
+from .nodes.load_folder import LoadImageFolder
+from .nodes.mix import MixRewardModels
+from .nodes.pick_best import PickBest
+from .nodes.rank import RankImages
+from .nodes.save import SaveScoredImages
+from .nodes.score import ScoreImages
+from .nodes.score_table import ScoreTable
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadRewardModel,
+    MixRewardModels,
+    ScoreImages,
+    RankImages,
+    FilterImages,
+    PickBest,
+    SaveScoredImages,
+    ScoreTable,
+    LoadImageFolder,
+]
+
+
+class ImageRewardExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        folders.register()  # here, as no release up to 0.12.1 calls `on_load`
+        return NODES

@@ -1,0 +1,1 @@
+"""The nodes, one a file. `extension.NODES` lists them in the order of the menu."""

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...core.selection import split
+from .. import gallery
+from ..host_version import node_schema
+
+
+class FilterImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "SDImageRewardFilter",
+            "ImageReward Filter",
+            description="Parts images by score: those that reach the threshold are kept, the others rejected. What is "
+            "connected to a side without images is skipped.",
+            search_aliases=["threshold", "reject bad images", "quality gate"],
+            is_input_list=True,
+            inputs=[
+                *gallery.inputs(),
+                io.Float.Input(
+                    "threshold",
+                    default=0.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="The lowest score to keep. 0 is ImageReward's average image.",
+                ),
+                io.Int.Input(
+                    "keep_at_least",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="So many of the best are kept even below the threshold.",
+                ),
+            ],
+            outputs=[
+                *gallery.outputs("kept", "kept images"),
+                *gallery.outputs("rejected", "rejected images"),
+                io.Int.Output("kept_count", tooltip="How many images were kept; comes out even if there are none."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, threshold: list[float], keep_at_least: list[int], **shared: Any) -> io.NodeOutput:
+        gathered = gallery.gather(**shared)
+        parted = split(gathered.scores.total, threshold[0], at_least=keep_at_least[0])
+        return io.NodeOutput(*gathered.take(parted.kept), *gathered.take(parted.rejected), len(parted.kept))

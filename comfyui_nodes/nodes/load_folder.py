@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+from PIL import ImageOps
+from torch import Tensor
+
+import comfy.model_management as model_management
+import comfy.utils
+
+from ...core.errors import BadImage, ImageRewardError
+from ...core.images import open_image
+from ..host_version import node_schema
+from ..pictures import to_image
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
+
+
+class LoadImageFolder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "SDImageRewardLoadFolder",
+            "ImageReward Load Image Folder",
+            description="All images of a folder below ComfyUI's input folder, as a list, each in its own size. A file "
+            "that cannot be read is left out and named in the log.",
+            search_aliases=["load images from directory", "batch load"],
+            inputs=[
+                io.Combo.Input(
+                    "folder",
+                    options=folder_paths.get_input_subfolders(),
+                    tooltip="A folder below ComfyUI's input folder.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", is_output_list=True, tooltip="One image a file, sorted by name."),
+                io.String.Output("names", is_output_list=True, tooltip="The names of the files without their ending."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str) -> Any:
+        return folder, [(file.name, os.path.getmtime(file)) for file in _files(folder)]
+
+    @classmethod
+    def execute(cls, folder: str) -> io.NodeOutput:
+        files = _files(folder)
+        bar = comfy.utils.ProgressBar(len(files))
+        images: list[Tensor] = []
+        names: list[str] = []
+        for done, file in enumerate(files, start=1):
+            model_management.throw_exception_if_processing_interrupted()
+            try:
+                images.append(to_image(ImageOps.exif_transpose(open_image(file))))
+                names.append(file.stem)
+            except BadImage as error:
+                logging.warning("ImageReward Load Image Folder: left out, %s", error)
+            bar.update_absolute(done, len(files))
+        if not images:
+            raise ImageRewardError(f"No readable image among {len(files)} files in {folder!r} ({', '.join(ENDINGS)}).")
+        return io.NodeOutput(images, names)
+
+
+def _files(folder: str) -> list[Path]:
+    place = Path(folder_paths.get_input_directory()) / folder
+    if not place.is_dir():
+        raise ImageRewardError(f"No folder {folder!r} below ComfyUI's input folder; press R to refresh the list.")
+    return sorted(file for file in place.iterdir() if file.suffix.lower() in ENDINGS)

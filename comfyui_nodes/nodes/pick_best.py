@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...core.selection import best
+from .. import gallery
+from ..captions import preview
+from ..host_version import node_schema
+from ..images import to_pixels
+from ..types import ScoresType
+
+
+class PickBest(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "SDImageRewardPickBest",
+            "ImageReward Pick Best",
+            description="The image with the highest score, its latent, and where it stood, so that its seed can be found "
+            "again: the first seed plus the index, where each image had a seed of its own.",
+            search_aliases=["best of n", "winner", "highest score"],
+            is_input_list=True,
+            inputs=gallery.inputs(),
+            outputs=[
+                io.Image.Output("best_image", tooltip="One image."),
+                io.Float.Output("score", tooltip="Its score."),
+                io.Latent.Output("best_latent", tooltip="Its latent."),
+                io.Int.Output("index", tooltip="Where it stood among the images, from 0."),
+                io.Mask.Output("best_mask", tooltip="Its mask."),
+                io.Conditioning.Output("conditioning", tooltip="Its conditioning."),
+                ScoresType.Output("best_scores", tooltip="Its score with title, parts and prompt, for Save."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, **shared: Any) -> io.NodeOutput:
+        gathered = gallery.gather(**shared)
+        index = best(gathered.scores.total)
+        image, scores, *carried = gathered.take([index])
+        latent, mask, conditioning = (one[0] if isinstance(one, list) else one for one in carried)
+        return io.NodeOutput(
+            image[0],
+            scores.total[0],
+            latent,
+            index,
+            mask,
+            conditioning,
+            scores,
+            ui=preview(to_pixels(image), scores),
+        )

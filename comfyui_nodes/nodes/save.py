@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+import comfy.model_management as model_management
+import comfy.utils
+
+from ...core.errors import ImageRewardError
+from ..host_version import fit, node_schema
+from ..images import to_pixels
+from ..saving import ENDINGS, SCORE_MARK, FileSettings, save, workflow_chunks
+from ..scores import join
+from ..types import ScoresType
+
+
+class SaveScoredImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "SDImageRewardSave",
+            "ImageReward Save Scored Images",
+            description="Saves images with workflow and prompt as ComfyUI's Save Image does, and with the score on an "
+            "A1111 parameters line, where PNG Info and image browsers find it.",
+            search_aliases=["save image with metadata", "export", "png info"],
+            is_input_list=True,
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                io.Image.Input("image", tooltip="A batch of images, or a list of images of any sizes."),
+                io.MultiType.Input("scores", [ScoresType, io.Float], tooltip="The scores of these images."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"ImageReward/{SCORE_MARK}",
+                    tooltip=f"Name of the files below the output folder. {SCORE_MARK} becomes the score; ComfyUI's own "
+                    "marks (%width%, %year%, ...) work too.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(ENDINGS),
+                    default="PNG",
+                    tooltip="PNG loses nothing. JPEG has room for 64 KB of workflow.",
+                ),
+                fit(
+                    io.Int.Input,
+                    "quality",
+                    default=95,
+                    min=1,
+                    max=100,
+                    tooltip="Of JPEG and WebP; higher is better and larger.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: list[Any], scores: list[Any], filename_prefix: list[str], format: list[str], quality: list[int]
+    ) -> io.NodeOutput:
+        pixels = to_pixels(image)
+        given = join(scores)
+        if len(given) != len(pixels):
+            raise ImageRewardError(f"{len(given)} scores for {len(pixels)} images: connect the scores of these images.")
+        settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0])
+        chunks = workflow_chunks(cls.hidden)
+        bar = comfy.utils.ProgressBar(len(pixels))
+        saved = []
+        for i, one in enumerate(pixels):
+            model_management.throw_exception_if_processing_interrupted()
+            saved.append(save(one, given, i, settings, chunks))
+            bar.update_absolute(i + 1, len(pixels))
+        return io.NodeOutput(ui={"images": saved})

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...core.score_chart import Series, bar_chart
+from ..captions import show
+from ..host_version import node_schema
+from ..pictures import to_image
+from ..scores import Scores, join
+from ..types import ScoresType
+
+
+class ScoreTable(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        scores_types = [ScoresType, io.Float]
+        return node_schema(
+            "SDImageRewardScoreTable",
+            "ImageReward Score Table",
+            description="Draws scores as a bar chart with numbers; two rows of scores side by side, to compare "
+            "checkpoints, samplers or LoRAs. The parts of a mixture get bars of their own.",
+            search_aliases=["chart", "plot scores", "compare checkpoints"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.MultiType.Input("scores", scores_types, tooltip="From 'ImageReward Score', or a list of numbers."),
+                io.MultiType.Input("compare_with", scores_types, optional=True, tooltip="A second row of scores."),
+                io.String.Input(
+                    "label", default="", optional=True, tooltip="Name of the first row; empty: the reward model's."
+                ),
+                io.String.Input("compare_label", default="", optional=True, tooltip="Name of the second row."),
+            ],
+            outputs=[io.Image.Output("chart", tooltip="The chart as an image.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        scores: list[Any],
+        compare_with: Sequence[Any] = (),
+        label: Sequence[str] = ("",),
+        compare_label: Sequence[str] = ("",),
+    ) -> io.NodeOutput:
+        series = _series(join(scores), label[0])
+        if compare_with:
+            series += _series(join(compare_with), compare_label[0])
+        chart = bar_chart(series)
+        return io.NodeOutput(to_image(chart), ui=show(chart))
+
+
+def _series(scores: Scores, label: str) -> list[Series]:
+    name = label or scores.title
+    return [Series(name, scores.total), *(Series(f"{name}: {title}", row) for title, row in scores.parts.items())]

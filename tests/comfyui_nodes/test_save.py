@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from comfy.cli_args import args
+from comfy_api.latest import io
+from PIL import Image
+from run_node import run
+from sd_imagereward.comfyui_nodes.nodes.save import SaveScoredImages
+from sd_imagereward.comfyui_nodes.scores import Scores
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.metadata import parse_parameters, read_parameters, read_scores
+
+GRAPH = {"3": {"class_type": "KSampler", "inputs": {}}}
+WORKFLOW = {"nodes": [], "links": [], "extra": {"note": "größer"}}
+HIDDEN = io.HiddenHolder(prompt=GRAPH, extra_pnginfo={"workflow": WORKFLOW})
+SCORES = Scores("ImageReward", (0.58123, -1.41324), prompts=("a red cat", "a dog, running"))
+
+
+def save(image: torch.Tensor, scores: Any = SCORES, **more: Any) -> list[Path]:
+    out = run(SaveScoredImages, hidden=HIDDEN, image=image, scores=scores, **more)
+    top = Path(folder_paths.get_output_directory())
+    return [top / one["subfolder"] / one["filename"] for one in out["ui"]["images"]]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WebP"])
+def test_score_prompt_and_workflow_are_in_the_file(pictures: Any, format: str) -> None:
+    files = save(pictures(2), format=format)
+    assert [file.name.split("_")[0] for file in files] == ["0.5812", "-1.4132"]
+    for file, value, prompt in zip(files, (0.5812, -1.4132), SCORES.prompts, strict=True):
+        text = read_parameters(file)
+        assert read_scores(text) == {"ImageReward": value}
+        assert f"ImageReward: {value}" in text.splitlines()[-1]
+        parsed = parse_parameters(text)
+        assert parsed.prompt == prompt
+        assert parsed.fields["Size"] == "56x40"
+        assert _workflow(file) == (GRAPH, WORKFLOW)
+
+
+def _workflow(file: Path) -> tuple[Any, Any]:
+    """As ComfyUI's page finds them: text chunks in PNG, `name:json` in EXIF Model and Make elsewhere."""
+    with Image.open(file) as image:
+        if image.format == "PNG":
+            return json.loads(image.info["prompt"]), json.loads(image.info["workflow"])
+        exif = image.getexif()
+    return json.loads(exif[0x0110].removeprefix("prompt:")), json.loads(exif[0x010F].removeprefix("workflow:"))
+
+
+def test_the_pixels_are_those_of_comfyuis_save_image(pictures: Any) -> None:
+    batch = torch.cat([pictures(1), pictures(1, seed=1)])
+    for file, picture in zip(save(batch), batch, strict=True):
+        expected = np.clip(255.0 * picture.numpy(), 0, 255).astype(np.uint8)
+        assert np.abs(np.asarray(Image.open(file)).astype(int) - expected).max() <= 1
+        assert (np.asarray(Image.open(file)) == expected).mean() > 0.999
+
+
+def test_the_parts_of_a_mixture_are_written_too(pictures: Any) -> None:
+    mixed = Scores("Mix", (1.5,), {"ImageReward": (1.0,), "Technical": (0.5,)}, ("a cat",))
+    (file,) = save(pictures(1), mixed)
+    assert "Mix: 1.5000, ImageReward: 1.0000, Technical: 0.5000" in read_parameters(file)
+
+
+def test_a_second_run_overwrites_nothing(pictures: Any) -> None:
+    assert len({*save(pictures(2)), *save(pictures(2))}) == 4
+
+
+def test_unequal_sizes_and_comfyuis_own_marks(pictures: Any) -> None:
+    files = save([pictures(1, 40, 56), pictures(1, 30, 20)], filename_prefix="a/%width%_%score%")  # type: ignore[arg-type]
+    assert [str(file.parent.name) for file in files] == ["a", "a"]
+    assert [file.name for file in files] == ["56_0.5812_00001_.png", "20_-1.4132_00001_.png"]
+
+
+def test_metadata_can_be_switched_off_for_the_whole_server(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(args, "disable_metadata", True)
+    for file in save(pictures(2)):
+        assert not Image.open(file).info
+
+
+def test_an_image_without_score_is_saved_without_one(pictures: Any) -> None:
+    (file,) = save(pictures(1), Scores("ImageReward", (float("nan"),), prompts=("a cat",)))
+    assert read_parameters(file) == "a cat"
+
+
+def test_parameters_of_another_pack_are_kept(pictures: Any) -> None:
+    theirs = "a cat\nSteps: 20, Sampler: Euler, Seed: 1"
+    hidden = io.HiddenHolder(prompt=GRAPH, extra_pnginfo={"workflow": WORKFLOW, "parameters": theirs})
+    out = run(SaveScoredImages, hidden=hidden, image=pictures(1), scores=Scores("ImageReward", (1.0,)))
+    (one,) = out["ui"]["images"]
+    file = Path(folder_paths.get_output_directory()) / one["subfolder"] / one["filename"]
+    assert read_parameters(file) == f"{theirs}, ImageReward: 1.0000"
+
+
+def test_unequal_counts(pictures: Any) -> None:
+    with pytest.raises(ImageRewardError, match="2 scores for 3 images"):
+        save(pictures(3))
+
+
+def test_interrupt_between_files(pictures: Any) -> None:
+    def interrupt(*_: int) -> None:
+        model_management.interrupted = True
+
+    comfy.utils.on_update = interrupt
+    with pytest.raises(model_management.InterruptProcessingException):
+        save(pictures(2))
+    assert len(list(Path(folder_paths.get_output_directory()).rglob("*.png"))) == 1

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from run_node import PROMPT, run
+from sd_imagereward.comfyui_nodes import hosting, judging
+from sd_imagereward.comfyui_nodes.nodes.score import ScoreImages
+from sd_imagereward.core.errors import BadImage, ImageRewardError
+from sd_imagereward.core.images import quantise
+from sd_imagereward.core.rating import rate
+from sd_imagereward.core.scorers.loading import load_scorer
+
+
+def score(model: hosting.RewardModel, image: Any, prompt: Any = PROMPT, **more: Any) -> dict[str, Any]:
+    return run(ScoreImages, reward_model=model, image=image, prompt=prompt, **more)
+
+
+def test_gives_images_scores_numbers_and_text(model: hosting.RewardModel, pictures: Any) -> None:
+    batch = pictures(3)
+    out = score(model, batch)
+    assert out["images"][0] is batch
+    assert out["values"] == list(out["scores"].total)
+    assert len(set(out["values"])) == 3
+    assert out["best"] == max(out["values"])
+    assert out["mean"] == pytest.approx(sum(out["values"]) / 3)
+    for i, value in enumerate(out["values"]):
+        assert f"image {i}: ImageReward {value:.4f}" in out["text"]
+
+
+def test_the_same_picture_scores_the_same_as_from_a_file(
+    model: hosting.RewardModel, checkpoint: Path, pictures: Any, tmp_path: Path
+) -> None:
+    batch = pictures(2, 300, 420)
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for picture, path in zip(batch, paths, strict=True):
+        Image.fromarray(quantise(picture).numpy()).save(path)
+    from_files = rate(load_scorer(checkpoint, device="cpu"), paths, PROMPT)
+    torch.testing.assert_close(torch.tensor(score(model, batch)["values"]), from_files, atol=1e-4, rtol=0)
+
+
+def test_pixels_go_to_the_network_without_pil_or_numpy(
+    model: hosting.RewardModel, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise AssertionError("an image left torch on its way to the network")
+
+    monkeypatch.setattr(Image, "fromarray", forbidden)
+    monkeypatch.setattr(np, "asarray", forbidden)
+    monkeypatch.setattr(torch.Tensor, "numpy", forbidden)
+    judging.score(model, list(pictures(2).permute(0, 3, 1, 2)), [PROMPT] * 2)
+
+
+def test_images_of_unequal_sizes_as_a_list(model: hosting.RewardModel, pictures: Any) -> None:
+    images = [pictures(1, 40, 56), pictures(2, 64, 32), pictures(1, 30, 30)]
+    out = score(model, images)
+    assert len(out["values"]) == 4
+    alone = [value for image in images for value in score(model, image)["values"]]
+    assert out["values"] == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_prompt_for_each_image(model: hosting.RewardModel, pictures: Any) -> None:
+    batch = pictures(1).repeat(3, 1, 1, 1)
+    values = score(model, batch, ["a red cat", "a city at night", "a red cat"])["values"]
+    assert values[0] == values[2] != values[1]
+
+
+def test_comfyui_syntax_leaves_the_prompt_unless_told_otherwise(model: hosting.RewardModel, pictures: Any) -> None:
+    written = "a (red cat:1.3), embedding:easynegative"
+    assert score(model, pictures(1), written)["scores"].prompts[0] == "a red cat"
+    assert score(model, pictures(1), written, plain_prompt=False)["scores"].prompts[0] == written
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", "embedding:easynegative"])
+def test_no_prompt_is_said(model: hosting.RewardModel, pictures: Any, prompt: str) -> None:
+    with pytest.raises(ImageRewardError, match="prompt"):
+        score(model, pictures(1), prompt)
+
+
+def test_unequal_counts_are_said_with_both_numbers(model: hosting.RewardModel, pictures: Any) -> None:
+    with pytest.raises(ImageRewardError, match="2 prompts for 3 images"):
+        score(model, pictures(3), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((2, 8, 8), "MASK"),
+        ((8, 8), "MASK"),
+        ((1, 8, 8, 4), "alpha"),
+        ((1, 8, 8, 2), "2 channels"),
+        ((1, 0, 8, 3), "1 x 1"),
+        ((0, 8, 8, 3), "batch of none"),
+        ((1, 2, 8, 8, 3), r"\(1, 2, 8, 8, 3\)"),
+    ],
+)
+def test_what_is_no_image_is_said(model: hosting.RewardModel, shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(BadImage, match=said):
+        score(model, torch.zeros(shape))
+
+
+def test_a_latent_where_an_image_should_be_is_said(model: hosting.RewardModel) -> None:
+    with pytest.raises(BadImage, match="VAE Decode"):
+        score(model, {"samples": torch.zeros(1, 4, 8, 8)})
+
+
+def test_a_model_of_another_pack_is_said(pictures: Any) -> None:
+    with pytest.raises(ImageRewardError, match="ImageReward Load Reward Model"):
+        score(object(), pictures(1))  # type: ignore[arg-type]
+
+
+def test_broken_and_black_images_are_scored_and_said(model: hosting.RewardModel, pictures: Any) -> None:
+    batch = pictures(3)
+    batch[1, :2] = math.nan
+    batch[2] = 0
+    out = score(model, batch)
+    assert all(math.isfinite(value) for value in out["values"])
+    assert out["scores"].notes.keys() == {1, 2}
+    assert "112 of 2240 pixels are NaN" in out["text"]
+    assert "black image" in out["text"]
+
+
+def test_each_preview_carries_its_score(model: hosting.RewardModel, pictures: Any) -> None:
+    out = score(model, pictures(3, 40, 200))
+    ui = out["ui"]
+    assert ui["scores"] == out["values"]
+    assert ui["text"] == [out["text"]]
+    for shown in ui["images"]:
+        file = Path(folder_paths.get_temp_directory()) / shown["subfolder"] / shown["filename"]
+        with Image.open(file) as opened:
+            strip = np.asarray(opened.convert("L"))[40:]
+        assert strip.shape[0] > 20
+        assert strip.max() > 200 > 60 > strip.min()  # light letters on a dark strip below the image
+
+
+def test_an_unchanged_image_is_never_scored_twice(model: hosting.RewardModel, pictures: Any, judged: list[int]) -> None:
+    batch = pictures(4)
+    first = score(model, batch)["values"]
+    assert sum(judged) == 4
+    assert score(model, batch.clone())["values"] == first
+    assert sum(judged) == 4
+    score(model, torch.cat([batch, pictures(1, seed=9)]))
+    assert sum(judged) == 5
+    score(model, batch, "another prompt")
+    assert sum(judged) == 9
+
+
+def test_the_memory_of_scores_is_bounded(
+    model: hosting.RewardModel, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "REMEMBERED", 2)
+    score(model, pictures(4))
+    assert len(judging._memories[model.scorer]) == 2
+
+
+def test_works_in_chunks_and_shows_progress(model: hosting.RewardModel, pictures: Any, judged: list[int]) -> None:
+    score(model, pictures(5), chunk=2)
+    assert judged == [2, 2, 1]
+    assert comfy.utils.shown == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_interrupt_stops_after_the_chunk(model: hosting.RewardModel, pictures: Any, judged: list[int]) -> None:
+    def interrupt(*_: int) -> None:
+        model_management.interrupted = True
+
+    comfy.utils.on_update = interrupt
+    with pytest.raises(model_management.InterruptProcessingException):
+        score(model, pictures(6), chunk=2)
+    assert judged == [2]
+
+
+def test_memory_that_runs_out_halves_the_chunk(
+    model: hosting.RewardModel, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = score(model, pictures(5))["values"]
+    judging._memories.clear()
+    real, sizes = type(model.scorer).score, []
+
+    def tight(self: Any, pixels: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise RuntimeError("CUDA out of memory")
+        return real(self, pixels, prompts)
+
+    monkeypatch.setattr(type(model.scorer), "score", tight)
+    assert score(model, pictures(5))["values"] == pytest.approx(expected, abs=1e-4)
+    assert max(sizes) == 5

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import pytest
+import torch
+from PIL import Image
+from run_node import run
+from sd_imagereward.comfyui_nodes.nodes.load_folder import LoadImageFolder
+from sd_imagereward.comfyui_nodes.nodes.score_table import ScoreTable
+from sd_imagereward.comfyui_nodes.scores import Scores
+from sd_imagereward.core.errors import ImageRewardError
+
+
+class TestScoreTable:
+    def test_draws_and_shows_a_chart(self) -> None:
+        out = run(ScoreTable, scores=Scores("ImageReward", (0.5, -1.0, float("nan"))))
+        assert out["chart"].ndim == 4
+        assert out["chart"].shape[3] == 3
+        assert float(out["chart"].min()) < 0.3  # ink
+        (shown,) = out["ui"]["images"]
+        assert (Path(folder_paths.get_temp_directory()) / shown["filename"]).is_file()
+
+    def test_two_rows_and_parts_take_more_room(self) -> None:
+        one = Scores("ImageReward", (0.5, -1.0))
+        mixed = Scores("Mix", (0.5, -1.0), {"a": (1.0, 2.0), "b": (0.0, 1.0)})
+        heights = [
+            run(ScoreTable, scores=one)["chart"].shape[1],
+            run(ScoreTable, scores=one, compare_with=one, compare_label="other")["chart"].shape[1],
+            run(ScoreTable, scores=mixed)["chart"].shape[1],
+        ]
+        assert heights == sorted(set(heights))
+
+    def test_takes_plain_numbers(self) -> None:
+        assert run(ScoreTable, scores=[1.0, 2.0])["chart"].shape[0] == 1
+
+
+class TestLoadImageFolder:
+    @pytest.fixture
+    def folder(self) -> Path:
+        place = Path(folder_paths.get_input_directory()) / "set"
+        place.mkdir()
+        for i, size in enumerate([(30, 20), (10, 40)]):
+            Image.new("RGB", size, (255 * i, 0, 0)).save(place / f"{i}.png")
+        (place / "notes.txt").write_text("no image")
+        return place
+
+    def test_each_in_its_own_size_sorted_by_name(self, folder: Path) -> None:
+        out = run(LoadImageFolder, folder="set")
+        assert [tuple(image.shape) for image in out["images"]] == [(1, 20, 30, 3), (1, 40, 10, 3)]
+        assert out["images"][1][0, 0, 0].tolist() == [1.0, 0.0, 0.0]
+        assert out["names"] == ["0", "1"]
+
+    def test_a_broken_file_is_left_out_and_named(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (folder / "broken.png").write_bytes(b"\x89PNG nothing")
+        with caplog.at_level(logging.WARNING):
+            assert run(LoadImageFolder, folder="set")["names"] == ["0", "1"]
+        assert "broken.png" in caplog.text
+
+    def test_an_empty_folder_is_said(self, folder: Path) -> None:
+        (folder.parent / "empty").mkdir()
+        with pytest.raises(ImageRewardError, match="No readable image"):
+            run(LoadImageFolder, folder="empty")
+
+    def test_changes_are_noticed(self, folder: Path) -> None:
+        before = LoadImageFolder.fingerprint_inputs("set")
+        assert LoadImageFolder.fingerprint_inputs("set") == before
+        Image.new("RGB", (5, 5)).save(folder / "2.png")
+        assert LoadImageFolder.fingerprint_inputs("set") != before
+
+
+def test_fingerprints_tell_images_apart(pictures: Any) -> None:
+    from sd_imagereward.comfyui_nodes.fingerprint import fingerprint
+
+    image = pictures(1, 300, 400)[0]
+    assert fingerprint(image) == fingerprint(image.permute(2, 0, 1).contiguous().permute(1, 2, 0))
+    assert fingerprint(image) != fingerprint(image.permute(1, 0, 2))
+    assert fingerprint(image) != fingerprint(image.half())
+    for place in ((0, 0, 0), (299, 399, 2), (150, 7, 1)):
+        other = image.clone()
+        other[place] = torch.nextafter(other[place], torch.tensor(2.0))
+        assert fingerprint(other) != fingerprint(image)

@@ -79,7 +79,7 @@ def _array_pixels(array: np.ndarray) -> Tensor:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise BadImage(f"expected an array of shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
-    return _tensor_pixels(torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1))  # HWC -> CHW
+    return _tensor_pixels(torch.from_numpy(np.array(array)).permute(2, 0, 1))  # HWC -> CHW
 
 
 def _tensor_pixels(pixels: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def to_pixels(image: ImageLike, size: int | None = None) -> Tensor:
 def _pil_pixels(image: Image.Image, size: int | None) -> Tensor:
     if 0 in image.size:
         raise BadImage(f"expected an image of at least 1 x 1 pixels, got {image.size[0]} x {image.size[1]}")
-    if image.mode.startswith("I;16") or (image.mode == "I" and max(image.getextrema()) > 255):
+    if image.mode.startswith("I;16") or (image.mode == "I" and int(np.asarray(image).max()) > 255):
         # 16-bit grey: Pillow's conversion saturates everything above 255; scale instead.
         grey = np.asarray(image).astype(np.float64) / 257.0
         image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
@@ -108,11 +108,11 @@ def quantise(pixels: Tensor) -> Tensor:
 
 
 class Taps(NamedTuple):
-    """One axis of a separable resize: output i = sum over k of weight[i, k] * input[first[i] + k]."""
+    """One axis of a separable resize: output i = sum over k of weight[i, k] * input[start + source[i, k]]."""
 
     start: int  # first input position that any tap reads
     stop: int
-    index: np.ndarray  # (out, K) int64, relative to `start`
+    source: np.ndarray  # (out, K) int64, the input positions relative to `start`
     weight: np.ndarray  # (out, K) float64, rows sum to 1; 0 where a row has fewer taps
 
 
@@ -147,8 +147,8 @@ def bicubic_taps(length: int, resized: int, size: int) -> Taps:
         total += weight[:, k]
     weight *= (1.0 / total)[:, None]
     start, stop = int(first.min()), int(last.max())
-    index = np.minimum(first[:, None] + position[None, :], stop - 1) - start
-    return Taps(start, stop, index, weight)
+    source = np.minimum(first[:, None] + position[None, :], stop - 1) - start
+    return Taps(start, stop, source, weight)
 
 
 def _bicubic(x: np.ndarray) -> np.ndarray:
@@ -196,7 +196,7 @@ def _integer_pass(pixels: Tensor, taps: Taps) -> Tensor:
     out_shape = (*pixels.shape[:-2], fixed.shape[0], pixels.shape[-1])
     total = torch.full(out_shape, 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=pixels.device)
     coefficients = torch.from_numpy(fixed).to(pixels.device)
-    index = torch.from_numpy(taps.index).to(pixels.device)
+    index = torch.from_numpy(taps.source).to(pixels.device)
     for k in range(fixed.shape[1]):
         total.addcmul_(pixels.index_select(-2, index[:, k]).to(torch.int32), coefficients[:, k, None])
     return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
@@ -222,8 +222,8 @@ def resize_crop_smooth(pixels: Tensor, size: int) -> Tensor:
 
 def _matrix(taps: Taps) -> Tensor:
     """Taps as a dense (out, in) float32 matrix."""
-    dense = np.zeros((taps.index.shape[0], taps.stop - taps.start))
-    np.add.at(dense, (np.arange(taps.index.shape[0])[:, None], taps.index), taps.weight)
+    dense = np.zeros((taps.source.shape[0], taps.stop - taps.start))
+    np.add.at(dense, (np.arange(taps.source.shape[0])[:, None], taps.source), taps.weight)
     return torch.from_numpy(dense.astype(np.float32))
 
 
@@ -261,8 +261,8 @@ def _resize_crop_32bit(image: Image.Image, size: int) -> Image.Image:
     columns = bicubic_taps(image.width, new_width, size)
     store = _round_half_up if image.mode == "I" else np.float32
     region = np.asarray(image)[rows.start : rows.stop, columns.start : columns.stop]
-    across = store((region[:, columns.index].astype(np.float64) * columns.weight).sum(-1))
-    down = store((across[rows.index].astype(np.float64) * rows.weight[:, :, None]).sum(1))
+    across = store((region[:, columns.source].astype(np.float64) * columns.weight).sum(-1))
+    down = store((across[rows.source].astype(np.float64) * rows.weight[:, :, None]).sum(1))
     return Image.fromarray(down)
 
 
@@ -285,4 +285,5 @@ def _nearest_positions(length: int, resized: int) -> np.ndarray:
     step = length / resized
     position = np.full(resized, step)
     position[0] = step * 0.5
-    return np.minimum(np.cumsum(position).astype(np.int64), length - 1)
+    positions: np.ndarray = np.cumsum(position).astype(np.int64)
+    return np.minimum(positions, length - 1)

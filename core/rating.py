@@ -59,8 +59,7 @@ def judge(
     items = as_list(images)
     texts = as_prompts(prompts, len(items))
     size = batch_size or default_batch_size(scorer)
-    totals: list[Tensor] = []
-    parts: dict[str, list[Tensor]] = {}
+    parts = {scorer.info.title: torch.full((len(items),), torch.nan)}
     errors: dict[int, str] = {}
     for start in range(0, len(items), size):
         chunk = range(start, min(start + size, len(items)))
@@ -104,7 +103,10 @@ def default_batch_size(scorer: Scorer) -> int:
     return 8 if scorer.device.type == "cpu" else 64
 
 
-def _judge_chunk(scorer: Scorer, images: Sequence[ImageLike], prompts: Sequence[str], skip_broken: bool) -> Ratings:
+def _judge_chunk(
+    scorer: Scorer, images: Sequence[ImageLike], prompts: Sequence[str], skip_broken: bool
+) -> tuple[dict[str, Tensor], dict[int, str]]:
+    """(parts by title, NaN where unreadable; the reason for each unreadable position)."""
     pixels: list[Tensor] = []
     readable: list[int] = []
     errors: dict[int, str] = {}
@@ -116,13 +118,12 @@ def _judge_chunk(scorer: Scorer, images: Sequence[ImageLike], prompts: Sequence[
             if not skip_broken:
                 raise
             errors[i] = str(error)
-    scored = {scorer.info.title: torch.full((len(images),), torch.nan)}
+    scored: dict[str, Tensor] = {}
     for positions, batch in _batches(scorer, pixels):
         where = [readable[p] for p in positions]
         for title, values in _halving(scorer, batch, [prompts[i] for i in where]).items():
             scored.setdefault(title, torch.full((len(images),), torch.nan))[where] = values
-    total = scored[scorer.info.title]
-    return Ratings(total, scored, scorer.info, errors)
+    return scored, errors
 
 
 def _batches(scorer: Scorer, pixels: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .inputs import Item
 
 DEMO_FOLDER = Path("imagereward-demo")
+SHOWN_PARTS = 4  # more columns would push the file names off the screen
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -146,7 +147,7 @@ def _rows(items: list[Item], prompts: list[str], ratings: Ratings, top: int, min
     for i in rank(scores):
         if math.isnan(scores[i]) or (min_score is not None and scores[i] < min_score):
             continue
-        parts = {title: float(values[i]) for title, values in ratings.parts.items() if len(ratings.parts) > 1}
+        parts = {title: float(values[i]) for title, values in ratings.parts.items() if title != ratings.info.title}
         percentile = ratings.info.percentile(scores[i])
         rows.append(Row(len(rows) + 1, scores[i], percentile, items[i].path, prompts[i], parts))
     return rows[:top] if top else rows
@@ -166,10 +167,12 @@ def _print(rows: list[Row], args: argparse.Namespace) -> None:
 
 def _print_table(rows: list[Row]) -> None:
     titles = list(rows[0].parts) if rows else []
+    titles = titles if len(titles) <= SHOWN_PARTS else []  # --json, --csv and --html have them all
     header = f"{'rank':>4}  {'score':>8}  {'percentile':>10}" + "".join(f"  {t:>{max(8, len(t))}}" for t in titles)
     print(f"{header}  file")
     for row in rows:
-        parts = "".join(f"  {value:>{max(8, len(title))}.4f}" for title, value in row.parts.items())
+        shown = {title: row.parts[title] for title in titles}
+        parts = "".join(f"  {value:>{max(8, len(title))}.4f}" for title, value in shown.items())
         print(f"{row.rank:>4}  {row.score:>8.4f}  {row.percentile:>9.1f}%{parts}  {row.path}")
 
 

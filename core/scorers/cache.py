@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+Key = tuple[int, int, str]  # 128 bits of a picture, and the device its features are on
 DEFAULT_BYTES = 64 * 2**20
 _SEED = 20230412
 
@@ -19,13 +20,13 @@ class FeatureCache:
 
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         self.limit = limit
-        self._kept: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def features(self, pixels: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, 3, S, S) prepared pixels in [0, 1] -> compute(pixels), asking `compute` only for pictures not seen lately."""
-        keys = [(*key, str(pixels.device)) for key in fingerprints(pixels)]
+        keys = [(a, b, str(pixels.device)) for a, b in fingerprints(pixels)]
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
         missing = [i for i, key in enumerate(keys) if key not in found]
@@ -44,7 +45,7 @@ class FeatureCache:
             self._kept.clear()
             self._bytes = 0
 
-    def _keep(self, keys: list[tuple[object, ...]], features: Tensor) -> None:
+    def _keep(self, keys: list[Key], features: Tensor) -> None:
         with self._lock:
             for key, feature in zip(keys, features, strict=True):
                 if key not in self._kept:

@@ -26,7 +26,9 @@ def no_scorer_outlives_its_test() -> Iterator[None]:
 def pictures(tmp_path: Path) -> list[Path]:
     """Four pictures of unequal size and format."""
     paths = []
-    for i, (width, height, suffix) in enumerate([(64, 48, "png"), (120, 200, "jpg"), (224, 224, "webp"), (31, 300, "png")]):
+    for i, (width, height, suffix) in enumerate(
+        [(64, 48, "png"), (120, 200, "jpg"), (224, 224, "webp"), (31, 300, "png")]
+    ):
         array = np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8)
         paths.append(tmp_path / f"{i}.{suffix}")
         Image.fromarray(array).save(paths[-1])

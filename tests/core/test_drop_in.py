@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import sd_imagereward as RM  # noqa: N814 - as its users write it
+import sd_imagereward as RM
 import torch
 from sd_imagereward.core import load_scorer, rate
 from sd_imagereward.core.errors import BadImage
@@ -40,7 +40,9 @@ def test_lists_give_lists_whatever_their_length(model: RM.ImageReward, pictures:
         model.inference_rank(PROMPT, [str(pictures[0]), "gone.png"])
 
 
-def test_score_gard_is_the_differentiable_score(model: RM.ImageReward, pictures: list[Path], tiny_checkpoint: Path) -> None:
+def test_score_gard_is_the_differentiable_score(
+    model: RM.ImageReward, pictures: list[Path], tiny_checkpoint: Path
+) -> None:
     tokens = model.blip.tokenizer(
         [PROMPT, "cat"], padding="max_length", truncation=True, max_length=35, return_tensors="pt"
     ).to("cpu")

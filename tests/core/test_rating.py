@@ -87,7 +87,7 @@ def test_memory_that_runs_out_halves_the_batch_and_goes_on() -> None:
 
 
 def test_no_room_for_one_image_is_said_so() -> None:
-    with pytest.raises(OutOfMemory, match="no room for a single image.*on the CPU"):
+    with pytest.raises(OutOfMemory, match=r"no room for a single image.*on the CPU"):
         rate(Brightness(room=0), [grey(1), grey(2)], "")
 
 
@@ -112,6 +112,16 @@ def test_nothing_readable_is_all_nan() -> None:
     ratings = judge(Brightness(), ["a.png", "b.png"], "", skip_broken=True, batch_size=1)
     assert ratings.total.isnan().all()
     assert list(ratings.errors) == [0, 1]
+
+
+def test_parts_stay_aligned_when_a_whole_batch_is_unreadable() -> None:
+    class TwoParts(Brightness):
+        def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+            return {"Mean": self.score(pixels, prompts), "Other": 2 * self.score(pixels, prompts)}
+
+    ratings = judge(TwoParts(), ["gone.png", grey(51), "gone.png", grey(255)], "", skip_broken=True, batch_size=1)
+    assert ratings.parts["Other"].nan_to_num(-1).tolist() == pytest.approx([-1, 0.4, -1, 2])
+    assert ratings.total.nan_to_num(-1).tolist() == pytest.approx([-1, 0.2, -1, 1])
 
 
 def test_progress_is_told_and_may_stop_the_work() -> None:

@@ -59,7 +59,9 @@ def test_folders_patterns_and_lists(score, pictures: list[Path]) -> None:
     assert len(score("a castle", folder)[1]) == 4
     assert len(score("a castle", folder / "*.png")[1]) == 2
     listed = folder / "list.jsonl"
-    listed.write_text("".join(json.dumps({"path": p.name, "prompt": f"cat {i}"}) + "\n" for i, p in enumerate(pictures)))
+    listed.write_text(
+        "".join(json.dumps({"path": p.name, "prompt": f"cat {i}"}) + "\n" for i, p in enumerate(pictures))
+    )
     assert {row["prompt"] for row in score(listed)[1]} == {f"cat {i}" for i in range(4)}
     table = folder / "list.csv"
     table.write_text(f'file,text\n{pictures[0].name},"a cat, and a dog"\n')
@@ -144,7 +146,9 @@ def test_demo_scores_pictures_made_on_the_spot(capsys, tmp_path: Path, monkeypat
 def test_scorers_are_listed_with_licence(capsys) -> None:
     code, out, _ = run(capsys, "scorers")
     assert code == 0
-    assert any(line.startswith("imagereward") and "Apache-2.0" in line and "1.79 GB" in line for line in out.splitlines())
+    assert any(
+        line.startswith("imagereward") and "Apache-2.0" in line and "1.79 GB" in line for line in out.splitlines()
+    )
 
 
 def test_convert_writes_beside(capsys, tmp_path: Path) -> None:

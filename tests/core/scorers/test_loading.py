@@ -177,7 +177,7 @@ def test_unknown_names_list_the_known_ones(name: str, message: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "device"), [("fp8", "cpu"), ("int8", "meta")])
 def test_wrong_precisions_are_refused(tiny_checkpoint: Path, dtype: str, device: str) -> None:
-    with pytest.raises(ImageRewardError, match="expected a dtype of|CPU alone"):
+    with pytest.raises(ImageRewardError, match=r"expected a dtype of|CPU alone"):
         load_scorer(tiny_checkpoint, dtype=dtype, device=device)
 
 

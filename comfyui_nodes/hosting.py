@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 import comfy.model_management as model_management
+import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..core.errors import ImageRewardError

@@ -6,10 +6,9 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from torch import Tensor
-
 import comfy.model_management as model_management
 import comfy.utils
+from torch import Tensor
 
 from ..core.errors import ImageRewardError
 from ..core.prompts.syntax import plain_prompt

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+from comfy.cli_args import args
 from comfy_api.latest import io, ui
 from torch import Tensor
-
-from comfy.cli_args import args
 
 from ..core.metadata import save_image, set_scores
 from .pictures import to_picture

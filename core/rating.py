@@ -63,18 +63,13 @@ def judge(
     errors: dict[int, str] = {}
     for start in range(0, len(items), size):
         chunk = range(start, min(start + size, len(items)))
-        scored = _judge_chunk(scorer, [items[i] for i in chunk], [texts[i] for i in chunk], skip_broken)
-        totals.append(scored.total)
-        for title, values in scored.parts.items():
-            parts.setdefault(title, []).append(values)
-        errors |= {start + i: reason for i, reason in scored.errors.items()}
+        scored, unreadable = _judge_chunk(scorer, [items[i] for i in chunk], [texts[i] for i in chunk], skip_broken)
+        for title, values in scored.items():
+            parts.setdefault(title, torch.full((len(items),), torch.nan))[chunk.start : chunk.stop] = values
+        errors |= {start + i: reason for i, reason in unreadable.items()}
         if on_progress is not None:
             on_progress(chunk.stop, len(items))
-    if not items:
-        return Ratings(torch.zeros(0), {scorer.info.title: torch.zeros(0)}, scorer.info)
-    return Ratings(
-        torch.cat(totals), {title: torch.cat(values) for title, values in parts.items()}, scorer.info, errors
-    )
+    return Ratings(parts[scorer.info.title], parts, scorer.info, errors)
 
 
 def as_list(images: object) -> list[ImageLike]:

@@ -3,10 +3,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from comfy_api.latest import io
-
 import comfy.model_management as model_management
 import comfy.utils
+from comfy_api.latest import io
 
 from ...core.scorers.base import Scorer
 from ...core.scorers.loading import INT8, Precision, load_scorer

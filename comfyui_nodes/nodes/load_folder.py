@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as model_management
+import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 from PIL import ImageOps
 from torch import Tensor
-
-import comfy.model_management as model_management
-import comfy.utils
 
 from ...core.errors import BadImage, ImageRewardError
 from ...core.images import open_image

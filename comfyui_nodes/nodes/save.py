@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
-
 import comfy.model_management as model_management
 import comfy.utils
+from comfy_api.latest import io
 
 from ...core.errors import ImageRewardError
 from ..host_version import fit, node_schema

@@ -22,6 +22,7 @@ RANKS = (
     ("cli", "drop_in"),
     ("curate", "gallery"),
     ("refl", "preference"),
+    ("fallback",),
     ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "score_chart", "demo"),
     ("scorers",),
     ("networks", "weights", "images"),

@@ -86,6 +86,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_torch(path: Path) -> Checkpoint:
     # Hosts replace `torch.load` by functions that return None or rename the file on errors; this one is torch's own.
+    # torch 2.1 maps a file into memory only when its name is a str.
     from torch.serialization import load
 
     is_zip = zipfile.is_zipfile(path)

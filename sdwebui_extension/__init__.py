@@ -1,0 +1,11 @@
+"""The extension of AUTOMATIC1111's WebUI, Forge and reForge: everything that says `modules.` or `gradio`.
+
+A run passes through these files in this order:
+
+    panel      what the user sees          -> request    what the user asked for, checked
+    script     the dropdown entry          -> rounds     generates until enough images pass
+    companion  hidden hooks, image by image -> job       scores each image, knows which are rejected
+    saving     keeps rejected files out    -> results    filter, order and grid of what the gallery gets
+
+`service` holds the loaded model, `host` asks the host for memory and for its device.
+"""

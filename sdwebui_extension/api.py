@@ -1,0 +1,213 @@
+"""`POST /imagereward/score` and `GET /imagereward/scorers`, beside the host's own API and under its rules.
+
+The bodies are read by hand: credentials are checked and the size is limited before a byte is parsed, and one code serves
+pydantic 1 and 2. Images come as base64; paths and links are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import math
+from dataclasses import dataclass
+from secrets import compare_digest
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from modules import shared
+from modules.call_queue import queue_lock
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from ..core.errors import ImageRewardError
+from ..core.prompts.syntax import plain_prompt
+from ..core.rating import Ratings
+from ..core.scorers.registry import scorer_infos
+from ..core.weights.locate import find_weight
+from .request import scorer_name
+from .service import add_weights_folders, service
+
+MAX_IMAGES = 64
+MAX_BODY_BYTES = 128 << 20
+MAX_PIXELS = 40_000_000  # of one image
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "AVIF")
+
+
+def add_routes(demo: Any, app: FastAPI) -> None:
+    """The host's `on_app_started`. Without `--api` or `--nowebui` there is no API, so ours stays out as well."""
+    if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
+        return
+    guards = [Depends(_check_credentials)] if shared.cmd_opts.api_auth else []
+    app.add_api_route(
+        "/imagereward/score",
+        post_score,
+        methods=["POST"],
+        dependencies=guards,
+        tags=["ImageReward"],
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": BODY_SCHEMA}}}},
+    )
+    app.add_api_route("/imagereward/scorers", get_scorers, methods=["GET"], dependencies=guards, tags=["ImageReward"])
+
+
+BODY_SCHEMA = {
+    "type": "object",
+    "required": ["images"],
+    "properties": {
+        "images": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_IMAGES, "description": "base64"},
+        "prompts": {"type": "array", "items": {"type": "string"}, "description": "one for each image, or a single one"},
+        "prompt": {"type": "string", "description": "instead of prompts: one for all"},
+        "scorer": {"type": "string", "default": "imagereward"},
+        "plain_prompt": {"type": "boolean", "default": True, "description": "score the prompt without its syntax"},
+    },
+}
+
+
+def _check_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 (FastAPI's way)
+    """The same users as the host's API: `--api-auth name:password,name:password`."""
+    for pair in shared.cmd_opts.api_auth.split(","):
+        name, _, password = pair.partition(":")
+        same_name = compare_digest(credentials.username.encode(), name.encode())
+        if same_name and compare_digest(credentials.password.encode(), password.encode()):
+            return
+    raise HTTPException(401, "Incorrect username or password", headers={"WWW-Authenticate": "Basic"})
+
+
+def get_scorers() -> list[dict[str, Any]]:
+    """Every scorer of the registry, and whether its weights are on this machine."""
+    add_weights_folders()
+    return [
+        {
+            "name": info.name,
+            "title": info.title,
+            "judges": info.judges,
+            "reads_prompt": info.reads_prompt,
+            "mean": info.mean,
+            "std": info.std,
+            "licence": info.licence,
+            "source": info.source,
+            "size": sum(weight.size for weight in info.weights),
+            "downloaded": not info.weights or find_weight(info.weights[0]) is not None,
+        }
+        for info in scorer_infos().values()
+    ]
+
+
+async def post_score(request: Request) -> dict[str, Any]:
+    """`{"images": [...], "prompts": [...]}` -> `{"scorer", "scores", "parts", "errors"}`; a broken image scores null."""
+    body = await _read_body(request)
+    return await run_in_threadpool(_score, body)
+
+
+async def _read_body(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MB; send fewer images at a time.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    images: list[str]
+    prompts: list[str]
+    scorer: str
+
+
+def _score(body: bytes) -> dict[str, Any]:
+    asked = _parse(body)
+    images: dict[int, Image.Image] = {}
+    errors: dict[int, str] = {}
+    for i, text in enumerate(asked.images):
+        try:
+            images[i] = _decode(text)
+        except ValueError as error:
+            errors[i] = str(error)
+    if not images:
+        return _answer(asked, None, [], errors)
+    with queue_lock:  # never beside a generation
+        try:
+            ratings = service.score(asked.scorer, list(images.values()), [asked.prompts[i] for i in images])
+        except ImageRewardError as error:
+            raise HTTPException(503, str(error)) from error
+        finally:
+            service.settle()
+    return _answer(asked, ratings, list(images), errors)
+
+
+def _parse(body: bytes) -> _Asked:
+    try:
+        data = json.loads(body)
+    except ValueError as error:
+        raise HTTPException(422, f"The body is no JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise HTTPException(422, "Expected a JSON object with 'images' and 'prompts'.")
+    images = _texts(data.get("images"), "images")
+    if not 1 <= len(images) <= MAX_IMAGES:
+        raise HTTPException(422, f"Expected 1 to {MAX_IMAGES} images, got {len(images)}.")
+    prompts = _texts(data["prompts"] if "prompts" in data else [data.get("prompt", "")], "prompts")
+    if len(prompts) == 1:
+        prompts = prompts * len(images)
+    if len(prompts) != len(images):
+        raise HTTPException(422, f"{len(prompts)} prompts for {len(images)} images: expected one, or one for each.")
+    if data.get("plain_prompt", True):
+        prompts = [plain_prompt(prompt) for prompt in prompts]
+    try:
+        return _Asked(images, prompts, scorer_name(data.get("scorer")))
+    except ImageRewardError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def _texts(value: Any, name: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise HTTPException(422, f"'{name}' is a list of texts.")
+    return value
+
+
+def _decode(text: str) -> Image.Image:
+    """The image of a base64 text, with or without `data:image/...;base64,`. Raises ValueError with the reason."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64; send the image itself, paths and links are not followed") from None
+    try:
+        image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN or _known(name)])
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+        image.load()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a {', '.join(FORMATS)} image, or a damaged one: {error}") from None
+    return image
+
+
+def _known(name: str) -> bool:
+    """Whether this Pillow (or a plugin of the host) reads the format."""
+    Image.init()
+    return name in Image.OPEN
+
+
+def _answer(asked: _Asked, ratings: Ratings | None, positions: list[int], errors: dict[int, str]) -> dict[str, Any]:
+    parts: dict[str, list[float | None]] = {}
+    scores: list[float | None] = [None] * len(asked.images)
+    if ratings is not None:
+        scores = _spread(ratings.total.tolist(), positions, len(asked.images))
+        parts = {title: _spread(part.tolist(), positions, len(asked.images)) for title, part in ratings.parts.items()}
+    return {
+        "scorer": asked.scorer,
+        "scores": scores,
+        "parts": parts,
+        "errors": {str(i): reason for i, reason in errors.items()},
+    }
+
+
+def _spread(values: list[float], positions: list[int], count: int) -> list[float | None]:
+    spread: list[float | None] = [None] * count
+    for position, value in zip(positions, values, strict=True):
+        spread[position] = None if math.isnan(value) else value
+    return spread

@@ -1,0 +1,45 @@
+"""The hidden always-on script: a script from the dropdown gets only `run`, the hooks inside a generation come here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import scripts
+
+from . import results
+from .job import job_of
+
+
+class ImageRewardCompanion(scripts.Script):
+    """Does nothing unless a job hangs on the processing object."""
+
+    create_group = False
+    sorting_priority = 1000  # reForge sorts by it: after those that change the image
+
+    def title(self) -> str:
+        return "ImageReward hooks"
+
+    def show(self, is_img2img: bool) -> Any:
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> None:
+        return None
+
+    def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        job = job_of(p)
+        if job is not None:
+            job.end_of_images(p)
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
+        job = job_of(p)
+        if job is not None:
+            job.score(p, pp.image)
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        job = job_of(p)
+        if job is None:
+            return
+        job.end_of_images(p)
+        if job.finishes_itself:
+            results.finish(p, job, [results.collect(p, job, processed)])
+            job.detach(p)

@@ -1,0 +1,64 @@
+"""A step of the Extras tab: scores files that exist already, with the prompt that stands in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from modules import images, scripts_postprocessing
+from modules.ui_components import InputAccordion
+
+from ..core.metadata import parse_parameters
+from ..core.metadata.scores import format_score, score_key
+from ..core.prompts.syntax import plain_prompt
+from . import host, settings
+from .request import TITLE, scorer_name, scorer_title, scorer_titles
+from .saving import SCORES_ATTRIBUTE
+from .service import service
+
+PROMPT_ATTRIBUTE = "image_reward_prompt"
+
+
+class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
+    name = TITLE
+    order = 90_000  # after every step that changes the picture
+
+    def ui(self) -> dict[str, Any]:
+        with InputAccordion(False, label=TITLE, elem_id="extras_image_reward") as enable:
+            scorer = gr.Dropdown(
+                scorer_titles(),
+                value=scorer_title(settings.default_scorer()),
+                label="Scorer",
+                elem_id="extras_image_reward_scorer",
+            )
+            prompt = gr.Textbox(
+                "",
+                label="Prompt for images that carry none",
+                elem_id="extras_image_reward_prompt",
+            )
+        return {"enable": enable, "scorer": scorer, "prompt": prompt}
+
+    def process_firstpass(self, pp: Any, enable: bool | None = None, **_: Any) -> None:
+        """Reads the prompt while the picture still carries its text: a step that resizes it would lose it."""
+        if enable:
+            parameters, _rest = images.read_info_from_image(pp.image)
+            setattr(pp.shared, PROMPT_ATTRIBUTE, parse_parameters(parameters or "").prompt)
+
+    def process(
+        self, pp: Any, enable: bool | None = None, scorer: str | None = None, prompt: str | None = None
+    ) -> None:
+        if not enable:
+            return
+        text = getattr(pp.shared, PROMPT_ATTRIBUTE, "") or prompt or ""
+        try:
+            ratings = service.score(scorer_name(scorer), [pp.image], [plain_prompt(text)])
+        except Exception as error:  # the picture goes on without a score
+            host.log(f"could not score: {error}")
+            pp.info["ImageReward note"] = f"could not score: {error}"
+            return
+        finally:
+            service.settle()
+        scores = {title: float(values[0]) for title, values in ratings.parts.items()}
+        setattr(pp.image, SCORES_ATTRIBUTE, scores)
+        for title, value in scores.items():
+            pp.info[score_key(title)] = format_score(value, settings.decimals())

@@ -1,0 +1,162 @@
+"""One run: the pictures seen so far, their scores, and the score that the parameters line shows at this moment.
+
+A job hangs on the host's processing object `p`, so that a generation which another extension starts inside ours (on a `p`
+of its own) is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ImageRewardError
+from ..core.metadata.scores import format_score, score_key
+from ..core.prompts.syntax import plain_prompt
+from . import host, settings
+from .request import KEYS, Request
+from .service import ScorerUnavailable, service
+
+ATTRIBUTE = "image_reward_job"
+TAG = "image_reward_number"  # in `Image.info`, which copies and conversions of an image inherit; never written to files
+AESTHETIC_KEY = "aesthetic_score"
+
+
+@dataclass(eq=False)
+class Picture:
+    """One generated image and all that the host keeps in lists parallel to it."""
+
+    number: int  # in the order of generation
+    image: Any
+    position: int  # within its batch
+    prompt: str
+    negative_prompt: str
+    seed: int
+    subseed: int
+    texts: dict[str, str] = field(default_factory=dict)  # key -> value for the parameters line
+    score: float = math.nan  # NaN: could not be scored
+    rejected: bool = False
+    saved: bool = False  # its own file is written; what the host saves next beside it is a mask or the like
+    files: list[Path] = field(default_factory=list)
+
+
+class Job:
+    """`finishes_itself`: nobody waits for the end of the run (a cell of the X/Y/Z plot), so the last hook ends it."""
+
+    def __init__(self, request: Request, *, finishes_itself: bool = False) -> None:
+        self.request = request
+        self.finishes_itself = finishes_itself
+        self.pictures: list[Picture] = []
+        self.live: Picture | None = None  # the picture whose text the host may ask for now
+        self.notes: list[str] = []  # for the user, each once
+        self.unavailable = False
+        self.host_makes_grid = True
+        self._published: set[str] = set()
+
+    # -- life on a processing object -----------------------------------------------------------------------------
+
+    def attach(self, p: Any) -> None:
+        """Takes over the grid when the gallery may change, and writes the run's settings into the parameters."""
+        setattr(p, ATTRIBUTE, self)
+        self.host_makes_grid = not p.do_not_save_grid
+        p.do_not_save_grid = True  # of the host; `results` makes the grid, without a score and of what is kept
+        p.extra_generation_params.update(self.request.infotext())
+
+    def detach(self, p: Any) -> None:
+        self.end_of_images(p)
+        p.do_not_save_grid = not self.host_makes_grid
+        for key in KEYS:
+            p.extra_generation_params.pop(key, None)
+        setattr(p, ATTRIBUTE, None)
+
+    # -- image by image ------------------------------------------------------------------------------------------
+
+    def score(self, p: Any, image: Any) -> Picture:
+        """Scores the image that the user gets; failing leaves it unscored, with one note."""
+        position = p.batch_index
+        picture = Picture(
+            number=len(self.pictures),
+            image=image,
+            position=position,
+            prompt=p.prompts[position],
+            negative_prompt=p.negative_prompts[position],
+            seed=p.seeds[position],
+            subseed=p.subseeds[position],
+        )
+        image.info[TAG] = picture.number
+        self.pictures.append(picture)
+        self.live = picture
+        self._judge(picture)
+        picture.rejected = (
+            self.request.filter and not math.isnan(picture.score) and not self.request.passes(picture.score)
+        )
+        self._publish(p, picture)
+        return picture
+
+    def end_of_images(self, p: Any) -> None:
+        """From here on no text carries a score: what is left in the dictionary would leak into the next image's."""
+        self.live = None
+        for key in self._published:
+            p.extra_generation_params.pop(key, None)
+        self._published.clear()
+
+    def _judge(self, picture: Picture) -> None:
+        if self.unavailable:
+            return
+        prompt = plain_prompt(picture.prompt) if self.request.plain_prompt else picture.prompt
+        try:
+            ratings = service.score(self.request.scorer, [picture.image], [prompt])
+        except Exception as error:  # whatever happens, the image goes its way
+            self.unavailable = isinstance(error, ScorerUnavailable)
+            self.note(_advice(error))
+            return
+        # The score that is shown is the one that counts: an image of 0.5812 reaches a limit of 0.5812.
+        picture.score = float(format_score(float(ratings.total[0]), settings.decimals()))
+        values = {title: float(part[0]) for title, part in ratings.parts.items()}
+        picture.texts = {score_key(title): format_score(value, settings.decimals()) for title, value in values.items()}
+        if settings.get("image_reward_aesthetic_pair"):
+            for title, value in values.items():
+                if "aesthetic" in title.lower():
+                    picture.texts[AESTHETIC_KEY] = format_score(value, 2)
+
+    def _publish(self, p: Any, picture: Picture) -> None:
+        for key in picture.texts:
+            p.extra_generation_params[key] = self._text_of(key)
+            self._published.add(key)
+
+    def _text_of(self, key: str) -> Callable[..., str | None]:
+        """What the host calls for the value of `key`, with the position of the image in its batch."""
+
+        def text(p: Any = None, index: int = 0, use_main_prompt: bool = False, **_: Any) -> str | None:
+            live = self.live
+            if live is None or use_main_prompt or index != live.position:
+                return None
+            return live.texts.get(key)
+
+        return text
+
+    # -- the whole -----------------------------------------------------------------------------------------------
+
+    def passed(self) -> int:
+        return sum(self.request.passes(picture.score) for picture in self.pictures)
+
+    def best(self) -> float:
+        """The highest score so far, NaN without any."""
+        scores = [picture.score for picture in self.pictures if not math.isnan(picture.score)]
+        return max(scores, default=math.nan)
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            host.log(text)
+
+
+def job_of(p: Any) -> Job | None:
+    return getattr(p, ATTRIBUTE, None)
+
+
+def _advice(error: Exception) -> str:
+    reason = str(error) if isinstance(error, ImageRewardError) else f"{type(error).__name__}: {error}"
+    return f"ImageReward could not score; every image is kept, without a score. {reason}"

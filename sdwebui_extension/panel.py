@@ -1,0 +1,137 @@
+"""What the user sees under *Script > ImageReward*."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from modules.call_queue import wrap_queued_call
+
+from ..core.scorers.registry import scorer_infos
+from ..core.weights.locate import find_weight
+from . import request as asked
+from . import settings
+from .service import add_weights_folders, service
+
+LIMIT_TIP = (
+    "ImageReward is roughly standard normal: half of all images reach 0, one in six reaches 1, one in forty reaches 2."
+)
+
+
+class Panel:
+    """The components of one tab; made inside the host's layout, in the order of `Request`'s fields."""
+
+    def __init__(self, elem_id: Callable[[str], str]) -> None:
+        titles = asked.scorer_titles()
+        default = asked.scorer_title(settings.default_scorer())
+        with gr.Row():
+            self.scorer = gr.Dropdown(titles, value=default, label="Scorer", elem_id=elem_id("scorer"))
+            with gr.Column():
+                self.sort = gr.Checkbox(False, label="Sort by score", elem_id=elem_id("sort"))
+                self.plain_prompt = gr.Checkbox(
+                    True, label="Score the prompt without its syntax", elem_id=elem_id("plain_prompt")
+                )
+        with gr.Row():
+            self.filter = gr.Checkbox(False, label="Filter out images with low scores", elem_id=elem_id("filter"))
+            self.limit = gr.Number(0.0, label="Lower score limit", info=LIMIT_TIP, elem_id=elem_id("limit"))
+        with gr.Row():
+            self.keep_best = gr.Slider(
+                0, 64, value=0, step=1, label="Keep the best N", info="0 keeps all", elem_id=elem_id("keep_best")
+            )
+            self.until = gr.Slider(
+                0,
+                64,
+                value=0,
+                step=1,
+                label="Keep generating until N images pass",
+                info="the limit; 0 is off",
+                elem_id=elem_id("until"),
+            )
+            self.tries = gr.Slider(
+                1,
+                32,
+                value=asked.DEFAULT_TRIES,
+                step=1,
+                label="At most so many tries",
+                info="of batch count x batch size",
+                elem_id=elem_id("tries"),
+            )
+        with gr.Row():
+            self.unload = gr.Button("Unload model", elem_id=elem_id("unload"))
+            self.state = gr.HTML(state_html, elem_id=elem_id("state"))
+        self.hint = gr.HTML(hint_html(default), elem_id=elem_id("hint"))
+        self.unload.click(fn=_unload, inputs=[], outputs=[self.state])
+        self.scorer.change(fn=hint_html, inputs=[self.scorer], outputs=[self.hint], show_progress=False)
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [
+            self.scorer,
+            self.filter,
+            self.limit,
+            self.sort,
+            self.keep_best,
+            self.plain_prompt,
+            self.until,
+            self.tries,
+        ]
+
+    def infotext_fields(self) -> list[tuple[Any, Any]]:
+        """How *Send to txt2img* fills the panel from the parameters of a picture that this script made."""
+        return [
+            (self.scorer, asked.KEY_SCORER),
+            (self.filter, _when_ours(lambda found: asked.KEY_LIMIT in found)),
+            (self.limit, asked.KEY_LIMIT),
+            (self.sort, _when_ours(lambda found: asked.KEY_SORT in found)),
+            (self.keep_best, _when_ours(lambda found: int(found.get(asked.KEY_KEEP_BEST, 0)))),
+            (self.plain_prompt, _when_ours(lambda found: asked.KEY_RAW_PROMPT not in found)),
+            (self.until, _when_ours(lambda found: _until(found)[0])),
+            (self.tries, _when_ours(lambda found: _until(found)[1])),
+        ]
+
+    def refresh_after(self, on_component: Any) -> None:
+        """Shows the model's new state whenever the text under the gallery changes, that is after a generation."""
+        on_component.component.change(fn=state_html, inputs=[], outputs=[self.state], show_progress=False)
+
+
+def _when_ours(read: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """A paste function that leaves the component as it is when the picture was not made by this script."""
+
+    def paste(found: dict[str, Any]) -> Any:
+        try:
+            return read(found) if asked.KEY_SCORER in found else None
+        except ValueError:
+            return None
+
+    return paste
+
+
+def _until(found: dict[str, Any]) -> tuple[int, int]:
+    """ "3 in 8" -> (3, 8)"""
+    wanted, _, tries = str(found.get(asked.KEY_UNTIL, "")).partition(" in ")
+    return int(wanted or 0), int(tries or asked.DEFAULT_TRIES)
+
+
+def state_html() -> str:
+    return f"<p style='line-height: 2.5em'>Model: {html.escape(service.state())}</p>"
+
+
+def hint_html(title: str) -> str:
+    """What the first run will do, and how large the model is."""
+    info = scorer_infos()[asked.scorer_name(title)]
+    if not info.weights:
+        text = f"{info.title} {info.judges[:1].lower()}{info.judges[1:]} It needs no weights."
+    else:
+        add_weights_folders()
+        size = f"{info.weights[0].size / 1e9:.1f} GB" if info.weights[0].size else "a file of unknown size"
+        does = "loads" if find_weight(info.weights[0]) else f"downloads (from {info.weights[0].repo}) and loads"
+        text = f"The first run {does} the model of {info.title}, {size}; nothing is loaded before."
+    return f"<p><small>{html.escape(text)}</small></p>"
+
+
+def _unload() -> str:
+    """Waits for a generation that is going on: it holds the same lock."""
+    wrap_queued_call(service.unload)()
+    return state_html()

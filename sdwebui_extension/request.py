@@ -1,0 +1,132 @@
+"""What the user asked for in the panel or over the API, checked before anything is generated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import ImageRewardError
+from ..core.scorers.registry import scorer_infos
+
+TITLE = "ImageReward"  # of the script, in the dropdown and after `Script:` in the parameters
+DEFAULT_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run's settings, in the order of the panel's components."""
+
+    scorer: str = "imagereward"  # name in the registry
+    filter: bool = False
+    limit: float = 0.0
+    sort: bool = False
+    keep_best: int = 0  # 0 = all
+    plain_prompt: bool = True
+    until: int = 0  # generate until so many images reach the limit; 0 = off
+    tries: int = DEFAULT_TRIES
+
+    @property
+    def chooses(self) -> bool:
+        """Whether what the gallery gets may differ from what the host made."""
+        return self.filter or self.sort or self.keep_best > 0 or self.until > 0
+
+    def passes(self, score: float) -> bool:
+        return not math.isnan(score) and score >= self.limit
+
+    def infotext(self) -> dict[str, str]:
+        """What the parameters line needs so that *Send to txt2img* brings back the script and its settings."""
+        pairs = {"Script": TITLE, KEY_SCORER: scorer_title(self.scorer)}
+        if self.filter:
+            pairs[KEY_LIMIT] = f"{self.limit:g}"
+        if self.sort:
+            pairs[KEY_SORT] = "True"
+        if self.keep_best:
+            pairs[KEY_KEEP_BEST] = str(self.keep_best)
+        if not self.plain_prompt:
+            pairs[KEY_RAW_PROMPT] = "True"
+        if self.until:
+            pairs[KEY_UNTIL] = f"{self.until} in {self.tries}"
+        return pairs
+
+
+KEY_SCORER = "ImageReward scorer"
+KEY_LIMIT = "ImageReward limit"
+KEY_SORT = "ImageReward sort"
+KEY_KEEP_BEST = "ImageReward keep best"
+KEY_RAW_PROMPT = "ImageReward raw prompt"
+KEY_UNTIL = "ImageReward until"
+KEYS = ("Script", KEY_SCORER, KEY_LIMIT, KEY_SORT, KEY_KEEP_BEST, KEY_RAW_PROMPT, KEY_UNTIL)
+
+
+def read_request(
+    scorer: Any = None,
+    filter: Any = None,
+    limit: Any = None,
+    sort: Any = None,
+    keep_best: Any = None,
+    plain_prompt: Any = None,
+    until: Any = None,
+    tries: Any = None,
+) -> Request:
+    """Request from a script's arguments; None (an empty field, or one that an API caller left out) is the default.
+
+    Raises ImageRewardError that names the argument, before anything is generated.
+    """
+    return Request(
+        scorer=scorer_name(scorer),
+        filter=_flag("filter", filter, False),
+        limit=_number("lower score limit", limit, 0.0),
+        sort=_flag("sort", sort, False),
+        keep_best=_count("keep the best", keep_best, 0, at_least=0),
+        plain_prompt=_flag("score the prompt without its syntax", plain_prompt, True),
+        until=_count("keep generating until", until, 0, at_least=0),
+        tries=_count("tries", tries, DEFAULT_TRIES, at_least=1),
+    )
+
+
+def scorer_titles() -> list[str]:
+    return [info.title for info in scorer_infos().values()]
+
+
+def scorer_title(name: str) -> str:
+    return scorer_infos()[name].title
+
+
+def scorer_name(given: Any) -> str:
+    """A name of the registry from a name or a title, in any case."""
+    if given is None or given == "":
+        return Request.scorer
+    for name, info in scorer_infos().items():
+        if str(given).casefold() in (name.casefold(), info.title.casefold()):
+            return name
+    raise ImageRewardError(f"There is no scorer {given!r}; there are {', '.join(scorer_titles())}.")
+
+
+def _flag(name: str, value: Any, default: bool) -> bool:
+    if value is None:
+        return default
+    if isinstance(value, (bool, int)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ImageRewardError(f"'{name}' is on or off (true or false), got {value!r}.")
+
+
+def _number(name: str, value: Any, default: float) -> float:
+    if value is None or value == "":
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise ImageRewardError(f"'{name}' is a number, got {value!r}.")
+    return number
+
+
+def _count(name: str, value: Any, default: int, *, at_least: int) -> int:
+    number = _number(name, value, float(default))
+    if not number.is_integer() or number < at_least:
+        raise ImageRewardError(f"'{name}' is a number of at least {at_least} without a fraction, got {value!r}.")
+    return int(number)

@@ -1,0 +1,173 @@
+"""What the gallery, the grid and the API get: the host's `Processed`, filtered and in order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from modules import images as host_images
+from modules import processing
+from modules.shared import opts
+
+from ..core.metadata.scores import format_score
+from ..core.selection import rank
+from . import saving, settings
+from .job import TAG, Job, Picture
+from .request import scorer_title
+
+
+@dataclass
+class Shown:
+    """A picture, the masks that the host shows right after it, and its text."""
+
+    picture: Picture
+    images: list[Any]
+    infotext: str
+
+
+@dataclass
+class Round:
+    """One `process_images`."""
+
+    processed: Any
+    shown: list[Shown]
+    others: list[Any]  # what belongs to no picture: a ControlNet map, say
+
+
+def collect(p: Any, job: Job, processed: Any) -> Round:
+    """Tells which of the host's images is which picture. Pictures below the limit are let go of at once."""
+    pictures = {picture.number: picture for picture in job.pictures}
+    masks = _masks_per_picture(p)
+    texts = list(processed.infotexts[processed.index_of_first_image :])
+    found = Round(processed, [], list(processed.images[: processed.index_of_first_image]))
+    remaining = 0  # masks of the last picture that are still to come
+    for image in processed.images[processed.index_of_first_image :]:
+        picture = pictures.pop(image.info.pop(TAG, None), None)
+        if picture is not None:
+            text = texts.pop(0) if texts else ""
+            found.shown.append(Shown(picture, [image], text))
+            remaining = masks
+        elif remaining and found.shown:
+            found.shown[-1].images.append(image)
+            remaining -= 1
+        else:
+            found.others.append(image)
+    found.shown = [shown for shown in found.shown if not shown.picture.rejected]
+    for picture in job.pictures:
+        if picture.rejected:
+            picture.image = None
+    return found
+
+
+def _masks_per_picture(p: Any) -> int:
+    if getattr(p, "mask_for_overlay", None) is None:
+        return 0
+    return bool(_option(p, "return_mask")) + bool(_option(p, "return_mask_composite"))
+
+
+def _option(p: Any, key: str) -> Any:
+    """A setting of the host as it was during the generation."""
+    return p.override_settings.get(key, getattr(opts, key))
+
+
+def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
+    """One `Processed` of all rounds: best first and only the best, if asked for; the grid; what to tell the user."""
+    processed = rounds[0].processed
+    shown = [one for found in rounds for one in found.shown]
+    others = [image for found in rounds for image in found.others]
+    shown = _choose(job, shown)
+    if job.request.chooses and job.pictures:
+        _fill(processed, shown, others)
+    _add_grid(p, job, processed, [one.images[0] for one in shown])
+    _tell(job, processed)
+    return processed
+
+
+def _choose(job: Job, shown: list[Shown]) -> list[Shown]:
+    request = job.request
+    scores = [one.picture.score for one in shown]
+    best_first = rank(scores)
+    if request.keep_best:
+        scored = [i for i in best_first if not math.isnan(scores[i])]
+        unscored = [i for i in best_first if math.isnan(scores[i])]  # never lost to us
+        kept = {*scored[: request.keep_best], *unscored}
+        for i in set(best_first) - kept:
+            saving.dispose(shown[i].picture)
+        best_first = [i for i in best_first if i in kept]
+    positions = best_first if request.sort else sorted(best_first)
+    return [shown[i] for i in positions]
+
+
+def _fill(processed: Any, shown: list[Shown], others: list[Any]) -> None:
+    processed.images = [image for one in shown for image in one.images] + others
+    # One text per image, masks included, so that the text under the gallery is that of the image clicked.
+    processed.infotexts = [one.infotext for one in shown for _ in one.images]
+    processed.index_of_first_image = 0
+    if not shown:
+        return  # the lists stay as the host made them: it reads their first item
+    pictures = [one.picture for one in shown]
+    processed.all_prompts = [picture.prompt for picture in pictures]
+    processed.all_negative_prompts = [picture.negative_prompt for picture in pictures]
+    processed.all_seeds = [picture.seed for picture in pictures]
+    processed.all_subseeds = [picture.subseed for picture in pictures]
+    processed.seed, processed.subseed = processed.all_seeds[0], processed.all_subseeds[0]
+    processed.prompt, processed.negative_prompt = processed.all_prompts[0], processed.all_negative_prompts[0]
+    processed.info = processed.infotexts[0]
+
+
+def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
+    """The grid as the host makes it, of the pictures that are kept; its text has no score."""
+    returned, saved = _option(p, "return_grid"), _option(p, "grid_save")
+    too_few = len(pictures) < 2 and _option(p, "grid_only_if_multiple")
+    if not job.host_makes_grid or not pictures or too_few or not (returned or saved):
+        return
+    grid = host_images.image_grid(pictures, p.batch_size)
+    text = processing.create_infotext(
+        p,
+        p.all_prompts,
+        p.all_seeds,
+        p.all_subseeds,
+        use_main_prompt=True,
+        index=0,
+        all_negative_prompts=p.all_negative_prompts,
+    )
+    if returned:
+        if _option(p, "enable_pnginfo"):
+            grid.info["parameters"] = text
+        processed.images.insert(0, grid)
+        processed.infotexts.insert(0, text)
+        processed.index_of_first_image = 1
+    if saved:
+        host_images.save_image(
+            grid,
+            p.outpath_grids,
+            "grid",
+            p.all_seeds[0],
+            p.all_prompts[0],
+            _option(p, "grid_format"),
+            info=text,
+            short_filename=not _option(p, "grid_extended_filename"),
+            p=p,
+            grid=True,
+        )
+
+
+def _tell(job: Job, processed: Any) -> None:
+    """Notes go under the gallery, and into the API's `info` as `ImageReward note`."""
+    notes = list(job.notes)
+    if notes:
+        processed.comments = "\n".join(filter(None, [processed.comments.rstrip("\n"), *notes]))
+    if job.pictures and all(picture.rejected for picture in job.pictures):
+        processed.info = _none_passed(job)
+        notes.append(processed.info)
+    if notes:
+        shown = {**processed.extra_generation_params, "ImageReward note": " ".join(notes)}
+        processed.extra_generation_params = shown
+
+
+def _none_passed(job: Job) -> str:
+    return (
+        f"No image reached the limit {job.request.limit:g}: the best {scorer_title(job.request.scorer)} of "
+        f"{len(job.pictures)} was {format_score(job.best(), settings.decimals())}. Lower the limit or generate more."
+    )

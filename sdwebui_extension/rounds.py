@@ -1,0 +1,66 @@
+"""One run of the script: generate, again if asked for until enough images pass, then filter and order."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from modules import processing
+from modules.shared import state
+
+from . import results
+from .job import Job
+from .request import Request
+from .service import service
+
+
+def run(p: Any, request: Request) -> Any:
+    """The `Processed` of a run. `p` is left as it was found: batch img2img and loopbacks call with the same one again."""
+    if getattr(p, "txt2img_upscale", False):
+        # The gallery's Upscale replaces one image by exactly one.
+        request = dataclasses.replace(request, filter=False, sort=False, keep_best=0, until=0)
+    job = Job(request)
+    seeds = p.seed, p.subseed
+    job.attach(p)
+    try:
+        return results.finish(p, job, _generate(p, job))
+    finally:
+        job.detach(p)
+        p.seed, p.subseed = seeds
+        service.settle()
+
+
+def _generate(p: Any, job: Job) -> list[results.Round]:
+    rounds = [_one_round(p, job)]
+    jobs_of_a_round = state.job_count
+    while _wants_more(job, len(rounds)):
+        _advance_seeds(p)
+        state.job_count += jobs_of_a_round
+        state.textinfo = f"ImageReward: {job.passed()} of {job.request.until} images pass, try {len(rounds) + 1}"
+        rounds.append(_one_round(p, job))
+    if 0 < job.passed() < job.request.until and not _stopped():
+        job.note(f"{job.passed()} of the {job.request.until} images asked for pass after {len(rounds)} tries.")
+    return rounds
+
+
+def _one_round(p: Any, job: Job) -> results.Round:
+    return results.collect(p, job, processing.process_images(p))
+
+
+def _wants_more(job: Job, tries: int) -> bool:
+    enough = job.passed() >= job.request.until
+    unscorable = all(picture.score != picture.score for picture in job.pictures)  # NaN: more would not help
+    return not (enough or unscorable or tries >= job.request.tries or _stopped())
+
+
+def _stopped() -> bool:
+    return bool(state.interrupted or getattr(state, "stopping_generation", False))
+
+
+def _advance_seeds(p: Any) -> None:
+    """The seeds that follow those used; with a variation strength the host counts the variation seed instead."""
+    if p.subseed_strength == 0:
+        p.seed = p.all_seeds[-1] + 1
+    else:
+        p.seed = p.all_seeds[0]
+        p.subseed = p.all_subseeds[-1] + 1

@@ -1,0 +1,107 @@
+"""Keeps files of rejected images out of the output folder, and gives file names their score.
+
+The host cannot be told not to save one image of a batch; it can be told another file name just before it does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from modules import images as host_images
+
+from ..core.metadata import parse_parameters, read_scores, set_scores
+from . import settings
+from .job import Job, Picture, job_of
+
+PATTERN = "image_reward"  # `[image_reward]` in the host's file name patterns
+TEMPORARY = "imagereward-rejected-"
+SCORES_ATTRIBUTE = "image_reward_scores"  # on an image of the Extras tab
+
+
+def register_pattern() -> None:
+    host_images.FilenameGenerator.replacements[PATTERN] = _score_for_name
+
+
+def before_save(params: Any) -> None:
+    """The host's `on_before_image_saved`."""
+    extras = getattr(params.image, SCORES_ATTRIBUTE, None)
+    if extras and params.pnginfo.get("parameters"):
+        params.pnginfo["parameters"] = set_scores(params.pnginfo["parameters"], extras, settings.decimals())
+    job = job_of(params.p)
+    if job is None or job.live is None:
+        return
+    picture = job.live
+    if picture.saved:  # a mask that the host saves beside the picture: it was not scored
+        _forget_score(params.pnginfo, picture)
+    picture.saved = True
+    if picture.rejected:
+        params.filename = _elsewhere(params.filename)
+
+
+def after_save(params: Any) -> None:
+    """The host's `on_image_saved`: the file and its .txt are written."""
+    job = job_of(params.p)
+    if job is None or job.live is None:
+        return
+    file = Path(params.filename)
+    if file.parent.name.startswith(TEMPORARY):
+        shutil.rmtree(file.parent, ignore_errors=True)
+    else:
+        job.live.files.append(file)
+
+
+def dispose(picture: Picture) -> None:
+    """Drops or moves the files of a picture that turned out not to be among the best when all were there."""
+    for file in picture.files:
+        for path in (file, file.with_suffix(".txt")):
+            if not path.is_file():
+                continue
+            folder = settings.rejected_subfolder()
+            if folder is None:
+                path.unlink()
+            else:
+                os.replace(path, _unused(path.parent / folder, path.name))
+    picture.files.clear()
+
+
+def _elsewhere(filename: str) -> str:
+    """Where a rejected file goes: the subfolder of the settings, or a folder that `after_save` removes."""
+    path = Path(filename)
+    subfolder = settings.rejected_subfolder()
+    if subfolder is None:
+        return str(Path(tempfile.mkdtemp(prefix=TEMPORARY)) / path.name)
+    return str(_unused(path.parent / subfolder, path.name))
+
+
+def _unused(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path, number = folder / name, 0
+    while path.exists():
+        number += 1
+        path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
+    return path
+
+
+def _forget_score(pnginfo: dict[str, Any], picture: Picture) -> None:
+    text = pnginfo.get("parameters")
+    if not text:
+        return
+    parameters = parse_parameters(text)
+    for key in picture.texts:
+        parameters.fields.pop(key, None)
+    pnginfo["parameters"] = parameters.text()
+
+
+def _score_for_name(generator: Any) -> Any:
+    """The value of `[image_reward]`: of the picture being saved, or read from the text of an older one."""
+    job: Job | None = job_of(generator.p)
+    if job is not None and job.live is not None and job.live.texts:
+        return next(iter(job.live.texts.values()))
+    scores = read_scores(generator.image.info.get("parameters") or "")
+    if scores:
+        return f"{next(iter(scores.values())):.{settings.decimals()}f}"
+    return host_images.NOTHING_AND_SKIP_PREVIOUS_TEXT

@@ -1,0 +1,30 @@
+"""The entry *ImageReward* of the Script dropdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from modules import scripts
+
+from . import rounds
+from .panel import Panel
+from .request import TITLE, read_request
+
+
+class ImageRewardScript(scripts.Script):
+    def title(self) -> str:
+        return TITLE
+
+    def show(self, is_img2img: bool) -> Any:
+        return True
+
+    def ui(self, is_img2img: bool) -> list[gr.components.Component]:
+        panel = Panel(self.elem_id)
+        self.infotext_fields = panel.infotext_fields()
+        self.paste_field_names = [key for _, key in self.infotext_fields if isinstance(key, str)]
+        self.on_after_component(panel.refresh_after, elem_id=f"html_info_{self.tabname}")
+        return panel.inputs
+
+    def run(self, p: Any, *args: Any) -> Any:
+        return rounds.run(p, read_request(*args[:8]))

@@ -1,0 +1,132 @@
+"""Holds the scorer that is loaded: where it lives, when it leaves, what happens when there is no room.
+
+The one instance, `service`, is made when this module is first imported, loads nothing then, and lives on through
+*Reload UI*. The host's queue lock guards it: generations, the API and *Unload* all hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import shared
+
+from ..core.errors import DownloadFailed, ImageRewardError
+from ..core.fallback import dtype_on, judge_with_fallback, move_if_room
+from ..core.rating import Ratings
+from ..core.scorers.base import Scorer
+from ..core.scorers.loading import load_scorer
+from . import host, settings
+
+MEBIBYTE = 1 << 20
+
+
+class ScorerUnavailable(ImageRewardError):
+    """The scorer cannot be had at all, so that trying again for the next image is of no use."""
+
+
+class Service:
+    def __init__(self) -> None:
+        self._scorer: Scorer | None = None
+        self._key: tuple[Any, ...] = ()
+        self._no_room = False  # the device was full; stay on the CPU until this run ends
+
+    # -- scoring -------------------------------------------------------------------------------------------------
+
+    def score(self, name: str, images: Sequence[Any], prompts: Sequence[str]) -> Ratings:
+        """Scores images (whatever `judge` takes) with the scorer `name`, loading it if need be.
+
+        Raises ScorerUnavailable when there is no such model to be had, else what `judge` raises.
+        """
+        try:
+            scorer = self._ready(name)
+        except Exception as error:
+            self.unload()
+            reason = str(error) if isinstance(error, ImageRewardError) else f"{type(error).__name__}: {error}"
+            raise ScorerUnavailable(reason) from error
+        with torch.autocast(device_type=scorer.device.type, enabled=False):
+            return judge_with_fallback(
+                scorer, images, prompts, on_cpu=lambda: self._ready_on_cpu(name), make_room=host.free_memory
+            )
+
+    def _ready(self, name: str) -> Scorer:
+        """The scorer `name`, where the settings want it and there is room for it."""
+        device = torch.device("cpu") if self._no_room else settings.device()
+        dtype = dtype_on(device, settings.dtype())
+        key = (name, dtype, settings.get("image_reward_weights_folder"))
+        if self._scorer is None or self._key != key:
+            self.unload()
+            self._scorer, self._key = self._load(name, dtype), key
+        scorer = self._scorer
+        if scorer.memory() == 0 or scorer.device.type == device.type:
+            return scorer
+        # Hooks of Forge and reForge run under inference mode; what is moved there could not be moved or read later.
+        with torch.inference_mode(False):
+            moved = move_if_room(scorer, device, make_room=host.free_memory)
+        return scorer if moved else self._ready_on_cpu(name)
+
+    def _ready_on_cpu(self, name: str) -> Scorer:
+        """For the rest of this run."""
+        self._no_room = True
+        host.log(f"no room on {settings.device()} for the scorer; it runs on the CPU, which takes longer")
+        return self._ready(name)
+
+    def _load(self, name: str, dtype: torch.dtype) -> Scorer:
+        add_weights_folders()
+        return load_scorer(name, device="cpu", dtype=dtype, on_download=_show_download)
+
+    # -- leaving -------------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """After scoring: stays on the device, moves to RAM or leaves, as the settings say."""
+        self._no_room = False
+        after = settings.get("image_reward_after")
+        if after == settings.UNLOAD:
+            self.unload()
+        elif after != settings.KEEP and self._scorer is not None and self._scorer.device.type != "cpu":
+            with torch.inference_mode(False):
+                self._scorer.to("cpu")
+            host.collect()
+
+    def unload(self) -> bool:
+        """Frees RAM and VRAM. Returns whether anything was loaded; harmless if not."""
+        scorer, self._scorer, self._key = self._scorer, None, ()
+        if scorer is None:
+            return False
+        scorer.unload()
+        host.collect()
+        return True
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def state(self) -> str:
+        """One line for the panel: which model, where, how large."""
+        scorer = self._scorer
+        if scorer is None:
+            return "not loaded"
+        place = "in RAM" if scorer.device.type == "cpu" else f"on GPU ({scorer.device})"
+        return f"{scorer.info.title} {place}, {scorer.memory() / MEBIBYTE:.0f} MB"
+
+
+def add_weights_folders() -> None:
+    """Lets the scorers' files be found where people of a WebUI put them."""
+    from modules import paths
+
+    from ..core.weights.locate import add_folder
+
+    add_folder(Path(paths.models_path) / "ImageReward")
+    chosen = settings.get("image_reward_weights_folder")
+    if chosen:
+        add_folder(Path(chosen))
+
+
+def _show_download(done: int, total: int) -> None:
+    if shared.state.interrupted:
+        raise DownloadFailed("the download was interrupted; the next run continues it")
+    share = f"{100 * done / total:.0f}%" if total else f"{done / MEBIBYTE:.0f} MB"
+    shared.state.textinfo = f"ImageReward: downloading the model, {share}"
+
+
+service = Service()

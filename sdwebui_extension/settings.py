@@ -1,0 +1,103 @@
+"""The extension's page in the host's Settings, and reading it."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+import gradio as gr
+import torch
+from modules import shared
+
+from . import host
+from .request import TITLE, scorer_name, scorer_titles
+
+SECTION = ("image_reward", "ImageReward")
+
+KEEP, TO_RAM, UNLOAD = "Keep on GPU", "Move to RAM", "Unload"
+DROP, SUBFOLDER = "Drop", "Save to a subfolder"
+AUTOMATIC = "Automatic"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DEFAULT_REJECTED_FOLDER = "rejected"
+
+DEFAULTS: dict[str, Any] = {
+    "image_reward_scorer": TITLE,
+    "image_reward_device": AUTOMATIC,
+    "image_reward_dtype": AUTOMATIC,
+    "image_reward_after": TO_RAM,
+    "image_reward_weights_folder": "",
+    "image_reward_decimals": 4,
+    "image_reward_aesthetic_pair": False,
+    "image_reward_rejected": DROP,
+    "image_reward_rejected_folder": DEFAULT_REJECTED_FOLDER,
+}
+
+
+def register() -> None:
+    """Adds the page; called by the host's `on_ui_settings`."""
+
+    def option(key: str, label: str, component: Any = None, arguments: Any = None, **more: Any) -> Any:
+        info = shared.OptionInfo(DEFAULTS[key], label, component, arguments, section=SECTION, **more)
+        shared.opts.add_option(key, info)
+        return info
+
+    option("image_reward_scorer", "Default scorer", gr.Dropdown, lambda: {"choices": scorer_titles()}).needs_reload_ui()
+    option("image_reward_device", "Device", gr.Radio, {"choices": [AUTOMATIC, "GPU", "CPU"]}).info(
+        "Automatic takes the device that the WebUI generates on, and the CPU when that has no room"
+    )
+    option("image_reward_dtype", "Precision", gr.Radio, {"choices": [AUTOMATIC, *DTYPES]}).info(
+        "Automatic: float16 on a GPU, float32 on the CPU"
+    )
+    option("image_reward_after", "After scoring", gr.Radio, {"choices": [KEEP, TO_RAM, UNLOAD]}).info(
+        "what happens to the model when a generation ends"
+    )
+    option("image_reward_weights_folder", "Folder of the weights", restrict_api=True).info(
+        "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
+    )
+    option("image_reward_decimals", "Decimals of a score", gr.Slider, {"minimum": 1, "maximum": 6, "step": 1})
+    option("image_reward_aesthetic_pair", "Also write aesthetic_score when an aesthetic scorer ran").info(
+        "image browsers read that key"
+    )
+    option("image_reward_rejected", "Files of rejected images", gr.Radio, {"choices": [DROP, SUBFOLDER]})
+    option("image_reward_rejected_folder", "Subfolder of rejected images", restrict_api=True).info(
+        "inside the folder that the images are saved to"
+    )
+
+
+def get(key: str) -> Any:
+    value = getattr(shared.opts, key, None)
+    return DEFAULTS[key] if value is None else value
+
+
+def default_scorer() -> str:
+    """Name of the scorer the panel begins with; ImageReward if the chosen one no longer exists."""
+    try:
+        return scorer_name(get("image_reward_scorer"))
+    except Exception:
+        return scorer_name(None)
+
+
+def device() -> torch.device:
+    chosen = get("image_reward_device")
+    if chosen == "CPU":
+        return torch.device("cpu")
+    if chosen == "GPU" and host.device().type == "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    return host.device()
+
+
+def dtype() -> torch.dtype | None:
+    """None leaves it to the device."""
+    return DTYPES.get(get("image_reward_dtype"))
+
+
+def decimals() -> int:
+    return int(get("image_reward_decimals"))
+
+
+def rejected_subfolder() -> str | None:
+    """Name of the folder for rejected files, None to drop them. A path that leads out of the images' folder is cut."""
+    if get("image_reward_rejected") != SUBFOLDER:
+        return None
+    parts = [part for part in PurePath(get("image_reward_rejected_folder")).parts if part not in ("..", ".", "/")]
+    return str(PurePath(*parts[-1:])) if parts else DEFAULT_REJECTED_FOLDER

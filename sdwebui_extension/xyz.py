@@ -1,0 +1,62 @@
+"""The axes *ImageReward limit* and *ImageReward scorer* of the X/Y/Z plot.
+
+The plot is the script of its run, so ours is not: each cell gets a job of its own, which the companion ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modules import scripts
+
+from . import settings
+from .job import Job, job_of
+from .request import Request, scorer_name, scorer_titles
+
+LIMIT, SCORER = "ImageReward limit", "ImageReward scorer"
+
+
+def register() -> None:
+    """Adds the axes; called by the host's `on_before_ui`, when every script is loaded."""
+    grid = _xyz_module()
+    if grid is None:
+        return
+    present = {option.label for option in grid.axis_options}
+    for option in (
+        grid.AxisOption(LIMIT, float, _apply(_with_limit)),
+        grid.AxisOption(SCORER, str, _apply(_with_scorer), choices=scorer_titles, cost=0.5),
+    ):
+        if option.label not in present:
+            grid.axis_options.append(option)
+
+
+def _xyz_module() -> Any:
+    for data in scripts.scripts_data:
+        if Path(data.path).name == "xyz_grid.py":
+            return data.module
+    return None
+
+
+def _with_limit(request: Request, value: float) -> Request:
+    return replace(request, filter=True, limit=float(value))
+
+
+def _with_scorer(request: Request, value: str) -> Request:
+    return replace(request, scorer=scorer_name(value))
+
+
+def _apply(change: Callable[[Request, Any], Request]) -> Callable[[Any, Any, Any], None]:
+    """What the plot calls on a cell's own copy of `p`, for each of its axes."""
+
+    def apply(p: Any, value: Any, values: Any) -> None:
+        earlier = job_of(p)
+        p.extra_generation_params = dict(p.extra_generation_params)  # the copy of `p` shares it with the other cells
+        if earlier is not None:
+            earlier.detach(p)
+        request = earlier.request if earlier is not None else Request(scorer=settings.default_scorer())
+        Job(change(request, value), finishes_itself=True).attach(p)
+
+    return apply

@@ -1,0 +1,118 @@
+"""A WebUI's page in headless Chromium, by what a person sees: labels, buttons, texts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1300,1350",
+]
+PATIENCE = 60
+
+
+class Page:
+    def __init__(self, url: str, profile: Path) -> None:
+        webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium to drive the page")
+        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+        if not chromium or not driver:
+            pytest.skip("install chromium and chromedriver to drive the page")
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+        self.url = url
+        self.open()
+
+    def open(self) -> None:
+        self.driver.get(self.url)
+        self.wait(lambda: self.visible("#txt2img_prompt textarea"), "the page to appear")
+        time.sleep(2)  # gradio attaches its listeners after it has drawn
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+        deadline = time.time() + seconds
+        while time.time() < deadline:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.2)
+        self.screenshot(Path("page-failure.png"))
+        raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+    def find(self, selector: str) -> Any:
+        return self.wait(lambda: self.driver.find_elements("css selector", selector), selector)[0]
+
+    def visible(self, selector: str) -> Any:
+        return next((e for e in self.driver.find_elements("css selector", selector) if e.is_displayed()), None)
+
+    def text(self, selector: str) -> str:
+        return self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+
+    def value(self, selector: str) -> str:
+        return self.js("return document.querySelector(arguments[0])?.value ?? ''", selector)
+
+    def checked(self, selector: str) -> bool:
+        return self.js("return document.querySelector(arguments[0]).checked", f"{selector} input[type=checkbox]")
+
+    def click(self, selector: str) -> None:
+        element = self.wait(lambda: self.visible(selector), f"{selector} to be visible")
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def fill(self, selector: str, text: str) -> None:
+        from selenium.webdriver.common.keys import Keys
+
+        element = self.wait(lambda: self.visible(selector), f"{selector} to be visible")
+        element.send_keys(Keys.CONTROL, "a")
+        element.send_keys(text)
+        element.send_keys(Keys.TAB)
+
+    def tab(self, name: str) -> None:
+        self.js(
+            "[...document.querySelectorAll('#tabs > .tab-nav > button')]"
+            ".find(b => b.innerText.trim() == arguments[0]).click()",
+            name,
+        )
+
+    def choose(self, selector: str, option: str) -> None:
+        self.click(f"{selector} input")
+        items = f"{selector} ul li, ul.options li"
+        self.wait(lambda: self.driver.find_elements("css selector", items), f"the options of {selector}")
+        for item in self.driver.find_elements("css selector", items):
+            if item.text.replace("✓", "").strip() == option:
+                item.click()
+                return
+        raise AssertionError(f"{selector} does not offer {option!r}")
+
+    def generate(self) -> str:
+        """Clicks Generate and waits for the text below the gallery to be of a new run; returns it."""
+        self.js("document.querySelector('#html_info_txt2img').dataset.before = 'yes'")
+        self.click("#txt2img_generate")
+        time.sleep(1)
+        self.wait(lambda: self.visible("#txt2img_generate"), "the generation to end")
+        self.wait(lambda: "Time taken" in self.text("#html_log_txt2img"), "the time it took", 90)
+        time.sleep(1.5)
+        return self.text("#html_info_txt2img")
+
+    def screenshot(self, path: Path) -> None:
+        self.driver.save_screenshot(str(path))

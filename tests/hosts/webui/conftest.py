@@ -1,0 +1,79 @@
+"""One server for all scenes. Nothing here runs unless SDWEBUI_PATH names a checkout of a WebUI.
+
+SDWEBUI_PYTHON: the Python of its environment. SDWEBUI_CHECKPOINT: a Stable Diffusion checkpoint; without it
+`make_checkpoint.py` makes a tiny one, which AUTOMATIC1111 alone accepts. SDWEBUI_ARGS: more arguments ("--cpu").
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkpoints import write_imagereward
+
+from .server import WebUI
+
+
+def _webui_root() -> Path:
+    path = os.environ.get("SDWEBUI_PATH")
+    if not path or not os.environ.get("SDWEBUI_PYTHON"):
+        pytest.skip("set SDWEBUI_PATH to a WebUI's checkout and SDWEBUI_PYTHON to its Python to run it")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
+    if os.environ.get("SDWEBUI_CHECKPOINT"):
+        return Path(os.environ["SDWEBUI_CHECKPOINT"])
+    folder = tmp_path_factory.mktemp("stable-diffusion")
+    maker = Path(__file__).with_name("make_checkpoint.py")
+    python = os.environ["SDWEBUI_PYTHON"]
+    command = [python, str(maker), str(_webui_root()), str(folder), str(shared_data / "clip-tokenizer")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "random.safetensors"
+
+
+@pytest.fixture(scope="session")
+def webui(
+    tmp_path_factory: pytest.TempPathFactory, repository: Path, request: pytest.FixtureRequest
+) -> Iterator[WebUI]:
+    root = _webui_root()
+    checkpoint = request.getfixturevalue("sd_checkpoint")
+    data = tmp_path_factory.mktemp("webui")
+    models = data / "models"
+    (models / "Stable-diffusion").mkdir(parents=True)
+    write_imagereward(models / "ImageReward")
+    default = "--use-cpu all --no-half --precision full"
+    arguments = tuple(shlex.split(os.environ.get("SDWEBUI_ARGS", default)))
+    server = WebUI(root, os.environ["SDWEBUI_PYTHON"], data, models, checkpoint, repository, arguments)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def fresh(webui: WebUI) -> Iterator[WebUI]:
+    """The server with default settings and no output files."""
+    for kind in ("txt2img-images", "txt2img-grids", "img2img-images", "img2img-grids", "extras-images"):
+        for file in webui.saved(kind):
+            file.unlink()
+    yield webui
+    webui.set_options(**DEFAULTS)
+
+
+DEFAULTS = {
+    "samples_format": "png",
+    "samples_filename_pattern": "",
+    "return_mask": False,
+    "save_mask": False,
+    "save_txt": False,
+    "return_grid": True,
+    "image_reward_rejected": "Drop",
+    "image_reward_after": "Move to RAM",
+    "image_reward_decimals": 4,
+}

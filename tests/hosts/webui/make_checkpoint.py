@@ -1,0 +1,88 @@
+"""Run by the host's Python: a random Stable Diffusion checkpoint of 32 channels that AUTOMATIC1111 loads and samples.
+
+    python make_checkpoint.py WEBUI FOLDER CLIP_TOKENIZER [--full]
+
+Writes `random.safetensors`, its `.yaml` and a local CLIP folder into FOLDER. `--full` keeps SD 1.5's sizes, in fp16,
+which is what Forge and reForge recognise; it also needs AUTOMATIC1111's repositories, so WEBUI is always its checkout.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+SMALL = {
+    "model_channels: 320": "model_channels: 32",
+    "num_heads: 8": "num_heads: 4",
+    "context_dim: 768": "context_dim: 32",
+    "          ch: 128": "          ch: 32",
+    "num_res_blocks: 2": "num_res_blocks: 1",
+}
+
+
+def write_clip(folder: Path, tokenizer: Path, full: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("merges.txt", "vocab.json"):
+        shutil.copyfile(tokenizer / name, folder / name)
+    width, heads, layers = (768, 12, 12) if full else (32, 4, 2)
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "clip_text_model",
+                "hidden_size": width,
+                "intermediate_size": 4 * width if full else 64,
+                "num_attention_heads": heads,
+                "num_hidden_layers": layers,
+                "max_position_embeddings": 77,
+                "vocab_size": 49408,
+                "hidden_act": "quick_gelu",
+                "projection_dim": width,
+                "bos_token_id": 49406,
+                "eos_token_id": 49407,
+                "pad_token_id": 1,
+            }
+        )
+    )
+    special = {"bos_token": "<|startoftext|>"} | dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"})
+    )
+
+
+def main(webui: Path, folder: Path, tokenizer: Path, full: bool) -> None:
+    import torch
+    import transformers
+
+    sys.path.insert(0, str(webui / "repositories" / "stable-diffusion-stability-ai"))
+    from ldm.modules.encoders import modules as encoders
+    from ldm.util import instantiate_from_config
+    from omegaconf import OmegaConf
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_clip(folder / "clip", tokenizer, full)
+    text = (webui / "configs" / "v1-inference.yaml").read_text()
+    for usual, small in ({} if full else SMALL).items():
+        text = text.replace(usual, small)
+    text = f"{text.rstrip()}\n      params:\n        version: {folder / 'clip'}\n"
+    (folder / "random.yaml").write_text(text)
+
+    def random_text_model(name: str, **_: object) -> torch.nn.Module:
+        return transformers.CLIPTextModel(transformers.CLIPTextConfig.from_pretrained(name))
+
+    encoders.CLIPTextModel.from_pretrained = random_text_model
+    torch.manual_seed(0)
+    model = instantiate_from_config(OmegaConf.load(folder / "random.yaml").model)
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # zero-initialised outputs would make every picture flat
+            torch.nn.init.normal_(parameter, std=0.05)
+    dtype = torch.float16 if full else torch.float32
+    tensors = {
+        name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in model.state_dict().items()
+    }
+    save_file(tensors, folder / "random.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]).resolve(), Path(sys.argv[3]), "--full" in sys.argv)

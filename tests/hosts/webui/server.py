@@ -1,0 +1,154 @@
+"""A real WebUI on a data folder of its own, with this checkout as its extension and a tiny random ImageReward."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+START_SECONDS = 240
+
+
+@dataclass
+class WebUI:
+    """`root`: the host's checkout; `data`: outputs, settings and extensions; `checkpoint`: a Stable Diffusion model."""
+
+    root: Path
+    python: str
+    data: Path
+    models: Path
+    checkpoint: Path
+    extension: Path
+    arguments: tuple[str, ...] = ()
+    user: str | None = None  # "name:password"
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(init=False)
+
+    def start(self) -> WebUI:
+        (self.data / "extensions").mkdir(parents=True, exist_ok=True)
+        link = self.data / "extensions" / "sd-image-reward"
+        if not link.exists():
+            link.symlink_to(self.extension, target_is_directory=True)
+        cards = self.data / "extensions" / "word-cards" / "scripts"
+        cards.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(__file__).with_name("wordcards.py"), cards / "wordcards.py")
+        self.log = self.data / "webui.log"
+        self.port = _free_port()
+        command = [self.python, "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--api"]
+        command += ["--no-download-sd-model", "--no-hashing", "--port", str(self.port)]
+        command += ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", str(self.checkpoint)]
+        command += self.arguments
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "HF_HUB_OFFLINE": "1",
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "SD_WEBUI_RESTARTING": "1",  # no browser of its own
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.time() + START_SECONDS
+        while not self.answers():
+            if self.process.poll() is not None or time.time() > deadline:
+                raise RuntimeError(f"the WebUI did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
+            time.sleep(0.5)
+        return self
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        try:
+            self.call("/imagereward/scorers")
+        except (OSError, ValueError):
+            return False
+        return True
+
+    # -- its API -------------------------------------------------------------------------------------------------
+
+    def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        if self.user:
+            request.add_header("Authorization", "Basic " + base64.b64encode(self.user.encode()).decode())
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            return json.load(answer)
+
+    def status(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """The status of a call and its JSON, errors included."""
+        try:
+            return 200, self.call(path, body)
+        except urllib.error.HTTPError as error:
+            text = error.read()
+            return error.code, json.loads(text) if text.startswith(b"{") else text.decode()
+
+    def generate(self, *script_args: Any, script: str | None = "imagereward", way: str = "txt2img", **more: Any) -> Any:
+        body = {"prompt": "a painting of a (cat:1.2)", "seed": 5, "steps": 2, "width": 128, "height": 128}
+        body |= {"batch_size": 2, "n_iter": 2, "save_images": True, "sampler_name": "Euler"}
+        if script is not None:
+            body |= {"script_name": script, "script_args": list(script_args)}
+        answer = self.call(f"/sdapi/v1/{way}", {**body, **more})
+        return Result([open_base64(text) for text in answer["images"]], json.loads(answer["info"]))
+
+    def set_options(self, **options: Any) -> None:
+        self.call("/sdapi/v1/options", options)
+
+    def saved(self, kind: str = "txt2img-images") -> list[Path]:
+        """Files of the outputs, oldest first."""
+        folders = [self.data / "outputs" / kind, self.data / "output" / kind]
+        files = [file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.is_file()]
+        return sorted(files, key=lambda file: file.stat().st_mtime_ns)
+
+
+@dataclass
+class Result:
+    images: list[Image.Image]
+    info: dict[str, Any]
+
+    @property
+    def texts(self) -> list[str]:
+        return self.info["infotexts"]
+
+    @property
+    def grids(self) -> int:
+        return self.info["index_of_first_image"]
+
+
+def open_base64(text: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    return image
+
+
+def to_base64(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,149 @@
+"""The panel in a real page: choose the script, generate, filter, PNG Info, send back, Reload UI, Unload.
+
+IMAGEREWARD_SCREENSHOTS: a folder for pictures of the page, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .browser import Page
+from .server import WebUI
+
+pytestmark = pytest.mark.host
+PANEL = "#script_txt2img_imagereward_"
+
+
+@pytest.fixture(scope="module")
+def page(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    page = Page(webui.url, tmp_path_factory.mktemp("chromium"))
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def shot(page: Page) -> Iterator[None]:
+    """A screenshot after the scene, if a folder is given for it."""
+    yield
+    folder = os.environ.get("IMAGEREWARD_SCREENSHOTS")
+    if folder:
+        name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
+        page.screenshot(Path(folder) / f"{name}.png")
+
+
+def set_up(page: Page) -> None:
+    page.choose("#script_list", "ImageReward")
+    page.fill("#txt2img_prompt textarea", "a painting of a (cat:1.2) under the clouds")
+    for selector, value in {
+        "steps": "2",
+        "width": "128",
+        "height": "128",
+        "batch_count": "2",
+        "batch_size": "2",
+    }.items():
+        page.fill(f"#txt2img_{selector} input[type=number]", value)
+    page.fill("#txt2img_seed input", "5")
+
+
+def set_checkbox(page: Page, selector: str, on: bool) -> None:
+    if page.checked(selector) != on:
+        page.click(f"{selector} input[type=checkbox]")
+
+
+def test_nothing_is_loaded_before_the_first_run(page: Page, shot: None) -> None:
+    set_up(page)
+    assert "not loaded" in page.text(f"{PANEL}state")
+    assert "1.8 GB" in page.text(f"{PANEL}hint")
+    assert "standard normal" in page.text(f"{PANEL}limit")
+
+
+def test_generate_shows_the_score_and_the_model(page: Page, shot: None) -> None:
+    set_checkbox(page, f"{PANEL}sort", True)
+    text = page.generate()
+    assert "Script: ImageReward" in text
+    page.js("document.querySelectorAll('#txt2img_gallery .thumbnail-item')[1].click()")
+    page.wait(lambda: re.search(r"ImageReward: -?\d+\.\d{4}", page.text("#html_info_txt2img")), "a score")
+    page.wait(lambda: "in RAM" in page.text(f"{PANEL}state"), "the model's state")
+
+
+def test_all_below_the_limit_is_told_under_the_empty_gallery(page: Page, shot: None) -> None:
+    set_checkbox(page, f"{PANEL}filter", True)
+    page.fill(f"{PANEL}limit input", "9.5")
+    text = page.generate()
+    assert re.search(r"No image reached the limit 9.5: the best ImageReward of 4 was -?\d+\.\d{4}", text)
+    assert page.js("return document.querySelectorAll('#txt2img_gallery .thumbnail-item').length") == 0
+
+
+def test_png_info_and_send_to_txt2img_restore_the_script(page: Page, webui: WebUI, shot: None) -> None:
+    page.fill(f"{PANEL}limit input", "-9.5")
+    page.generate()
+    file = webui.saved()[-1]
+    page.open()  # forgets what was typed
+    page.tab("PNG Info")
+    page.find("#pnginfo_image input[type=file]").send_keys(str(file))
+    page.wait(lambda: "ImageReward: " in page.text("#tab_pnginfo"), "the score in PNG Info")
+    assert "ImageReward limit: -9.5" in page.text("#tab_pnginfo")
+    page.click("#tab_pnginfo #txt2img_tab, #pnginfo_send_buttons button, #tab_pnginfo button[id*=txt2img]")
+    page.wait(lambda: page.visible("#script_list input"), "txt2img")
+    page.wait(lambda: page.value("#script_list input") == "ImageReward", "the script to be chosen again")
+    page.wait(lambda: page.value(f"{PANEL}limit input") == "-9.5", "the limit")
+    page.wait(lambda: page.visible(f"{PANEL}unload"), "the panel")
+    assert page.checked(f"{PANEL}filter")
+    assert page.checked(f"{PANEL}sort")
+    assert page.value(f"{PANEL}scorer input") == "ImageReward"
+    assert "a painting of a (cat:1.2)" in page.value("#txt2img_prompt textarea")
+    assert page.value("#txt2img_steps input[type=number]") == "2"
+
+
+def test_reload_ui_keeps_the_loaded_model(page: Page, webui: WebUI, shot: None) -> None:
+    page.js("document.querySelector('#settings_restart_gradio').click()")
+    page.wait(lambda: webui.log.read_text(errors="replace").count("Startup time") >= 2, "the UI to start again", 120)
+    page.wait(webui.answers, "the API", 60)
+    page.open()
+    page.choose("#script_list", "ImageReward")
+    assert "in RAM" in page.text(f"{PANEL}state")
+    assert page.js("return [...document.querySelectorAll('#script_list')].length") == 2
+
+
+def test_unload_twice(page: Page, shot: None) -> None:
+    page.click(f"{PANEL}unload")
+    page.wait(lambda: "not loaded" in page.text(f"{PANEL}state"), "the model to leave")
+    page.click(f"{PANEL}unload")
+    page.wait(lambda: "not loaded" in page.text(f"{PANEL}state"), "nothing to change")
+
+
+def test_a_generation_after_reload_and_unload(page: Page, shot: None) -> None:
+    set_up(page)
+    text = page.generate()
+    assert "Script: ImageReward" in text
+    page.wait(lambda: "in RAM" in page.text(f"{PANEL}state"), "the model's state")
+
+
+def test_settings_page(page: Page, shot: None) -> None:
+    page.tab("Settings")
+    page.js("[...document.querySelectorAll('#settings button')].find(b => b.innerText.trim() == 'ImageReward').click()")
+    for label in ("Default scorer", "Device", "Precision", "After scoring", "Folder of the weights", "rejected"):
+        page.wait(lambda label=label: label in page.text("#settings_image_reward"), label)
+
+
+def test_extras_batch_step(page: Page, webui: WebUI, shot: None) -> None:
+    files = [str(file) for file in webui.saved()[-2:]]
+    page.tab("Extras")
+    page.js("[...document.querySelectorAll('#mode_extras button')][1].click()")
+    page.find("#extras_image_batch input[type=file]").send_keys("\n".join(files))
+    page.wait(lambda: "Uploading" not in page.text("#extras_image_batch"), "the upload")
+    set_checkbox(page, "#extras_upscale", False)
+    page.js("document.querySelector('#extras_image_reward .label-wrap, #extras_image_reward > button').click()")
+    page.wait(lambda: page.visible("#extras_image_reward_scorer"), "the step's settings")
+    before = len(webui.saved("extras-images"))
+    page.click("#extras_generate")
+    page.wait(lambda: len(webui.saved("extras-images")) == before + 2, "two files")
+    from sd_imagereward.core.metadata import read_parameters, read_scores
+
+    for made, original in zip(webui.saved("extras-images")[-2:], files, strict=True):
+        assert read_scores(read_parameters(made)) == pytest.approx(read_scores(read_parameters(original)), abs=1e-4)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from .errors import OutOfMemory
-from .rating import Ratings, is_out_of_memory, judge
+from .memory import is_out_of_memory
+from .rating import Ratings, judge
 from .scorers.base import Scorer
 
 WORKING_BYTES = 512 << 20  # activations of one image and the allocator's slack, on top of the weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .errors import BadImage, OutOfMemory
 from .images import ImageLike, to_pixels
+from .memory import is_out_of_memory, release_memory
 from .scorers.base import Scorer, ScorerInfo
 
 OnProgress = Callable[[int, int], None]
@@ -152,20 +152,3 @@ def _halving(scorer: Scorer, pixels: Tensor, prompts: Sequence[str]) -> dict[str
     first = _halving(scorer, pixels[:middle], prompts[:middle])
     second = _halving(scorer, pixels[middle:], prompts[middle:])
     return {title: torch.cat((first[title], second[title])) for title in first}
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA's, Apple's and the CPU allocator's way of saying that memory ran out."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-
-
-def release_memory() -> None:
-    """Gives cached blocks back to the device, so that a smaller batch finds room."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()

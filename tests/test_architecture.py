@@ -26,7 +26,7 @@ RANKS = (
     ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "score_chart", "demo"),
     ("scorers",),
     ("networks", "weights", "images"),
-    ("errors",),
+    ("errors", "memory"),
 )
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 OPTIONAL = {"transformers", "diffusers", "accelerate", "peft", "datasets", "gradio", "ray", "faiss", "wandb", "yaml"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..images import resize_crop, resize_crop_smooth
+from ..memory import release_memory
 from ..weights.catalogue import WeightFile
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Scorer(ABC):
             forget(self)
             self.network = nn.Module()
             self.unloaded = True
+        release_memory()
 
     def _require_loaded(self) -> None:
         if self.unloaded:

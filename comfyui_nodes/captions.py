@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..core.score_chart import font
+from ..core.chart import anchor_for, load_font
 from .pictures import to_picture
 from .scores import Scores
 
@@ -35,9 +35,9 @@ def caption(pixels: Tensor, scores: Scores, i: int) -> Image.Image:
     sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
     ink = WARNING if i in scores.notes else INK
     text = f"{scores.title} {scores.total[i]:.4f}"
-    ImageDraw.Draw(sheet).text(
-        (sheet.width / 2, picture.height + STRIP / 2), text, fill=ink, font=font(17), anchor="mm"
-    )
+    font = load_font(17)
+    middle = (sheet.width / 2, picture.height + STRIP / 2)
+    ImageDraw.Draw(sheet).text(middle, text, fill=ink, font=font, anchor=anchor_for(font, "mm"))
     return sheet
 
 

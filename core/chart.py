@@ -29,20 +29,20 @@ def bar_chart(title: str, bars: Sequence[Bar], path: Path, *, decimals: int = 3)
     """Horizontal bars from zero, in the order given, each with its value; NaN is drawn as no bar."""
     finite = [v for bar in bars for v in (bar.value, bar.low, bar.high) if math.isfinite(v)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
-    font, row = _font(16), 34
+    font, row = load_font(16), 34
     labels = max((_width(font, bar.label) for bar in bars), default=0)
     left, right = _MARGIN + labels + 12, _WIDTH - _MARGIN - 90
     image = Image.new("RGB", (_WIDTH, _MARGIN * 2 + 44 + row * len(bars) + 30), _PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=_font(20))
-    scale = _Scale(low, high, left, right)
+    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=load_font(20))
+    scale = Scale(low, high, left, right)
     top, bottom = _MARGIN + 44, _MARGIN + 44 + row * len(bars)
     for tick in ticks(low, high):
         draw.line((scale(tick), top, scale(tick), bottom), fill=_GRID)
-        draw.text((scale(tick), bottom + 6), f"{tick:g}", fill=_INK, font=font, anchor=_anchor(font, "ma"))
+        draw.text((scale(tick), bottom + 6), f"{tick:g}", fill=_INK, font=font, anchor=anchor_for(font, "ma"))
     for i, bar in enumerate(bars):
         middle = top + row * i + row // 2
-        draw.text((left - 10, middle), bar.label, fill=_INK, font=font, anchor=_anchor(font, "rm"))
+        draw.text((left - 10, middle), bar.label, fill=_INK, font=font, anchor=anchor_for(font, "rm"))
         if math.isnan(bar.value):
             continue
         edges = sorted((scale(0.0), scale(bar.value)))
@@ -51,7 +51,9 @@ def bar_chart(title: str, bars: Sequence[Bar], path: Path, *, decimals: int = 3)
             draw.line((scale(bar.low), middle, scale(bar.high), middle), fill=_INK, width=2)
             for end in (bar.low, bar.high):
                 draw.line((scale(end), middle - 6, scale(end), middle + 6), fill=_INK, width=2)
-        draw.text((right + 12, middle), f"{bar.value:.{decimals}f}", fill=_INK, font=font, anchor=_anchor(font, "lm"))
+        draw.text(
+            (right + 12, middle), f"{bar.value:.{decimals}f}", fill=_INK, font=font, anchor=anchor_for(font, "lm")
+        )
     draw.line((scale(0.0), top, scale(0.0), bottom), fill=_INK)
     _save(image, path)
 
@@ -61,17 +63,17 @@ def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], p
     points = {name: [(x, y) for x, y in line if math.isfinite(x + y)] for name, line in lines.items()}
     xs = [x for line in points.values() for x, _ in line] or [0.0]
     ys = [y for line in points.values() for _, y in line] or [0.0]
-    font, height = _font(16), 420
+    font, height = load_font(16), 420
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=_font(20))
+    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=load_font(20))
     left, right, top, bottom = 90, _WIDTH - _MARGIN, _MARGIN + 72, height - 50
-    across, up = _Scale(min(xs), max(xs), left, right), _Scale(min(ys), max(ys), bottom, top)
+    across, up = Scale(min(xs), max(xs), left, right), Scale(min(ys), max(ys), bottom, top)
     for tick in ticks(min(ys), max(ys)):
         draw.line((left, up(tick), right, up(tick)), fill=_GRID)
-        draw.text((left - 8, up(tick)), f"{tick:g}", fill=_INK, font=font, anchor=_anchor(font, "rm"))
+        draw.text((left - 8, up(tick)), f"{tick:g}", fill=_INK, font=font, anchor=anchor_for(font, "rm"))
     for tick in ticks(min(xs), max(xs)):
-        draw.text((across(tick), bottom + 8), f"{tick:g}", fill=_INK, font=font, anchor=_anchor(font, "ma"))
+        draw.text((across(tick), bottom + 8), f"{tick:g}", fill=_INK, font=font, anchor=anchor_for(font, "ma"))
     place = left
     for i, (name, line) in enumerate(points.items()):
         colour = COLOURS[i % len(COLOURS)]
@@ -92,7 +94,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [n * step for n in range(first, last + 1)]
 
 
-class _Scale:
+class Scale:
     """Values to pixels along one axis."""
 
     def __init__(self, low: float, high: float, start: int, stop: int) -> None:
@@ -103,14 +105,14 @@ class _Scale:
         return self.start + (value - self.low) / self.span * (self.stop - self.start)
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     try:
         return ImageFont.load_default(size)
     except TypeError:  # Pillow before 10.1 has one size, a bitmap
         return ImageFont.load_default()
 
 
-def _anchor(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, anchor: str) -> str | None:
+def anchor_for(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, anchor: str) -> str | None:
     """Bitmap fonts know no anchors."""
     return anchor if isinstance(font, ImageFont.FreeTypeFont) else None
 

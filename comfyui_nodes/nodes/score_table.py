@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core.score_chart import Series, bar_chart
+from ...core.score_chart import Series, draw_scores
 from ..captions import show
 from ..host_version import node_schema
 from ..pictures import to_image
@@ -47,7 +47,7 @@ class ScoreTable(io.ComfyNode):
         series = _series(join(scores), label[0])
         if compare_with:
             series += _series(join(compare_with), compare_label[0])
-        chart = bar_chart(series)
+        chart = draw_scores(series)
         return io.NodeOutput(to_image(chart), ui=show(chart))
 
 

@@ -1,0 +1,128 @@
+"""Random networks of SD1.5's make, 32 channels wide, in ComfyUI's own classes. The same bits for the same seed."""
+
+from __future__ import annotations
+
+import comfy.ldm.models.autoencoder
+import comfy.model_management as model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+import torch
+from comfy import latent_formats
+
+CONTEXT = 32
+
+
+class TinyConfig(comfy.supported_models_base.BASE):
+    unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
+    latent_format = latent_formats.SD15
+
+
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": CONTEXT,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+
+TEXT = {
+    "architectures": ["CLIPTextModel"],
+    "hidden_act": "quick_gelu",
+    "hidden_size": CONTEXT,
+    "intermediate_size": 64,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 49408,
+    "eos_token_id": 49407,
+}
+
+VAE = {
+    "embed_dim": 4,
+    "ddconfig": {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 32,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    },
+}
+
+
+class TinyClipModel(comfy.sd1_clip.SDClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options=None, **_):
+        super().__init__(
+            device=device, dtype=dtype, textmodel_json_config=dict(TEXT), model_options=model_options or {}
+        )
+
+
+class TinyClip(comfy.sd1_clip.SD1ClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options=None):
+        super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=TinyClipModel)
+
+
+class TinyTokenizer(comfy.sd1_clip.SDTokenizer):
+    def __init__(self, embedding_directory=None, tokenizer_data=None):
+        super().__init__(
+            embedding_directory=embedding_directory, embedding_size=CONTEXT, tokenizer_data=tokenizer_data or {}
+        )
+
+
+class TinyTokenizers(comfy.sd1_clip.SD1Tokenizer):
+    def __init__(self, embedding_directory=None, tokenizer_data=None):
+        super().__init__(
+            embedding_directory=embedding_directory, tokenizer_data=tokenizer_data or {}, tokenizer=TinyTokenizer
+        )
+
+
+def make_model(seed: int):
+    with torch.inference_mode(False):
+        model = TinyConfig(dict(UNET)).get_model({}, device="cpu")
+        randomise(model.diffusion_model, seed)
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
+    )
+
+
+def make_clip(seed: int):
+    with torch.inference_mode(False):
+        clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(TinyTokenizers, TinyClip), parameters=1)
+        randomise(clip.cond_stage_model, seed)
+    return clip
+
+
+def make_vae(seed: int):
+    with torch.inference_mode(False):
+        network = comfy.ldm.models.autoencoder.AutoencoderKL(**VAE)
+        randomise(network, seed)
+        return comfy.sd.VAE(sd=network.state_dict(), config={"params": VAE})
+
+
+def randomise(network: torch.nn.Module, seed: int) -> None:
+    """ComfyUI's layers leave their weights as the memory was; norms get one, the rest small normal numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if p.ndim < 2:
+                p.fill_(1.0 if name.endswith("weight") else 0.0)
+            else:
+                fan = p[0].numel()
+                p.copy_(torch.randn(p.shape, generator=generator) * (1.0 / max(fan, 1)) ** 0.5)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import torch
+
+from . import models
+
+
+class TinyCheckpoint:
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def make(self, seed):
+        return models.make_model(seed), models.make_clip(seed), models.make_vae(seed)
+
+
+class TinyImages:
+    """Random pictures; `unequal` makes a list of them, each wider than the one before."""
+
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        number = ("INT", {"default": 4, "min": 0, "max": 10000})
+        return {
+            "required": {
+                "count": number,
+                "size": number,
+                "seed": number,
+                "channels": number,
+                "unequal": ("BOOLEAN", {"default": False}),
+            }
+        }
+
+    def make(self, count, size, seed, channels=3, unequal=False):
+        generator = torch.Generator().manual_seed(seed)
+        shape = (count, size, size, channels) if channels else (count, size, size)
+        images = torch.rand(*shape, generator=generator)
+        if not unequal:
+            return ([images],)
+        return ([image[None].repeat(1, 1, i + 1, 1) for i, image in enumerate(images)],)
+
+
+class TinyTexts:
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("STRING",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"lines": ("STRING", {"multiline": True})}}
+
+    def make(self, lines):
+        return (lines.split("\n"),)
+
+
+class TinySee:
+    """Shows what arrives: type, shape and numbers, as text in the history."""
+
+    CATEGORY, FUNCTION, OUTPUT_NODE, INPUT_IS_LIST = "tiny", "see", True, True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"value": ("*", {})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):  # noqa: N802, the host's name
+        return True
+
+    def see(self, value):
+        return {"ui": {"seen": [describe(one) for one in value]}}
+
+
+def describe(one):
+    if isinstance(one, torch.Tensor):
+        return {"shape": list(one.shape), "mean": float(one.float().mean())}
+    if isinstance(one, dict):
+        return {"shape": list(one["samples"].shape), "batch_index": one.get("batch_index")}
+    if isinstance(one, (int, float, str, bool)):
+        return one
+    if hasattr(one, "total"):
+        return {"scores": list(one.total)}
+    return type(one).__name__
+
+
+NODE_CLASS_MAPPINGS = {
+    "TinyCheckpoint": TinyCheckpoint,
+    "TinyImages": TinyImages,
+    "TinyTexts": TinyTexts,
+    "TinySee": TinySee,
+}

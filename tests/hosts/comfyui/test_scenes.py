@@ -174,7 +174,7 @@ class TestSave:
 
 def _exif_texts(picture: Image.Image) -> dict[str, str]:
     texts = [str(value).split(":", 1) for value in picture.getexif().values() if ":" in str(value)]
-    return {name: text for name, text in texts}
+    return dict(texts)
 
 
 class TestMixAndTable:

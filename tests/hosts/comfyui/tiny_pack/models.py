@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import comfy.ldm.models.autoencoder
 import comfy.model_management as model_management
 import comfy.model_patcher
@@ -15,7 +17,7 @@ CONTEXT = 32
 
 
 class TinyConfig(comfy.supported_models_base.BASE):
-    unet_extra_config = {"num_heads": 2, "num_head_channels": -1}
+    unet_extra_config: ClassVar = {"num_heads": 2, "num_head_channels": -1}
     latent_format = latent_formats.SD15
 
 

@@ -44,6 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        if module.name.startswith("_"):  # importing __main__ would run it
+            continue
         command = importlib.import_module(f"{__name__}.{module.name}")
         if hasattr(command, "add_parser"):
             command.add_parser(subparsers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+from .core import __version__  # noqa: F401 - `sd_imagereward.__version__`
 
 WEB_DIRECTORY = "./web"  # help pages of the ComfyUI nodes
 

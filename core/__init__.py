@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .scorers.mix import MixScorer, Mixture
     from .scorers.registry import scorer_infos
 
+__version__ = "0.1.0"
+
 _HOME = {
     "ImageRewardError": "errors",
     "MixScorer": "scorers.mix",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,13 +117,25 @@ def test_extras_are_imported_late(path: Path) -> None:
     assert not early, f"{path.relative_to(ROOT)} needs {early} to be imported at all"
 
 
-def test_every_package_is_listed_in_pyproject() -> None:
-    """The root is the package, which no automatic discovery knows; so the list is checked here."""
+def pyproject() -> dict[str, Any]:
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10, where pytest brings tomli along
         import tomli as tomllib
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    import sd_imagereward
+
+    assert pyproject()["project"]["version"] == sd_imagereward.__version__
+    assert f"version: {sd_imagereward.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## {sd_imagereward.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_package_is_listed_in_pyproject() -> None:
+    """The root is the package, which no automatic discovery knows; so the list is checked here."""
+    listed = set(pyproject()["tool"]["setuptools"]["packages"])
     rooms = ("core", "sdwebui_extension", "comfyui_nodes")
     folders = [p.parent for room in rooms for p in (ROOT / room).rglob("__init__.py")]
     found = {"sd_imagereward"} | {"sd_imagereward." + ".".join(f.relative_to(ROOT).parts) for f in folders}

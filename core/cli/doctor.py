@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _versions() -> Iterator[str]:
     """Prints packages; yields what is missing or too old."""
-    from ... import __version__
+    from .. import __version__
 
     print(f"sd-imagereward {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package, oldest in REQUIRED.items():

@@ -71,11 +71,11 @@ def announce_download(done: int, total: int) -> None:
         print(f"downloading {total / 1e9:.2f} GB, once", file=sys.stderr)
 
 
-def progress_bar(total: int, label: str) -> Callable[[int, int], None]:
+def progress_bar(total: int, label: str, unit: str = "image") -> Callable[[int, int], None]:
     """An `on_progress` that draws a bar on stderr, if that is a terminal."""
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc=label, unit="image", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
 
     def advance(done: int, _total: int) -> None:
         bar.update(done - bar.n)

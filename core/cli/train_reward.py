@@ -1,0 +1,193 @@
+"""`imagereward train-reward`: a scorer of one's own from human preferences."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import EXIT_OK, EXIT_PARTIAL, add_command
+from .scorer_options import positive, progress_bar
+
+if TYPE_CHECKING:
+    from ..preference.rankings import Ranking
+    from ..preference.recipe import Recipe
+    from ..preference.train_reward import Trained
+    from ..preference.training import Epoch
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "train-reward",
+        help="train a reward model on human preferences; the result is a scorer for every command",
+        example="imagereward train-reward --data mine.csv --images pictures --base imagereward --head-only --output my-taste",
+    )
+    parser.epilog = (
+        "Several GPUs: accelerate launch $(which imagereward) train-reward ...   (or torchrun)\n"
+        "exit codes: 0 trained; 1 trained, but images were missing or unreadable, or nothing was learned; "
+        "2 wrong use; 3 no weights"
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE|hub:REPO",
+        help="id, prompt, generations, ranking (JSON), or prompt, better, worse (JSON, JSONL, CSV)",
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the file names start from")
+    parser.add_argument(
+        "--valid", metavar="FILE|hub:REPO", help="validation data (default: a share of --data, by prompt)"
+    )
+    parser.add_argument("--valid-share", type=float, default=0.1, metavar="X", help="share held out (default 0.1)")
+    parser.add_argument("--base", required=True, metavar="FILE|NAME", help="a BLIP or ImageReward checkpoint")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="the new scorer and its training state"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the state in --output")
+    _add_recipe_options(parser.add_argument_group("recipe (the defaults are the paper's)"))
+    _add_machine_options(parser.add_argument_group("machine"))
+    parser.set_defaults(run=run)
+
+
+def _add_recipe_options(group: argparse._ArgumentGroup) -> None:
+    """Each `dest` is a field of `Recipe`; None leaves it as the recipe has it."""
+    group.add_argument(
+        "--head-only", action="store_true", help="train the head alone on cached features: minutes on a CPU"
+    )
+    group.add_argument("--epochs", type=positive, metavar="N", help="default 10; head only 30")
+    group.add_argument(
+        "--batch-size", type=positive, metavar="N", help="pairs a step in all (default 64; head only 32)"
+    )
+    group.add_argument("--per-device", type=positive, metavar="N", help="pairs at once on a device (default 4)")
+    group.add_argument("--lr", type=float, metavar="X", help="default 1e-5; head only 3e-4")
+    group.add_argument("--head-lr", type=float, metavar="X", help="the head's own (default: --lr)")
+    group.add_argument("--layer-decay", type=float, metavar="X", help="each lower layer learns slower by this factor")
+    group.add_argument("--warmup", type=float, metavar="X", help="share of the steps (default 0)")
+    group.add_argument(
+        "--frozen", type=float, metavar="X", help="share of the layers that stay as they are (default 0.7)"
+    )
+    group.add_argument("--fresh-head", action="store_true", help="forget the head of an ImageReward base")
+    group.add_argument("--dropout", type=float, metavar="X", help="in the text tower (default 0.1)")
+    group.add_argument("--drop-path", type=float, metavar="X", help="in the image tower (default 0.1)")
+    group.add_argument("--weight-decay", type=float, metavar="X", help="default 0")
+    group.add_argument("--clip-norm", type=float, metavar="X", help="longest gradient (default: any)")
+    group.add_argument("--ties", choices=("skip", "half"), help="pairs that people saw no difference in (default skip)")
+    group.add_argument("--long-prompts", choices=("cut", "mean", "skip"), help="over 35 tokens (default cut)")
+    group.add_argument("--seed", type=int, metavar="N", help="default 1234")
+
+
+def _add_machine_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--device", metavar="DEVICE", help="cuda, mps, cpu (default: the fastest there is)")
+    group.add_argument("--amp", choices=("no", "bf16", "fp16"), help="mixed precision (default no)")
+    group.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
+    group.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images (default 0)")
+    group.add_argument(
+        "--save-steps", type=int, default=0, metavar="N", help="keep the state this often within an epoch"
+    )
+    group.add_argument("--tensorboard", action="store_true", help="also log for TensorBoard, into --output/tensorboard")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..preference.processes import Processes
+    from ..preference.train_reward import train_reward
+
+    on_epoch = _reporter(args)
+    training, validation = _data(args)
+    processes = Processes.start(args.device)
+    try:
+        trained = train_reward(
+            training,
+            validation,
+            args.base,
+            args.output,
+            _recipe(args),
+            processes=processes,
+            fresh_head=args.fresh_head,
+            workers=args.workers,
+            resume=args.resume,
+            save_steps=args.save_steps,
+            on_step=_bar() if processes.first else None,
+            on_epoch=on_epoch,
+        )
+    except KeyboardInterrupt:
+        print(f"imagereward: stopped; the same call with --resume goes on from {args.output}", file=sys.stderr)
+        raise
+    finally:
+        processes.stop()
+    return EXIT_OK if trained is None else _tell(trained)
+
+
+def _data(args: argparse.Namespace) -> tuple[list[Ranking], list[Ranking]]:
+    from ..preference.rankings import hold_out, read_rankings
+
+    rankings = read_rankings(args.data, args.images)
+    if args.valid:
+        return rankings, read_rankings(args.valid, args.images)
+    return hold_out(rankings, args.valid_share)
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from ..preference.recipe import HEAD_ONLY, Recipe
+
+    start = HEAD_ONLY if args.head_only else Recipe()
+    given = {field.name: getattr(args, field.name) for field in fields(Recipe) if getattr(args, field.name) is not None}
+    return replace(start, **given)
+
+
+def _bar() -> Callable[[int, int], None]:
+    """A bar for each count that comes along: pictures, then steps."""
+    bars: dict[int, Callable[[int, int], None]] = {}
+
+    def advance(done: int, total: int) -> None:
+        if total not in bars:
+            bars[total] = progress_bar(total, "train", unit="")
+        bars[total](done, total)
+
+    return advance
+
+
+def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
+    """Prints each epoch, and logs it for TensorBoard if wanted."""
+    writer = _tensorboard(args.output / "tensorboard") if args.tensorboard else None
+
+    def report(epoch: Epoch) -> None:
+        print(
+            f"epoch {epoch.epoch:>3}  train loss {epoch.train_loss:.4f} accuracy {100 * epoch.train_accuracy:5.1f}%  "
+            f"valid loss {epoch.valid_loss:.4f} accuracy {100 * epoch.valid_accuracy:5.1f}%",
+            flush=True,
+        )
+        if writer is not None:
+            for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr"):
+                writer.add_scalar(name, getattr(epoch, name), epoch.step)
+            writer.flush()
+
+    return report
+
+
+def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
+    from ..errors import ImageRewardError
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImageRewardError("--tensorboard needs it installed: pip install 'sd-imagereward[train]'") from error
+    return SummaryWriter(str(folder))
+
+
+def _tell(trained: Trained) -> int:
+    best = trained.best
+    print(f"{trained.path}: validation accuracy {100 * best.valid_accuracy:.1f}% (epoch {best.epoch})")
+    print(f'use it: imagereward score "a prompt" *.png --scorer {trained.path}')
+    for image in trained.missing:
+        print(f"imagereward: missing: {image}", file=sys.stderr)
+    for image in trained.unreadable:
+        print(f"imagereward: unreadable: {image}", file=sys.stderr)
+    if best.epoch == 0:
+        print(
+            "imagereward: no epoch was better than the base on the validation pairs; it is saved as it was",
+            file=sys.stderr,
+        )
+    return EXIT_PARTIAL if trained.missing or trained.unreadable or best.epoch == 0 else EXIT_OK

@@ -1,0 +1,104 @@
+"""What goes through the reward model at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import ImageRewardError
+from ..networks.wordpiece import WordPiece
+from ..scorers.imagereward import PROMPT_TOKENS
+
+LONG_PROMPTS = ("cut", "mean", "skip")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Prompts as token ids, one row a window; a prompt that is cut is one window."""
+
+    ids: Tensor  # (W, L) int64
+    mask: Tensor | None  # (W, L) bool, None when no row is padded
+    owner: Tensor  # (W,) int64: the image that each window is read with
+
+    def to(self, device: torch.device) -> Text:
+        mask = None if self.mask is None else self.mask.to(device)
+        return Text(self.ids.to(device), mask, self.owner.to(device))
+
+    def twice(self, images: int) -> Text:
+        """The same prompts for a second set of as many images."""
+        mask = None if self.mask is None else self.mask.repeat(2, 1)
+        return Text(self.ids.repeat(2, 1), mask, torch.cat((self.owner, self.owner + images)))
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B comparisons as pictures."""
+
+    better: Tensor  # (B, 3, S, S) uint8
+    worse: Tensor
+    text: Text
+    target: Tensor  # (B,) the probability that `better` is preferred: 1, or 0.5 for a tie
+    weight: Tensor  # (B,) 0 for a pair of which an image could not be read
+    unreadable: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> PairBatch:
+        moved = {name: getattr(self, name).to(device) for name in ("better", "worse", "text", "target", "weight")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class StateBatch:
+    """B comparisons as [CLS] states (B, width) of a frozen model."""
+
+    better: Tensor
+    worse: Tensor
+    target: Tensor
+    weight: Tensor
+    unreadable: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> StateBatch:
+        return replace(
+            self, **{name: getattr(self, name).to(device) for name in ("better", "worse", "target", "weight")}
+        )
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """N single pictures with their prompts; `readable` says which of them are pictures at all."""
+
+    pixels: Tensor  # (N, 3, S, S) uint8
+    text: Text
+    readable: Tensor  # (N,) bool
+    unreadable: tuple[str, ...] = ()
+
+
+class PromptReader:
+    """Prompts -> token ids. long_prompts: "cut" reads the first 35 tokens, as the reference; "mean" all, in windows;
+    "skip" leaves pairs with longer ones out."""
+
+    def __init__(self, tokenizer: WordPiece, long_prompts: str = "cut") -> None:
+        if long_prompts not in LONG_PROMPTS:
+            raise ImageRewardError(
+                f"expected long prompts to be one of {', '.join(LONG_PROMPTS)}, got {long_prompts!r}"
+            )
+        self.tokenizer = tokenizer
+        self.long_prompts = long_prompts
+
+    def leaves_out(self, prompt: str) -> bool:
+        return self.long_prompts == "skip" and len(self.tokenizer.encode(prompt).ids) > PROMPT_TOKENS - 2
+
+    def read(self, prompts: Sequence[str]) -> Text:
+        windows = [self._windows(prompt) for prompt in prompts]
+        ids, mask = self.tokenizer.batch([window for row in windows for window in row])
+        owner = torch.arange(len(prompts)).repeat_interleave(torch.tensor([len(row) for row in windows]))
+        return Text(ids, mask, owner)
+
+    def _windows(self, prompt: str) -> list[list[int]]:
+        room = PROMPT_TOKENS - 2
+        ids = self.tokenizer.encode(prompt).ids
+        if self.long_prompts != "mean":
+            return [ids[:room]]
+        return [ids[i : i + room] for i in range(0, max(1, len(ids)), room)]

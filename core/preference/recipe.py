@@ -1,0 +1,60 @@
+"""How a reward model is trained, as data; the defaults are the reference's."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+from ..errors import ImageRewardError
+from .batches import LONG_PROMPTS
+
+AMP = ("no", "bf16", "fp16")
+TIES = ("skip", "half")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """train/scripts/train_one_node.sh and train/src of THUDM/ImageReward, where nothing else is said."""
+
+    epochs: int = 10
+    batch_size: int = 64  # pairs a step, over all processes
+    per_device: int = 4  # pairs at once; the rest of a step is accumulated
+    lr: float = 1e-5
+    head_lr: float | None = None  # None: lr
+    layer_decay: float = 1.0  # each layer below the top learns this much slower
+    warmup: float = 0.0  # share of all steps
+    frozen: float = 0.7  # share of each tower's layers
+    head_only: bool = False  # towers as they are, their states cached
+    dropout: float = 0.1  # in the text tower
+    drop_path: float = 0.1  # in the last block of the image tower
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    amp: str = "no"
+    gradient_checkpointing: bool = False
+    ties: str = "skip"  # "half": people saw no difference, so neither should the model
+    long_prompts: str = "cut"
+    seed: int = 1234
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("amp", AMP), ("ties", TIES), ("long_prompts", LONG_PROMPTS)):
+            if getattr(self, name) not in allowed:
+                raise ImageRewardError(f"expected {name} of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "per_device"):
+            if getattr(self, name) < 1:
+                raise ImageRewardError(f"expected {name} of at least 1, got {getattr(self, name)}")
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+# A few hundred comparisons on a CPU: the towers stay, their states are cached, and an epoch takes a second.
+HEAD_ONLY = Recipe(epochs=30, batch_size=32, per_device=32, lr=3e-4, frozen=1.0, head_only=True)
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """The factor at `step` of `steps`: a linear rise, then half a cosine to zero (`AnnealingLR` of the reference)."""
+    rise = warmup * steps
+    if rise > 0 and step <= rise:
+        return step / rise
+    return (math.cos(math.pi * min(1.0, (step - rise) / max(1.0, steps - rise))) + 1) / 2

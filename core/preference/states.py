@@ -1,0 +1,99 @@
+"""[CLS] states of a frozen model for pictures and prompts, computed once and kept: training a head then costs seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..weights.read import read_checkpoint, read_metadata
+from .batches import PromptReader
+from .rankings import ImageSource, Pair
+from .reward_model import RewardModel
+from .score_log import key_of
+from .sources import Pictures, StatePairs
+
+log = logging.getLogger(__name__)
+Item = tuple[ImageSource, str]
+
+
+class States(NamedTuple):
+    """A row for each item; rows of pictures that could not be read are zero and not `readable`."""
+
+    rows: Tensor  # (N, width) float32
+    readable: Tensor  # (N,) bool
+    unreadable: tuple[str, ...]
+
+
+def items_of(pairs: Sequence[Pair]) -> list[Item]:
+    """Each picture with its prompt, once, in the order of first appearance."""
+    return list(dict.fromkeys((image, pair.prompt) for pair in pairs for image in (pair.better, pair.worse)))
+
+
+@torch.no_grad()
+def compute_states(
+    model: RewardModel,
+    items: Sequence[Item],
+    reader: PromptReader,
+    *,
+    device: torch.device,
+    batch_size: int = 8,
+    workers: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> States:
+    """The [CLS] state of every item. on_progress(done, total) after each batch."""
+    model.eval()
+    rows: list[Tensor] = []
+    readable: list[Tensor] = []
+    unreadable: list[str] = []
+    positions = [range(i, min(i + batch_size, len(items))) for i in range(0, len(items), batch_size)]
+    for batch in Pictures(items, model.image_size, reader, workers).batches(positions):
+        states = model.states(batch.pixels.to(device), batch.text.to(device)).cpu()
+        rows.append(states * batch.readable[:, None])
+        readable.append(batch.readable)
+        unreadable += batch.unreadable
+        if on_progress is not None:
+            on_progress(sum(map(len, rows)), len(items))
+    return States(torch.cat(rows), torch.cat(readable), tuple(unreadable))
+
+
+def cached_states(path: Path, identity: str, items: Sequence[Item], compute: Callable[[], States]) -> States:
+    """`compute()`, or what an earlier call with the same model, pictures and prompts kept in `path`."""
+    digest = hashlib.sha256(identity.encode())
+    for image, prompt in items:
+        digest.update("\0".join(key_of(image, prompt)).encode())
+    key = digest.hexdigest()
+    if path.is_file() and read_metadata(path).get("key") == key:
+        tensors = read_checkpoint(path).tensors
+        readable = tensors["readable"].bool()
+        names = tuple(str(image) for (image, _), ok in zip(items, readable.tolist(), strict=True) if not ok)
+        log.info("states of %d pictures taken from %s", len(items), path)
+        return States(tensors["rows"], readable, names)
+    states = compute()
+    _save(states, path, key)
+    return states
+
+
+def state_pairs(pairs: Sequence[Pair], items: Sequence[Item], states: States) -> StatePairs:
+    """Pairs as rows of the table; those of unreadable pictures are left out."""
+    row = {item: i for i, item in enumerate(items)}
+    better = torch.tensor([row[pair.better, pair.prompt] for pair in pairs], dtype=torch.int64)
+    worse = torch.tensor([row[pair.worse, pair.prompt] for pair in pairs], dtype=torch.int64)
+    target = torch.tensor([0.5 if pair.tie else 1.0 for pair in pairs])
+    kept = states.readable[better] & states.readable[worse]
+    return StatePairs(states.rows, better[kept], worse[kept], target[kept])
+
+
+def _save(states: States, path: Path, key: str) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".incomplete")
+    save_file({"rows": states.rows, "readable": states.readable.to(torch.uint8)}, temporary, metadata={"key": key})
+    os.replace(temporary, path)

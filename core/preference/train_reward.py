@@ -1,0 +1,188 @@
+"""From human preferences to a scorer: the data, the base, the loop, and the checkpoint that every door loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ImageRewardError
+from ..networks.wordpiece import WordPiece
+from .batches import PromptReader, StateBatch
+from .processes import Processes
+from .rankings import Pair, Ranking, data_hash, pairs_of, present
+from .recipe import Recipe
+from .regularise import regularise
+from .reward_model import Base, RewardHead, checkpoint_activations, export, freeze, load_base
+from .score_log import scorer_identity
+from .sources import PicturePairs, StatePairs
+from .states import cached_states, compute_states, items_of, state_pairs
+from .training import Epoch, Trainer
+
+STATES = "states.safetensors"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A new scorer, and what it rests on."""
+
+    path: Path
+    history: list[Epoch]
+    best: Epoch  # of the lowest validation loss; epoch 0 if training never improved on the base
+    reward_mean: float  # of the raw reward over the training pictures; scores are standardised by them
+    reward_std: float
+    pairs: int
+    missing: list[str]
+    unreadable: list[str]
+
+
+class HeadModel(nn.Module):
+    """The head alone, on cached states."""
+
+    def __init__(self, mlp: RewardHead) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, batch: StateBatch) -> Tensor:
+        """B pairs of states -> (B, 2) raw rewards."""
+        rewards: Tensor = self.mlp(torch.stack((batch.better, batch.worse), dim=1).float())
+        return rewards[..., 0]
+
+
+class _Data(NamedTuple):
+    training: list[Pair]
+    validation: list[Pair]
+    missing: list[str]
+    digest: str
+
+
+def train_reward(
+    training: Sequence[Ranking],
+    validation: Sequence[Ranking],
+    base: str,
+    folder: Path,
+    recipe: Recipe | None = None,
+    *,
+    processes: Processes | None = None,
+    fresh_head: bool = False,
+    workers: int = 0,
+    resume: bool = False,
+    save_steps: int = 0,
+    on_step: Callable[[int, int], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Trained | None:
+    """Trains a reward model and writes `ImageReward.safetensors` and `vocab.txt` into `folder`.
+
+    base: a BLIP or ImageReward checkpoint, or a scorer's name. recipe: the reference's by default. on_step(done, total)
+    counts steps (and, with cached states, pictures before). Returns None in every process but the first.
+    Raises ImageRewardError when nothing is left to train on, and what `on_step` raises; `resume` then goes on.
+    """
+    recipe = recipe or Recipe()
+    processes = processes or Processes.start()
+    if recipe.head_only and processes.count > 1:
+        raise ImageRewardError("training the head alone takes seconds; start it without accelerate or torchrun")
+    start = load_base(base, processes.device, fresh_head=fresh_head, seed=recipe.seed)
+    reader = PromptReader(WordPiece(start.vocabulary), recipe.long_prompts)
+    data = _data(training, validation, recipe, reader)
+    trainer = _trainer(start, data, reader, recipe, folder, processes, base, workers, on_step)
+    trainer.save_steps, trainer.on_step, trainer.on_epoch = save_steps, on_step, on_epoch
+    history = trainer.run(resume=resume)
+    trainer.unreadable = processes.union(trainer.unreadable)
+    if not processes.first:
+        return None
+    rewards = _training_rewards(trainer, start, data, reader, workers)
+    best = min(history, key=lambda epoch: epoch.valid_loss)
+    mean, std = float(rewards.mean()), float(rewards.std(unbiased=False))
+    if not std > 0:
+        raise ImageRewardError("every training picture gets the same reward; the base or the data cannot be right")
+    path = export(start, folder, _metadata(start, data, recipe, best, mean, std))
+    unreadable = sorted(trainer.unreadable)
+    return Trained(path, history, best, mean, std, len(data.training), data.missing, unreadable)
+
+
+def _data(training: Sequence[Ranking], validation: Sequence[Ranking], recipe: Recipe, reader: PromptReader) -> _Data:
+    """Pairs to train and to validate on; validation never counts ties."""
+    train, valid = present(training), present(validation)
+    missing = sorted({*train.missing, *valid.missing})
+    pairs = pairs_of(train.rankings, ties=recipe.ties == "half")
+    kept = [pair for pair in pairs if not reader.leaves_out(pair.prompt)]
+    held = [pair for pair in pairs_of(valid.rankings) if not reader.leaves_out(pair.prompt)]
+    for what, chosen in (("train", kept), ("validate", held)):
+        if not chosen:
+            raise ImageRewardError(
+                f"no pair is left to {what} on: {len(missing)} image files are missing"
+                + (f", the first is {missing[0]}; is --images right?" if missing else "; are all of them ties?")
+            )
+    return _Data(kept, held, missing, data_hash(training))
+
+
+def _trainer(
+    start: Base,
+    data: _Data,
+    reader: PromptReader,
+    recipe: Recipe,
+    folder: Path,
+    processes: Processes,
+    base: str,
+    workers: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> Trainer:
+    fingerprint = f"{recipe.as_json()} {data.digest} {start.name}"
+    model = start.model
+    if not recipe.head_only:
+        freeze(model, recipe.frozen)
+        regularise(model, dropout=recipe.dropout, drop_path=recipe.drop_path)
+        if recipe.gradient_checkpointing:
+            checkpoint_activations(model)
+        training, validation = (
+            PicturePairs(pairs, model.image_size, reader, workers) for pairs in (data.training, data.validation)
+        )
+        return Trainer(model, training, validation, recipe, folder, processes, fingerprint)
+    items = items_of([*data.training, *data.validation])
+    states = cached_states(
+        folder / STATES,
+        f"{scorer_identity(base)} {recipe.long_prompts}",
+        items,
+        lambda: compute_states(model, items, reader, device=processes.device, workers=workers, on_progress=on_progress),
+    )
+    model.mlp.requires_grad_(True)
+    learned, held_out = (state_pairs(pairs, items, states) for pairs in (data.training, data.validation))
+    if not len(learned) or not len(held_out):
+        raise ImageRewardError(f"no pair is left: {len(states.unreadable)} images cannot be read")
+    trainer = Trainer(HeadModel(model.mlp), learned, held_out, recipe, folder, processes, fingerprint)
+    trainer.unreadable.update(states.unreadable)
+    return trainer
+
+
+@torch.no_grad()
+def _training_rewards(trainer: Trainer, start: Base, data: _Data, reader: PromptReader, workers: int) -> Tensor:
+    """(N,) float64 raw rewards of every training picture that can be read."""
+    model, source = start.model.eval(), trainer.training
+    if isinstance(source, StatePairs):
+        rows = source.states[torch.unique(torch.cat((source.better, source.worse)))]
+    else:
+        device = trainer.processes.device
+        states = compute_states(model, items_of(data.training), reader, device=device, workers=workers)
+        trainer.unreadable.update(states.unreadable)
+        rows = states.rows[states.readable]
+    return model.head(rows.to(trainer.processes.device)).double().cpu()
+
+
+def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch, mean: float, std: float) -> dict[str, str]:
+    return {
+        "format": "pt",
+        "reward_mean": repr(mean),
+        "reward_std": repr(std),
+        "base": start.name,
+        "data_sha256": data.digest,
+        "training_pairs": str(len(data.training)),
+        "validation_pairs": str(len(data.validation)),
+        "validation_accuracy": repr(best.valid_accuracy),
+        "validation_loss": repr(best.valid_loss),
+        "epoch": str(best.epoch),
+        "recipe": recipe.as_json(),
+    }

@@ -233,7 +233,9 @@ def test_missing_and_broken_pictures_are_listed_and_the_rest_is_trained_on(small
     for ranking in rankings:
         for image in ranking.images:
             image.write_bytes(b"no picture")
-    with pytest.raises(ImageRewardError, match=r"not one image of the validation pairs|every .* cannot be read|no pair"):
+    with pytest.raises(
+        ImageRewardError, match=r"not one image of the validation pairs|every .* cannot be read|no pair"
+    ):
         train(rankings, small_base, tmp_path / "none", FEW)
     for ranking in rankings:
         for image in ranking.images:
@@ -255,7 +257,12 @@ def test_training_that_blows_up_stops_and_leaves_the_best(
 def test_training_that_never_helps_gives_the_base_back(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):
     wrong = [replace_ranks(r) for r in red_pictures[:6]]
     result = train_reward(
-        wrong, red_pictures[20:30], str(train_red(red_pictures, small_base, tmp_path)), tmp_path / "out", FEW, processes=ONE
+        wrong,
+        red_pictures[20:30],
+        str(train_red(red_pictures, small_base, tmp_path)),
+        tmp_path / "out",
+        FEW,
+        processes=ONE,
     )
     assert result.best.epoch == 0
 

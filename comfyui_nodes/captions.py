@@ -18,7 +18,7 @@ from .pictures import to_picture
 from .scores import Scores
 
 LONGEST_SIDE = 512  # of a preview; the images themselves go on as they are
-STRIP = 30  # pixels under the image
+SMALLEST_TEXT = 17
 INK, PAPER, WARNING = (235, 235, 235), (28, 28, 28), (255, 190, 90)
 
 
@@ -29,14 +29,17 @@ def preview(pixels: Sequence[Tensor], scores: Scores) -> dict[str, Any]:
 
 
 def caption(pixels: Tensor, scores: Scores, i: int) -> Image.Image:
+    """The image with its score below, in letters that grow with it: a node shows many previews side by side."""
     picture = to_picture(pixels)
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    sheet = Image.new("RGB", (max(picture.width, 160), picture.height + STRIP), PAPER)
-    sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
+    font = load_font(max(SMALLEST_TEXT, picture.width // 7))
+    text = f"{scores.total[i]:.4f}"
+    left, top, right, bottom = font.getbbox(text)
+    width, strip = max(picture.width, int(right - left) + 8), int((bottom - top) * 1.8)
+    sheet = Image.new("RGB", (width, picture.height + strip), PAPER)
+    sheet.paste(picture, ((width - picture.width) // 2, 0))
     ink = WARNING if i in scores.notes else INK
-    text = f"{scores.title} {scores.total[i]:.4f}"
-    font = load_font(17)
-    middle = (sheet.width / 2, picture.height + STRIP / 2)
+    middle = (width / 2, picture.height + strip / 2)
     ImageDraw.Draw(sheet).text(middle, text, fill=ink, font=font, anchor=anchor_for(font, "mm"))
     return sheet
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management as model_management
@@ -50,19 +51,33 @@ class SaveScoredImages(io.ComfyNode):
                     tooltip="Of JPEG and WebP; higher is better and larger.",
                     advanced=True,
                 ),
+                fit(
+                    io.Boolean.Input,
+                    "parts",
+                    default=True,
+                    optional=True,
+                    tooltip="Writes the parts of a mixture, or the measures of 'technical', beside the score.",
+                    advanced=True,
+                ),
             ],
             outputs=[],
         )
 
     @classmethod
     def execute(
-        cls, image: list[Any], scores: list[Any], filename_prefix: list[str], format: list[str], quality: list[int]
+        cls,
+        image: list[Any],
+        scores: list[Any],
+        filename_prefix: list[str],
+        format: list[str],
+        quality: list[int],
+        parts: Sequence[bool] = (True,),
     ) -> io.NodeOutput:
         pixels = to_pixels(image)
         given = join(scores)
         if len(given) != len(pixels):
             raise ImageRewardError(f"{len(given)} scores for {len(pixels)} images: connect the scores of these images.")
-        settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0])
+        settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0], parts[0])
         chunks = workflow_chunks(cls.hidden)
         bar = comfy.utils.ProgressBar(len(pixels))
         saved = []

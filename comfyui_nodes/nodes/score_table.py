@@ -21,7 +21,7 @@ class ScoreTable(io.ComfyNode):
             "SDImageRewardScoreTable",
             "ImageReward Score Table",
             description="Draws scores as a bar chart with numbers; two rows of scores side by side, to compare "
-            "checkpoints, samplers or LoRAs. The parts of a mixture get bars of their own.",
+            "checkpoints, samplers or LoRAs.",
             search_aliases=["chart", "plot scores", "compare checkpoints"],
             is_input_list=True,
             is_output_node=True,
@@ -32,6 +32,12 @@ class ScoreTable(io.ComfyNode):
                     "label", default="", optional=True, tooltip="Name of the first row; empty: the reward model's."
                 ),
                 io.String.Input("compare_label", default="", optional=True, tooltip="Name of the second row."),
+                io.Boolean.Input(
+                    "parts",
+                    default=False,
+                    optional=True,
+                    tooltip="Bars of their own for the parts of a mixture, or the measures of 'technical'.",
+                ),
             ],
             outputs=[io.Image.Output("chart", tooltip="The chart as an image.")],
         )
@@ -43,14 +49,16 @@ class ScoreTable(io.ComfyNode):
         compare_with: Sequence[Any] = (),
         label: Sequence[str] = ("",),
         compare_label: Sequence[str] = ("",),
+        parts: Sequence[bool] = (False,),
     ) -> io.NodeOutput:
-        series = _series(join(scores), label[0])
+        series = _series(join(scores), label[0], parts[0])
         if compare_with:
-            series += _series(join(compare_with), compare_label[0])
+            series += _series(join(compare_with), compare_label[0], parts[0])
         chart = draw_scores(series)
         return io.NodeOutput(to_image(chart), ui=show(chart))
 
 
-def _series(scores: Scores, label: str) -> list[Series]:
+def _series(scores: Scores, label: str, parts: bool) -> list[Series]:
     name = label or scores.title
-    return [Series(name, scores.total), *(Series(f"{name}: {title}", row) for title, row in scores.parts.items())]
+    shown = scores.parts if parts else {}
+    return [Series(name, scores.total), *(Series(f"{name}: {title}", row) for title, row in shown.items())]

@@ -66,6 +66,8 @@ def test_the_parts_of_a_mixture_are_written_too(pictures: Any) -> None:
     mixed = Scores("Mix", (1.5,), {"ImageReward": (1.0,), "Technical": (0.5,)}, ("a cat",))
     (file,) = save(pictures(1), mixed)
     assert "Mix: 1.5000, ImageReward: 1.0000, Technical: 0.5000" in read_parameters(file)
+    (file,) = save(pictures(1), mixed, parts=False)
+    assert read_parameters(file).endswith("Mix: 1.5000")
 
 
 def test_a_second_run_overwrites_nothing(pictures: Any) -> None:

@@ -30,9 +30,10 @@ class TestScoreTable:
         heights = [
             run(ScoreTable, scores=one)["chart"].shape[1],
             run(ScoreTable, scores=one, compare_with=one, compare_label="other")["chart"].shape[1],
-            run(ScoreTable, scores=mixed)["chart"].shape[1],
+            run(ScoreTable, scores=mixed, parts=True)["chart"].shape[1],
         ]
         assert heights == sorted(set(heights))
+        assert run(ScoreTable, scores=mixed)["chart"].shape[1] == heights[0]
 
     def test_takes_plain_numbers(self) -> None:
         assert run(ScoreTable, scores=[1.0, 2.0])["chart"].shape[0] == 1

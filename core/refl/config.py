@@ -1,0 +1,217 @@
+"""The settings of a run: one flat record, the same in YAML, in Python and on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImageRewardError
+from .lora import INITS, LAYER_CHOICES
+
+PRESETS = Path(__file__).parent / "presets"
+CHOICES = {
+    "tune": ("lora", "full"),
+    "lora_layers": LAYER_CHOICES,
+    "lora_init": INITS,
+    "schedule": ("constant", "linear", "cosine"),
+    "optimizer": ("adamw", "adamw8bit"),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "tracker": ("tensorboard", "wandb", "none"),
+}
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class ReflConfig:
+    """Every setting of a run. The defaults are the preset `lora`."""
+
+    # what is tuned, by what, on what
+    model: str = _setting("", "Hub id, diffusers folder or single-file checkpoint (SD1.x, SD2.x, SDXL)")
+    prompts: str | tuple[str, ...] = _setting("", "file (.txt, .csv, .json, .jsonl), a `datasets` id, or in Python a sequence of prompts")
+    reward: str = _setting("imagereward", "scorer or mixture to be raised: name, file or hub:repo")
+    output: str = _setting("", "folder of the run; must not hold another one")
+    name: str = _setting("", "file name of the LoRA, without ending; the output folder's name when empty")
+    tune: str = _setting("lora", "lora or full")
+    # LoRA
+    lora_rank: int = _setting(8, "rank of the LoRA")
+    lora_alpha: float | None = _setting(None, "alpha of the LoRA; the rank when not set")
+    lora_layers: str = _setting("attention", "attention (to_q, to_k, to_v, to_out.0) or linear (every linear layer of the transformer blocks)")
+    lora_init: str = _setting("kaiming", "start of the down matrices: kaiming or gaussian (deviation 1 / rank)")
+    lora_from: str = _setting("", "LoRA file to go on from (rank, alpha and layers are the file's)")
+    # pictures
+    width: int = _setting(0, "width in pixels; 0 is the model's own")
+    height: int = _setting(0, "height in pixels; 0 is the model's own")
+    sampler: str = _setting("ddpm", "ddpm (stochastic, the reference's) or ddim; in a host, the host's names")
+    scheduler: str = _setting("", "spacing of the noise levels, in hosts that have several")
+    denoising_steps: int = _setting(40, "steps of the noise schedule")
+    stop_window: tuple[int, int] = _setting((30, 39), "x0 is predicted at a step drawn uniformly from here, both ends included")
+    gradient_steps: int = _setting(1, "K: how many of the last steps carry gradient (1 is ReFL, more is DRaFT-K)")
+    guidance: float = _setting(1.0, "classifier-free guidance scale in training and evaluation; 1 is none, as in the reference")
+    negative_prompt: str = _setting("", "negative prompt, read when guidance is not 1")
+    # the update
+    steps: int = _setting(100, "updates of the weights")
+    batch_size: int = _setting(1, "pictures at a time per process")
+    accumulation: int = _setting(8, "backward passes per update")
+    learning_rate: float = _setting(1e-4, "learning rate")
+    schedule: str = _setting("constant", "constant, linear or cosine, after the warm-up")
+    warmup: int = _setting(0, "updates over which the learning rate rises from 0")
+    optimizer: str = _setting("adamw", "adamw, or adamw8bit (needs bitsandbytes)")
+    beta1: float = _setting(0.9, "AdamW's beta 1")
+    beta2: float = _setting(0.999, "AdamW's beta 2")
+    epsilon: float = _setting(1e-8, "AdamW's epsilon")
+    weight_decay: float = _setting(1e-2, "AdamW's weight decay")
+    clip: float = _setting(1.0, "gradients are clipped to this norm")
+    ema: bool = _setting(False, "keep an exponential moving average of the weights; it is what is evaluated and saved")
+    ema_decay: float = _setting(0.9999, "decay of the moving average")
+    # the loss
+    threshold: float = _setting(2.0, "a reward above this pulls no more: loss = scale * relu(threshold - reward)")
+    scale: float = _setting(1e-3, "scale of the reward loss")
+    prior_weight: float = _setting(0.0, "weight of the distance to the untuned prediction at the same latents; needs no images")
+    pretraining_data: str = _setting("", "image-caption list (.json, .jsonl, .csv with columns image, text) or `datasets` id; adds the pre-training loss")
+    pretraining_weight: float = _setting(1.0, "weight of the pre-training loss")
+    snr_gamma: float | None = _setting(None, "min-SNR gamma of the pre-training loss; 5 is usual, not set is no weighting")
+    # the machine
+    dtype: str = _setting("bfloat16", "type of the frozen networks: float32, bfloat16 or float16")
+    device: str = _setting("", "cuda, mps, cpu; the best there is when empty")
+    gradient_checkpointing: bool = _setting(True, "recompute activations instead of keeping them: less memory, a third slower")
+    seed: int = _setting(0, "seed of every random choice")
+    # the guard
+    guard: bool = _setting(True, "evaluate against a held-out scorer, keep the best checkpoint, stop when the two part ways")
+    held_out: str = _setting("technical", "scorer that is not in the reward: name, file or hub:repo")
+    evaluate_every: int = _setting(20, "updates between evaluations")
+    evaluation_images: int = _setting(8, "pictures of an evaluation; prompts and noises stay the same all through the run")
+    evaluation_prompts: str | tuple[str, ...] = _setting("", "prompts of the evaluation; the first training prompts when empty")
+    patience: int = _setting(3, "stop after this many evaluations in a row with the reward up and the held-out score down")
+    tolerance: float = _setting(1.0, "how far the held-out score may fall, in standard errors of its change over the evaluation pictures")
+    # the record
+    checkpoint_every: int = _setting(50, "updates between checkpoints to resume from; 0 writes only the last")
+    keep_checkpoints: int = _setting(2, "how many checkpoints to keep")
+    tracker: str = _setting("tensorboard", "tensorboard, wandb or none; metrics.jsonl is always written")
+    single_file: bool = _setting(False, "full tuning: also write one .safetensors with the original (A1111, ComfyUI) keys")
+
+    def but(self, **changes: Any) -> ReflConfig:
+        return replace(self, **changes)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain types that YAML and JSON can hold."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def check(self) -> None:
+        """Refuse what cannot work, with both values and the remedy, before anything is loaded."""
+        for key, allowed in CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise ImageRewardError(f"{key} must be one of {', '.join(allowed)}, not '{getattr(self, key)}'")
+        for key in ("steps", "batch_size", "accumulation", "lora_rank", "denoising_steps", "gradient_steps",
+                    "evaluate_every", "evaluation_images", "patience", "keep_checkpoints"):
+            if getattr(self, key) < 1:
+                raise ImageRewardError(f"{key} must be at least 1, not {getattr(self, key)}")
+        for key in ("learning_rate", "scale", "clip", "guidance"):
+            if not getattr(self, key) > 0:
+                raise ImageRewardError(f"{key} must be above 0, not {getattr(self, key)}")
+        for key in ("prior_weight", "pretraining_weight", "warmup", "weight_decay", "checkpoint_every", "width", "height"):
+            if getattr(self, key) < 0:
+                raise ImageRewardError(f"{key} must not be negative, is {getattr(self, key)}")
+        self._check_window()
+        if self.guard and self.held_out == self.reward:
+            raise ImageRewardError(
+                f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "
+                f"(held_out: technical), or switch it off (guard: false)"
+            )
+        if self.single_file and self.tune != "full":
+            raise ImageRewardError("single_file writes a fully tuned model, but tune is 'lora': a LoRA is one file already")
+
+    def _check_window(self) -> None:
+        low, high = self.stop_window
+        if not 0 <= low <= high < self.denoising_steps:
+            raise ImageRewardError(
+                f"stop_window is {low}..{high}, but the schedule's steps are 0..{self.denoising_steps - 1} "
+                f"(denoising_steps: {self.denoising_steps}): choose 0 <= first <= last <= {self.denoising_steps - 1}"
+            )
+        if self.gradient_steps > low + 1:
+            raise ImageRewardError(
+                f"gradient_steps is {self.gradient_steps}, but a walk may stop at step {low}, after {low + 1} steps: "
+                f"lower gradient_steps to {low + 1} or start stop_window at {self.gradient_steps - 1}"
+            )
+
+
+def config_from(values: Mapping[str, Any], base: ReflConfig | None = None) -> ReflConfig:
+    """A config from plain values, over `base` (the defaults)."""
+    known = {each.name: each for each in fields(ReflConfig)}
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ImageRewardError(f"no such setting: {', '.join(unknown)}. There are: {', '.join(known)}")
+    converted = {key: _convert(key, known[key].type, value) for key, value in values.items()}
+    return replace(base or ReflConfig(), **converted)
+
+
+def preset(name: str) -> ReflConfig:
+    """One of the files in `presets/`: sd1-full, sdxl-full, sdxl-lora (the reference's three trainers), lora (ours)."""
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        raise ImageRewardError(f"no preset '{name}'. There are: {', '.join(preset_names())}")
+    return read_config(path)
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read_config(path: str | Path, base: ReflConfig | None = None) -> ReflConfig:
+    """A config from a .yaml or .json file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ImageRewardError(f"no config file {path}")
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = json.loads(text) if path.suffix == ".json" else _yaml().safe_load(text)
+    except Exception as error:  # the parser's own errors have no common base
+        raise ImageRewardError(f"{path} is not readable as {path.suffix[1:] or 'YAML'}: {error}") from error
+    if not isinstance(values, dict):
+        raise ImageRewardError(f"{path} must hold `setting: value` pairs, holds {type(values).__name__}")
+    return config_from(values, base)
+
+
+def write_config(config: ReflConfig, path: str | Path) -> None:
+    Path(path).write_text(_yaml().safe_dump(config.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _convert(key: str, kind: object, value: Any) -> Any:
+    """YAML reads 1e-4 as text and windows as lists: bring them to the field's type, or say what was wrong."""
+    kind = str(kind)
+    try:
+        if kind.startswith("tuple[int"):
+            low, high = value
+            return int(low), int(high)
+        if isinstance(value, list | tuple):
+            if "tuple[str" not in kind:
+                raise ValueError("one value expected, a list came")
+            return tuple(str(item) for item in value)
+        if value is None:
+            if "None" in kind:
+                return None
+            raise ValueError("a value is needed")
+        if kind == "bool":
+            if not isinstance(value, bool):
+                raise ValueError("true or false expected")
+            return value
+        if kind == "int":
+            if float(value) != int(float(value)):
+                raise ValueError("a whole number expected")
+            return int(float(value))
+        return float(value) if kind.startswith("float") else str(value)
+    except (TypeError, ValueError) as error:
+        raise ImageRewardError(f"{key}: {value!r} is not of type {kind} ({error})") from error
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImageRewardError("YAML files need PyYAML: pip install pyyaml (or give the config as .json)") from error
+    return yaml

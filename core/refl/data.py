@@ -1,0 +1,151 @@
+"""The prompts of a run, and the captioned images of the pre-training loss, from whatever file they are kept in."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ImageRewardError
+from ..images import open_image, to_pixels
+from .randomness import SampleNoise
+
+TEXT_COLUMNS = ("text", "prompt", "caption")
+IMAGE_COLUMNS = ("image", "image_path", "file_name", "path")
+
+
+def read_prompts(source: str | Sequence[str]) -> list[str]:
+    """Prompts from a .txt (one a line), .csv, .json, .jsonl (column text, prompt or caption), a `datasets` id, or a sequence.
+
+    A .json may be a list of strings or of records, as the reference's refl_data.json. Empty prompts are refused with their
+    place: an empty line is more often a mistake than a wish. Blank lines at the end of a text file are not prompts.
+    """
+    if not isinstance(source, str):
+        return _checked(list(source), "the sequence of prompts")
+    if not source:
+        raise ImageRewardError("no prompts: give a file (.txt, .csv, .json, .jsonl), a `datasets` id or a sequence of prompts")
+    path = Path(source)
+    if path.suffix.lower() == ".txt":
+        return _checked(_text_of(path).rstrip().splitlines(), str(path))
+    return _checked([_column(record, TEXT_COLUMNS, source) for record in read_records(source)], source)
+
+
+def read_records(source: str) -> list[Any]:
+    """Rows of a .csv, .json or .jsonl file, or of a `datasets` id (its `train` split; `id:split` for another)."""
+    path = Path(source)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is not None:
+        try:
+            return list(reader(_text_of(path)))
+        except (ValueError, csv.Error) as error:
+            raise ImageRewardError(f"{path} is not readable as {path.suffix[1:]}: {error}") from error
+    if path.exists() and path.is_file():
+        raise ImageRewardError(f"{path}: its ending must be one of .txt, {', '.join(_READERS)}")
+    return _records_of_dataset(source)
+
+
+@dataclass(frozen=True)
+class CaptionedImages:
+    """Images with captions for the pre-training loss: (pixels, prompts, micro-conditioning) of any positions."""
+
+    images: Sequence[Any]
+    prompts: Sequence[str]
+
+    @classmethod
+    def read(cls, source: str) -> CaptionedImages:
+        records = read_records(source)
+        if not records:
+            raise ImageRewardError(f"{source} holds no rows")
+        folder = Path(source).parent
+        images = [_column(record, IMAGE_COLUMNS, source) for record in records]
+        placed = [folder / image if isinstance(image, str) else image for image in images]
+        missing = [str(image) for image in placed if isinstance(image, Path) and not image.is_file()]
+        if missing:
+            raise ImageRewardError(
+                f"{len(missing)} of {len(placed)} images of {source} are not there (first: {missing[0]}): the pre-training loss "
+                f"needs the pictures themselves, and a list of prompts alone (as the reference's refl_data.json) cannot drive it"
+            )
+        return cls(placed, _checked([_column(record, TEXT_COLUMNS, source) for record in records], source))
+
+    def batch(
+        self, positions: Sequence[int], width: int, height: int, noise: SampleNoise
+    ) -> tuple[Tensor, list[str], list[tuple[int, int, int, int]]]:
+        """Pixels (B, 3, height, width) in 0..1: shorter side fitted, random crop; (original h, w, crop top, left) of each."""
+        places = noise.integers(2**20).tolist()
+        cut = [_fit_and_crop(self.images[n], width, height, place) for n, place in zip(positions, places, strict=True)]
+        return torch.stack([pixels for pixels, _ in cut]), [self.prompts[n] for n in positions], [where for _, where in cut]
+
+
+def _fit_and_crop(image: Any, width: int, height: int, place: int) -> tuple[Tensor, tuple[int, int, int, int]]:
+    picture = image if isinstance(image, Image.Image) else open_image(image)
+    pixels = to_pixels(picture)
+    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
+    tall, wide = pixels.shape[-2:]
+    scale = max(width / wide, height / tall)
+    size = (max(height, round(tall * scale)), max(width, round(wide * scale)))
+    fitted = F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0]
+    top = place % (size[0] - height + 1)
+    left = place % (size[1] - width + 1)
+    return fitted[:, top : top + height, left : left + width], (tall, wide, top, left)
+
+
+def _text_of(path: Path) -> str:
+    if not path.is_file():
+        raise ImageRewardError(f"no file {path}")
+    return path.read_text(encoding="utf-8-sig")
+
+
+def _json_rows(text: str) -> Iterable[Any]:
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        raise ValueError(f"a list expected, {type(rows).__name__} came")
+    return rows
+
+
+_READERS: dict[str, Callable[[str], Iterable[Any]]] = {
+    ".csv": lambda text: csv.DictReader(text.splitlines()),
+    ".json": _json_rows,
+    ".jsonl": lambda text: [json.loads(line) for line in text.splitlines() if line.strip()],
+}
+
+
+def _records_of_dataset(source: str) -> list[Any]:
+    name, _, split = source.partition(":")
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise ImageRewardError(
+            f"'{source}' is no file, and reading it as a `datasets` id needs that package: pip install -e \".[refl]\""
+        ) from error
+    try:
+        return list(load_dataset(name, split=split or "train"))
+    except Exception as error:  # datasets raises errors of a dozen packages
+        raise ImageRewardError(f"'{source}' is neither a file nor a data set that can be had: {error}") from error
+
+
+def _column(record: Any, names: Sequence[str], source: str) -> Any:
+    if isinstance(record, str) and names is TEXT_COLUMNS:
+        return record
+    if isinstance(record, dict):
+        for name in names:
+            if name in record:
+                return record[name]
+        raise ImageRewardError(f"{source} has columns {', '.join(map(str, record))}; one of {', '.join(names)} is needed")
+    raise ImageRewardError(f"{source} must hold records with one of {', '.join(names)}, holds {type(record).__name__}")
+
+
+def _checked(prompts: list[Any], source: str) -> list[str]:
+    if not prompts:
+        raise ImageRewardError(f"{source} holds no prompts")
+    for number, prompt in enumerate(prompts, 1):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ImageRewardError(f"prompt {number} of {source} is empty: remove the line, or write a prompt there")
+    return [prompt.strip() for prompt in prompts]

@@ -1,0 +1,281 @@
+"""Stable Diffusion pipelines of diffusers (SD1.x, SD2.x, SDXL) as something ReFL can tune. The one file that knows diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ImageRewardError
+from .generator import Denoiser, Generator, Sampling, T
+from .randomness import SampleNoise
+
+SAMPLERS = ("ddpm", "ddim")
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+class Conditioning(NamedTuple):
+    """What the U-Net reads beside the latents, one row per picture."""
+
+    embeddings: Tensor
+    """(B, tokens, width)"""
+    pooled: Tensor | None
+    """(B, width), SDXL alone"""
+
+    def to(self, *args: Any) -> Conditioning:
+        return Conditioning(self.embeddings.to(*args), None if self.pooled is None else self.pooled.to(*args))
+
+
+class DiffusersGenerator(Generator):
+    """A StableDiffusionPipeline or StableDiffusionXLPipeline. `DiffusersGenerator.load` makes one from a name or a path."""
+
+    def __init__(self, pipeline: Any, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None):
+        missing = [part for part in PARTS if getattr(pipeline, part, None) is None]
+        if missing:
+            raise ImageRewardError(
+                f"{type(pipeline).__name__} has no {', '.join(missing)}: ReFL tunes Stable Diffusion 1.x, 2.x and XL pipelines, "
+                f"which have {', '.join(PARTS)}"
+            )
+        self.pipeline, self.dtype = pipeline, dtype
+        self.network: nn.Module = pipeline.unet
+        self.vae, self.vae_dtype = pipeline.vae, torch.float32 if dtype == torch.float16 else dtype  # fp16 overflows
+        self.is_sdxl = pipeline.unet.config.addition_embed_type == "text_time"
+        self.family = "sdxl" if self.is_sdxl else "sd2" if pipeline.unet.config.use_linear_projection else "sd1"
+        self.v_prediction = pipeline.scheduler.config.prediction_type == "v_prediction"
+        self.latent_channels = pipeline.unet.config.in_channels
+        if self.latent_channels != self.vae.config.latent_channels:
+            raise ImageRewardError(
+                f"the U-Net takes {self.latent_channels} channels, the VAE gives {self.vae.config.latent_channels}: "
+                f"inpainting and instruct-pix2pix models cannot be tuned from prompts alone; take the plain text-to-image model"
+            )
+        self.scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.sizes_divide_by = self.scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+        self.native_resolution = pipeline.unet.config.sample_size * self.scale
+        self._remembered: dict[str, Conditioning] = {}
+        self._freeze_and_place(torch.device(device) if device else best_device())
+
+    @classmethod
+    def load(cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None) -> DiffusersGenerator:
+        """From a Hub id, a diffusers folder or a single .safetensors checkpoint; the kind is recognised."""
+        diffusers = _diffusers()
+        if Path(model).is_file():
+            if Path(model).suffix.lower() != ".safetensors":
+                raise ImageRewardError(f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first")
+            kind = diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
+            pipeline = kind.from_single_file(model, torch_dtype=torch.float32)
+        else:
+            try:
+                pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                    model, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+                )
+            except (OSError, ValueError) as error:
+                raise ImageRewardError(
+                    f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id that can be had: {error}"
+                ) from error
+        return cls(pipeline, dtype=dtype, device=device)
+
+    def _freeze_and_place(self, device: torch.device) -> None:
+        for module in self.encoders:
+            module.requires_grad_(False).eval().to(device=device, dtype=self.dtype)
+        self.network.requires_grad_(False).eval().to(device=device, dtype=self.dtype)
+        self.vae.requires_grad_(False).eval().to(device=device, dtype=self.vae_dtype)
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        both = (self.pipeline.text_encoder, getattr(self.pipeline, "text_encoder_2", None))
+        return [encoder for encoder in both if encoder is not None]
+
+    # prompts
+
+    def remember(self, prompts: Sequence[str]) -> None:
+        for prompt in prompts:
+            if prompt not in self._remembered:
+                self._remembered[prompt] = self._encode(prompt).to("cpu")
+        for encoder in self.encoders:
+            encoder.to("cpu")
+
+    @torch.no_grad()
+    def _encode(self, prompt: str) -> Conditioning:
+        """(1, ...) in the networks' type, as the pipeline itself encodes it."""
+        for encoder in self.encoders:
+            encoder.to(self.device)
+        encoded = self.pipeline.encode_prompt(
+            prompt=prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Conditioning(encoded[0], encoded[2] if self.is_sdxl else None)
+
+    def conditioning(self, prompts: Sequence[str]) -> Conditioning:
+        rows = [self._remembered[prompt] if prompt in self._remembered else self._encode(prompt) for prompt in prompts]
+        rows = [row.to(self.device) for row in rows]
+        pooled = torch.cat([row.pooled for row in rows]) if self.is_sdxl else None  # type: ignore[misc]
+        return Conditioning(torch.cat([row.embeddings for row in rows]), pooled)
+
+    def negative(self, prompt: str, count: int) -> Conditioning:
+        """The other side of guidance; SDXL reads zeros for an empty negative prompt, as its pipeline does."""
+        one = self.conditioning([prompt])
+        if self.is_sdxl and not prompt and self.pipeline.config.force_zeros_for_empty_prompt:
+            one = Conditioning(torch.zeros_like(one.embeddings), torch.zeros_like(one.pooled))  # type: ignore[arg-type]
+        return Conditioning(one.embeddings.repeat(count, 1, 1), None if one.pooled is None else one.pooled.repeat(count, 1))
+
+    # drawing
+
+    def scheduler(self, sampler: str) -> Any:
+        diffusers = _diffusers()
+        kinds = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler}
+        if sampler not in kinds:
+            raise ImageRewardError(f"sampler must be one of {', '.join(SAMPLERS)} with diffusers, not '{sampler}'")
+        return kinds[sampler].from_config(self.pipeline.scheduler.config, clip_sample=False)  # latents leave [-1, 1]
+
+    def denoise(
+        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], T]
+    ) -> T:
+        return walk(_Denoiser(self, prompts, sampling, noise))
+
+    def time_ids(self, rows: Sequence[Sequence[int]], sampling_size: tuple[int, int]) -> Tensor:
+        """SDXL's size and crop conditioning: (original h, w, crop top, left) of each row, then the target size."""
+        return torch.tensor([[*row, *sampling_size] for row in rows], device=self.device, dtype=self.dtype)
+
+    def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, time_ids: Tensor | None) -> Tensor:
+        """One pass of the U-Net, in its own type: float32 (B, C, h, w) -> float32 (B, C, h, w)."""
+        extra = None if time_ids is None else {"text_embeds": conditioning.pooled, "time_ids": time_ids}
+        with self._precision():
+            output = self.active(
+                latents.to(self._network_dtype),
+                timestep,
+                encoder_hidden_states=conditioning.embeddings.to(self._network_dtype),
+                added_cond_kwargs=extra,
+                return_dict=False,
+            )
+        return output[0].float()
+
+    @property
+    def _network_dtype(self) -> torch.dtype:
+        return next(self.network.parameters()).dtype
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """Full tuning keeps float32 weights, which compute in the run's type under autocast."""
+        mixed = self._network_dtype == torch.float32 and self.dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae_dtype)
+        return (self.vae.decode(latents, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
+
+    # the pre-training loss
+
+    def encode(self, pixels: Tensor, noise: SampleNoise) -> Tensor:
+        spread = self.vae.encode((pixels * 2 - 1).to(self.device, self.vae_dtype)).latent_dist
+        drawn = spread.mean.float() + spread.std.float() * noise.normal(spread.mean.shape[1:]).to(self.device)
+        return drawn * self.vae.config.scaling_factor
+
+    def pretraining_terms(
+        self, latents: Tensor, prompts: Sequence[str], noise: SampleNoise, micro_conditioning: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor, Tensor, bool]:
+        scheduler = self.scheduler("ddpm")
+        epsilon = noise.normal(latents.shape[1:]).to(self.device)
+        timesteps = noise.integers(scheduler.config.num_train_timesteps).to(self.device)
+        noisy = scheduler.add_noise(latents, epsilon, timesteps)
+        size = (latents.shape[-2] * self.scale, latents.shape[-1] * self.scale)
+        time_ids = self.time_ids(micro_conditioning, size) if self.is_sdxl else None
+        prediction = self.predict(noisy, timesteps, self.conditioning(prompts), time_ids)
+        kind = scheduler.config.prediction_type
+        target = {"epsilon": epsilon, "sample": latents}.get(kind)
+        if target is None:
+            target = scheduler.get_velocity(latents, epsilon, timesteps)
+        signal = scheduler.alphas_cumprod.to(self.device)[timesteps]
+        return prediction, target, signal / (1 - signal), kind == "v_prediction"
+
+    # what is tuned
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return {name: module for name, module in self.network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+
+    def gradient_checkpointing(self, on: bool) -> None:
+        for module in (self.network, self.vae):
+            if on:
+                module.enable_gradient_checkpointing()
+            else:
+                module.disable_gradient_checkpointing()
+            module.train(on)  # diffusers before 0.32 recomputes in training mode only; neither network has dropout
+
+    def save(self, folder: str | Path) -> None:
+        """The whole pipeline as a diffusers folder, weights as safetensors."""
+        self.pipeline.save_pretrained(str(folder), safe_serialization=True)
+
+
+class _Denoiser(Denoiser):
+    def __init__(self, generator: DiffusersGenerator, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise):
+        self.generator, self.sampling, self.noise = generator, sampling, noise
+        self.scheduler = generator.scheduler(sampling.sampler)
+        self.scheduler.set_timesteps(sampling.steps, device=generator.device)
+        count = len(prompts)
+        self.conditioning = generator.conditioning(prompts)
+        if sampling.guidance != 1:
+            negative = generator.negative(sampling.negative_prompt, count)
+            self.conditioning = Conditioning(
+                torch.cat([negative.embeddings, self.conditioning.embeddings]),
+                torch.cat([negative.pooled, self.conditioning.pooled]) if generator.is_sdxl else None,  # type: ignore[list-item]
+            )
+        size = (sampling.height, sampling.width)
+        rows = len(self.conditioning.embeddings)
+        self.time_ids = generator.time_ids([(*size, 0, 0)] * rows, size) if generator.is_sdxl else None
+
+    def start(self) -> Tensor:
+        scale = self.generator.scale
+        shape = (self.generator.latent_channels, self.sampling.height // scale, self.sampling.width // scale)
+        return self.noise.normal(shape).to(self.generator.device) * self.scheduler.init_noise_sigma
+
+    def advance(self, latents: Tensor, start: int, stop: int) -> Tensor:
+        for step in range(start, stop):
+            latents = self._step(latents, step).prev_sample
+        return latents
+
+    def x0(self, latents: Tensor, step: int) -> Tensor:
+        return self._step(latents, step).pred_original_sample
+
+    def signal_to_noise(self, step: int) -> float:
+        signal = self.scheduler.alphas_cumprod[int(self.scheduler.timesteps[step])].item()
+        return signal / (1 - signal)
+
+    def _step(self, latents: Tensor, step: int) -> Any:
+        timestep = self.scheduler.timesteps[step]
+        prediction = self._guided(self.scheduler.scale_model_input(latents, timestep), timestep)
+        stochastic = {"generator": self.noise.generators} if self.sampling.sampler == "ddpm" else {}
+        return self.scheduler.step(prediction, timestep, latents, **stochastic)
+
+    def _guided(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """Classifier-free guidance (arXiv 2207.12598); both halves in one pass."""
+        if self.sampling.guidance == 1:
+            return self.generator.predict(latents, timestep, self.conditioning, self.time_ids)
+        both = self.generator.predict(torch.cat([latents, latents]), timestep, self.conditioning, self.time_ids)
+        negative, positive = both.chunk(2)
+        return negative + self.sampling.guidance * (positive - negative)
+
+
+def best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _is_sdxl_file(path: Path) -> bool:
+    """SDXL checkpoints hold a second text encoder under the conditioner; SD1 and SD2 have `cond_stage_model`."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        keys = list(file.keys())
+    if not any(key.startswith("model.diffusion_model.") for key in keys):
+        raise ImageRewardError(f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model.")
+    return any(key.startswith("conditioner.embedders.1.") for key in keys)
+
+
+def _diffusers() -> Any:
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ImageRewardError('tuning outside a host needs diffusers: pip install -e ".[refl]"') from error
+    return diffusers

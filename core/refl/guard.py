@@ -1,0 +1,111 @@
+"""The guard against reward hacking: a second opinion that training never sees.
+
+At fixed intervals the same prompts are drawn from the same noises with the tuned weights, and judged by the reward and by a
+held-out scorer. Both are compared picture by picture with what the untuned model drew, so the noise of the drawing cancels.
+
+The rule. The held-out score *has fallen* when its mean change is below -tolerance standard errors of that mean. The best
+checkpoint is the one of highest reward among those whose held-out score has not fallen (if it fell at all of them, the one
+with the highest held-out score). The run stops when, `patience`
+evaluations in a row, the reward is up on the untuned model and the held-out score has fallen: they have parted ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The fixed pictures, judged. All values raw, in the scorers' own ranges."""
+
+    update: int
+    strength: float
+    reward: tuple[float, ...]
+    held_out: tuple[float, ...]
+
+    @property
+    def mean_reward(self) -> float:
+        return sum(self.reward) / len(self.reward)
+
+    @property
+    def mean_held_out(self) -> float:
+        return sum(self.held_out) / len(self.held_out)
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "update": self.update,
+            "strength": self.strength,
+            "reward": list(self.reward),
+            "held_out": list(self.held_out),
+        }
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Evaluation:
+        return cls(values["update"], values["strength"], tuple(values["reward"]), tuple(values["held_out"]))
+
+
+@dataclass
+class Guard:
+    """Remembers the evaluations of a run and rules on them. The first one is of the untuned model."""
+
+    patience: int = 3
+    tolerance: float = 1.0
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    def add(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+
+    @property
+    def untuned(self) -> Evaluation:
+        return self.evaluations[0]
+
+    def has_fallen(self, evaluation: Evaluation) -> bool:
+        """Is the held-out score below the untuned model's by more than its standard error allows?"""
+        mean, error = _mean_and_error(evaluation.held_out, self.untuned.held_out)
+        return not mean >= -self.tolerance * error  # NaN has fallen
+
+    def has_parted(self, evaluation: Evaluation) -> bool:
+        return evaluation.mean_reward > self.untuned.mean_reward and self.has_fallen(evaluation)
+
+    @property
+    def should_stop(self) -> bool:
+        last = self.evaluations[1:][-self.patience :]
+        return len(last) == self.patience and all(map(self.has_parted, last))
+
+    @property
+    def best_tuned(self) -> Evaluation | None:
+        """The tuned weights to keep: highest reward of the sound ones; with none sound, highest held-out score."""
+        tuned = self.evaluations[1:]
+        return self._choose(tuned) if tuned else None
+
+    def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation:
+        sound = [each for each in evaluations if not self.has_fallen(each)]
+        if sound:
+            return max(sound, key=lambda each: each.mean_reward)
+        return max(evaluations, key=lambda each: each.mean_held_out)
+
+    def recommend(self, sweep: Sequence[Evaluation]) -> tuple[float, str]:
+        """A LoRA strength out of a sweep, by the same rule, and the reason in words."""
+        pick = self._choose(sweep)
+        if self.has_fallen(pick):
+            return pick.strength, "the held-out score has fallen at every strength; this one costs it least. Look at the pictures before use"
+        return pick.strength, "highest reward of the strengths at which the held-out score has not fallen"
+
+    def state(self) -> list[dict[str, Any]]:
+        return [each.plain() for each in self.evaluations]
+
+    def restore(self, state: Sequence[dict[str, Any]]) -> None:
+        self.evaluations = [Evaluation.of(each) for each in state]
+
+
+def _mean_and_error(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float]:
+    change: Tensor = torch.tensor(values, dtype=torch.float64) - torch.tensor(baseline, dtype=torch.float64)
+    error = change.std(unbiased=True) / len(change) ** 0.5 if len(change) > 1 else torch.zeros(())
+    return change.mean().item(), error.item()

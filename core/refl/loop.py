@@ -1,0 +1,424 @@
+"""The training loop of reward feedback learning, for any generator, any scorer, one process or many."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ImageRewardError
+from ..scorers.base import Scorer
+from .backend import Backend, SingleProcess
+from .checkpoints import RunFolder, load_state, save_state
+from .checks import check_scorer, sampling_of
+from .config import ReflConfig
+from .data import CaptionedImages, read_prompts
+from .ema import Ema
+from .generator import Generator
+from .guard import SWEEP, Evaluation, Guard
+from .lora import Lora
+from .lora_files import LoraRecord, lora_from_tensors, read_lora, write_lora
+from .observers import Observer
+from .optimisers import learning_rate, make_optimizer, set_learning_rate
+from .randomness import Draws, SampleNoise, derive_seed
+from .tuning import LoraTuning, Tuning, tuning_of
+from .update import draw, pretrain, walk
+
+NANS_IN_A_ROW = 10
+
+
+@dataclass
+class ReflResult:
+    """What a run leaves in the hands of its caller. The generator's network still draws with the tuned weights."""
+
+    updates: int
+    ended: str
+    """"finished", or "parted" when the guard stopped the run."""
+    records: list[dict[str, Any]]
+    """One per update: reward, loss, gradient_norm, learning_rate, seconds, ..."""
+    evaluations: list[Evaluation]
+    best: Evaluation | None
+    sweep: list[Evaluation]
+    recommended_strength: float | None
+    reason: str
+    before: Tensor | None
+    """Pictures of the untuned model, (N, 3, H, W) uint8; same prompts and noises as `after`."""
+    after: Tensor | None
+    prompts: list[str]
+    """Prompts of these pictures."""
+    lora: Lora | None
+    files: list[Path] = field(default_factory=list)
+
+
+class ReflTrainer:
+    """Tunes a generator with a scorer: `ReflTrainer(generator, scorer, config).train()`.
+
+    With `config.output` empty nothing is written: hosts keep the result in memory and save in their own way.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        scorer: Scorer,
+        config: ReflConfig,
+        *,
+        held_out: Scorer | None = None,
+        backend: Backend | None = None,
+        observers: Sequence[Observer] = (),
+        resume: bool = False,
+    ):
+        config.check()
+        self.prompts = read_prompts(config.prompts)
+        self.folder = RunFolder(config.output) if config.output else None
+        if self.folder is not None and not resume:
+            self.folder.check_free()
+        if config.guard and held_out is None:
+            raise ImageRewardError("the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set guard: false")
+        check_scorer(scorer)
+        self.generator, self.scorer, self.held_out, self.config = generator, scorer, held_out, config
+        self.backend = backend or SingleProcess(config.dtype, generator.device)
+        self.observers = list(observers)
+        self.sampling = sampling_of(generator, config)
+        self.captioned = CaptionedImages.read(config.pretraining_data) if config.pretraining_data else None
+        self.draws = self._draws(config.seed, len(self.prompts))
+        wanted = read_prompts(config.evaluation_prompts) if config.evaluation_prompts else self.prompts
+        self.evaluation_prompts = [wanted[n % len(wanted)] for n in range(config.evaluation_images)]
+        self.guard = Guard(config.patience, config.tolerance)
+        self.update, self.nans = 0, 0
+        self.records: list[dict[str, Any]] = []
+        self.pictures: dict[str, Tensor] = {}
+        self._best: dict[str, Tensor] | None = None
+        self._set_up(resume)
+
+    # the run
+
+    def train(self) -> ReflResult:
+        """Run to the end. Any exception, Ctrl-C included, first writes a checkpoint and a usable LoRA, then goes on its way."""
+        try:
+            try:
+                ended = self._run()
+            finally:
+                self._save()
+            sweep, strength, reason = self._conclude()
+        finally:
+            for observer in self.observers:
+                observer.close()
+        return self._result(ended, sweep, strength, reason)
+
+    def _run(self) -> str:
+        while True:
+            if self._evaluation_is_due():
+                self._evaluate()
+            if self.config.guard and self.guard.should_stop:
+                self._say(
+                    f"stopped after {self.update} updates: the reward rose while the held-out score fell for "
+                    f"{self.config.patience} evaluations in a row"
+                )
+                return "parted"
+            if self.update >= self.config.steps:
+                return "finished"
+            self._one_update()
+            if self.config.checkpoint_every and self.update % self.config.checkpoint_every == 0:
+                self._save()
+
+    def _evaluation_is_due(self) -> bool:
+        if not self.config.guard:
+            return False
+        made = self.guard.evaluations and self.guard.evaluations[-1].update == self.update
+        return not made and (self.update % self.config.evaluate_every == 0 or self.update >= self.config.steps)
+
+    def _one_update(self) -> None:
+        began = time.perf_counter()
+        rate = learning_rate(self.config, self.update)
+        set_learning_rate(self.optimizer, rate)
+        sums, pixels = self._accumulate()
+        means = self.backend.mean(sums)
+        norm = self.backend.clip(self._trained, self.optimizer, self.config.clip)
+        sound = bool(torch.isfinite(means).all()) and (math.isfinite(float(norm)) or self.backend.scales)
+        with interrupt_later():
+            if sound:
+                self.backend.step(self.optimizer)
+                if self.ema is not None:
+                    self.ema.update()
+            else:
+                self.backend.skip(self.optimizer)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.update += 1
+        self._count_nans(sound)
+        reward, pull, prior, pretraining = means.tolist()
+        record = {
+            "update": self.update,
+            "reward": reward,
+            "loss": pull + self.config.prior_weight * prior + self.config.pretraining_weight * pretraining,
+            "reward_loss": pull,
+            "prior_loss": prior,
+            "pretraining_loss": pretraining,
+            "gradient_norm": float(norm),
+            "learning_rate": rate,
+            "seconds": time.perf_counter() - began,
+            "skipped": not sound,
+        }
+        self.records.append(record)
+        if self.folder is not None and self.backend.rank == 0:
+            self.folder.log(record)
+        for observer in self.observers:
+            observer.on_update(record, pixels)
+
+    def _accumulate(self) -> tuple[Tensor, Tensor]:
+        """All backward passes of one update; the means of (reward, reward loss, prior loss, pre-training loss), and pictures."""
+        count = self.config.accumulation
+        sums = torch.zeros(4)
+        for micro in range(count):
+            plan = self.draws.micro_batch(self.update, micro, self.backend.rank)
+            with self.backend.accumulating(self.generator, last=micro == count - 1):
+                pretraining = self._pretrain(micro) if self.captioned is not None else torch.zeros(())
+                walked = walk(
+                    self.generator,
+                    self.scorer,
+                    self.tuning,
+                    self.config,
+                    self.sampling,
+                    [self.prompts[n] for n in plan.prompts],
+                    SampleNoise.of_seeds(plan.seeds),
+                    plan.stop,
+                    lambda loss: self.backend.backward(loss / count),
+                )
+            terms = (walked.reward.mean(), walked.reward_loss, walked.prior_loss, pretraining)
+            sums += torch.stack([term.float().cpu() for term in terms]) / count
+        return sums, walked.pixels
+
+    def _pretrain(self, micro: int) -> Tensor:
+        assert self.captioned is not None
+        draws = self._draws(derive_seed(self.config.seed, "pretraining"), len(self.captioned.prompts))
+        plan = draws.micro_batch(self.update, micro, self.backend.rank)
+        noise = SampleNoise.of_seeds(plan.seeds)
+        pixels, prompts, where = self.captioned.batch(plan.prompts, self.sampling.width, self.sampling.height, noise)
+        count = self.config.accumulation
+        return pretrain(
+            self.generator, self.config, pixels, prompts, where, noise, lambda loss: self.backend.backward(loss / count)
+        )
+
+    def _count_nans(self, sound: bool) -> None:
+        self.nans = 0 if sound else self.nans + 1
+        if not sound:
+            self._say(f"update {self.update} skipped: its loss or gradient is not a number ({self.nans} in a row)")
+        if self.nans >= NANS_IN_A_ROW:
+            raise ImageRewardError(
+                f"{NANS_IN_A_ROW} updates in a row gave NaN: lower the learning rate (now {self.config.learning_rate:g}), "
+                f"or take a wider type (dtype: bfloat16 or float32; now {self.config.dtype}). The weights before them are saved"
+            )
+
+    # the guard
+
+    def _evaluate(self, strength: float = 1.0) -> Evaluation:
+        """Draw the fixed pictures, judge them, remember. Each process draws its share."""
+        assert self.held_out is not None
+        with self._averaged(), self.tuning.at(strength):
+            pixels, reward, held_out = self._judge_share()
+        rewards, held = (self.backend.gather(values)[: len(self.evaluation_prompts)].cpu() for values in (reward, held_out))
+        evaluation = Evaluation(self.update, strength, tuple(rewards.tolist()), tuple(held.tolist()))
+        if strength == 1:
+            self._remember(evaluation, pixels)
+        for observer in self.observers:
+            observer.on_evaluation(evaluation, pixels)
+        return evaluation
+
+    def _judge_share(self) -> tuple[Tensor, Tensor, Tensor]:
+        """This process's pictures of an evaluation, one by one: (n, 3, H, W) uint8 and two (n,) scores, all on the CPU."""
+        share = -(-len(self.evaluation_prompts) // self.backend.world)
+        pictures, rewards, held_out = [], [], []
+        for n in range(self.backend.rank * share, (self.backend.rank + 1) * share):
+            prompt = self.evaluation_prompts[n % len(self.evaluation_prompts)]
+            noise = SampleNoise.of_seeds([derive_seed(self.config.seed, "evaluation", n)])
+            pixels = draw(self.generator, self.sampling, [prompt], noise)
+            with torch.no_grad():
+                read = [self.generator.plain(prompt)]
+                rewards.append(self.scorer.score(pixels, read).float().cpu())
+                held_out.append(self.held_out.score(pixels, read).float().cpu())  # type: ignore[union-attr]
+            pictures.append((pixels * 255).round().to(torch.uint8).cpu())
+        return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out)
+
+    def _remember(self, evaluation: Evaluation, pixels: Tensor) -> None:
+        first = not self.guard.evaluations
+        self.guard.add(evaluation)
+        if first:
+            self.pictures["before"] = pixels
+        elif self.guard.best_tuned is evaluation:
+            self.pictures["after"] = pixels
+            with self._averaged():
+                self._keep_best({name: tensor.cpu().clone() for name, tensor in self.tuning.state().items()})
+
+    def _keep_best(self, state: dict[str, Tensor]) -> None:
+        if self.folder is None:
+            self._best = state
+        elif self.backend.rank == 0:
+            save_state(state, self.folder.best)
+
+    def _conclude(self) -> tuple[list[Evaluation], float | None, str]:
+        """Take the best weights back, sweep the strength, write what is to be kept."""
+        sweep: list[Evaluation] = []
+        strength, reason = None, "the guard was off"
+        if self.config.guard:
+            self.backend.wait()
+            self._take_best()
+            if isinstance(self.tuning, LoraTuning):
+                self._write_lora(None, "strength not yet swept")
+                sweep = [self._evaluate(each) for each in SWEEP[:-1]] + [self.guard.best_tuned or self.guard.untuned]
+                strength, reason = self.guard.recommend(sweep)
+                self._say(f"recommended strength {strength:.1f}: {reason}")
+        elif self.ema is not None:
+            self.tuning.restore(self.ema.average)
+        self._write_lora(strength, reason)
+        self.backend.wait()
+        return sweep, strength, reason
+
+    def _take_best(self) -> None:
+        if self.guard.best_tuned is None:
+            return
+        state = self._best if self.folder is None else load_state(self.folder.best)
+        self.tuning.restore(state)  # type: ignore[arg-type]
+        self.ema = None  # the best weights are averages already
+
+    # setting up, saving, going on
+
+    def _set_up(self, resume: bool) -> None:
+        self.scorer.network.requires_grad_(False)
+        if self.config.lora_from:
+            self.tuning: Tuning = LoraTuning(
+                self.generator, lora_from_tensors(read_lora(self.config.lora_from).tensors, self.generator.layers())
+            )
+        else:
+            self.tuning = tuning_of(self.generator, self.config)
+        self.generator.gradient_checkpointing(self.config.gradient_checkpointing)
+        self._trained = list(self.tuning.parameters().values())
+        self.ema = Ema(self.tuning.parameters(), self.config.ema_decay) if self.config.ema else None
+        self.optimizer = self.backend.prepare(self.generator, make_optimizer(self._trained, self.config))
+        if self.folder is not None and resume:
+            self._restore(self.folder.latest())
+        elif self.folder is not None and self.backend.rank == 0:
+            self.folder.claim(self.config)
+        used = [self.prompts[n] for n in self.draws.used_prompts(self.config.steps)]
+        evaluated = self.evaluation_prompts if self.config.guard else []
+        captions = self.captioned.prompts if self.captioned is not None else []
+        self.generator.remember(list(dict.fromkeys([*used, *evaluated, *captions, self.config.negative_prompt])))
+        self.backend.wait()
+
+    def _draws(self, seed: int, count: int) -> Draws:
+        config = self.config
+        return Draws(seed, count, config.batch_size, config.accumulation, config.stop_window, self.backend.world)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "update": self.update,
+            "nans": self.nans,
+            "tuned": {name: tensor.cpu() for name, tensor in self.tuning.state().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state() if self.ema is not None else None,
+            "backend": self.backend.state(),
+            "guard": self.guard.state(),
+            "pictures": self.pictures,
+            "rng": torch.get_rng_state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.update, self.nans = state["update"], state["nans"]
+        self.tuning.restore(state["tuned"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.restore(state["ema"])
+        self.backend.restore(state["backend"])
+        self.guard.restore(state["guard"])
+        self.pictures = dict(state["pictures"])
+        torch.set_rng_state(state["rng"])
+        assert self.folder is not None
+        self.records = [record for record in self.folder.records() if record["update"] <= self.update]
+        if self.backend.rank == 0:
+            self.folder.forget_after(self.update)
+
+    def _save(self) -> None:
+        if self.folder is None or self.backend.rank != 0:
+            return
+        self.folder.save(self.update, self._state(), self.config.keep_checkpoints)
+        with self._averaged():
+            self._write_lora(None, f"weights after {self.update} of {self.config.steps} updates, not the run's choice")
+
+    def _write_lora(self, strength: float | None, note: str) -> None:
+        if self.folder is None or self.backend.rank != 0 or not isinstance(self.tuning, LoraTuning):
+            return
+        write_lora(self.tuning.lora, self.lora_path, self.lora_record(strength, note))
+
+    @property
+    def name(self) -> str:
+        return self.config.name or (self.folder.path.resolve().name if self.folder is not None else "refl")
+
+    @property
+    def lora_path(self) -> Path:
+        assert self.folder is not None
+        return self.folder.path / f"{self.name}.safetensors"
+
+    def lora_record(self, strength: float | None = None, note: str = "") -> LoraRecord:
+        """What a LoRA file of this run says of itself."""
+        return LoraRecord(
+            name=self.name,
+            family=self.generator.family,
+            v_prediction=self.generator.v_prediction,
+            resolution=(self.sampling.width, self.sampling.height),
+            base_model=self.config.model,
+            reward=self.scorer.info.title,
+            steps=self.update,
+            learning_rate=self.config.learning_rate,
+            seed=self.config.seed,
+            prompts=self.prompts,
+            recommended_strength=strength,
+            note=note,
+        )
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.ema.applied() if self.ema is not None and self.ema.updates else nullcontext()
+
+    def _say(self, text: str) -> None:
+        for observer in self.observers:
+            observer.on_message(text)
+
+    def _result(self, ended: str, sweep: list[Evaluation], strength: float | None, reason: str) -> ReflResult:
+        files = [self.lora_path] if self.folder is not None and isinstance(self.tuning, LoraTuning) else []
+        return ReflResult(
+            updates=self.update,
+            ended=ended,
+            records=self.records,
+            evaluations=self.guard.evaluations,
+            best=self.guard.best_tuned,
+            sweep=sweep,
+            recommended_strength=strength,
+            reason=reason,
+            before=self.pictures.get("before"),
+            after=self.pictures.get("after"),
+            prompts=self.evaluation_prompts,
+            lora=self.tuning.lora if isinstance(self.tuning, LoraTuning) else None,
+            files=files,
+        )
+
+
+@contextmanager
+def interrupt_later() -> Iterator[None]:
+    """Hold Ctrl-C back for as long as the weights and the optimizer's state disagree."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt

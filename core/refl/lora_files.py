@@ -1,0 +1,168 @@
+"""LoRA files with kohya's keys, which A1111, Forge, ComfyUI and diffusers all load unconverted, and the metadata they read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import ImageRewardError
+from .lora import Lora, LoraLayer
+
+PREFIX = "lora_unet_"
+
+# family -> (ss_base_model_version as kohya writes it, modelspec.architecture as Stability's ModelSpec names it)
+_BASES = {
+    "sd1": ("sd_v1", "stable-diffusion-v1/lora"),
+    "sd2": ("sd_v2", "stable-diffusion-v2-512/lora"),
+    "sd2-v": ("sd_v2_v", "stable-diffusion-v2-768-v/lora"),
+    "sdxl": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
+}
+
+
+def key_of(layer: str) -> str:
+    """The kohya key of a layer by its diffusers name, without its ending."""
+    return PREFIX + layer.replace(".", "_")
+
+
+def tensors_of(lora: Lora) -> dict[str, Tensor]:
+    """What a LoRA file holds: down, up and alpha of each layer, float32 on the CPU."""
+    tensors = {}
+    for name, layer in lora.items():
+        tensors[f"{key_of(name)}.lora_down.weight"] = layer.down.detach().float().cpu().contiguous()
+        tensors[f"{key_of(name)}.lora_up.weight"] = layer.up.detach().float().cpu().contiguous()
+        tensors[f"{key_of(name)}.alpha"] = torch.tensor(layer.alpha)
+    return tensors
+
+
+@dataclass(frozen=True)
+class LoraRecord:
+    """What is known of a LoRA beside its numbers."""
+
+    name: str
+    family: str
+    v_prediction: bool
+    resolution: tuple[int, int]
+    """Width and height it was trained at."""
+    base_model: str
+    reward: str
+    steps: int
+    learning_rate: float
+    seed: int
+    prompts: Sequence[str]
+    recommended_strength: float | None = None
+    note: str = ""
+
+
+def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
+    """The metadata of the file, without its hashes. Without `ss_base_model_version` A1111 takes any LoRA for an SD1 one."""
+    family = "sd2-v" if record.family == "sd2" and record.v_prediction else record.family
+    version, architecture = _BASES.get(family, (family, f"{family}/lora"))
+    width, height = record.resolution
+    metadata = {
+        "ss_base_model_version": version,
+        "ss_v2": str(record.family == "sd2"),
+        "ss_sd_model_name": record.base_model,
+        "ss_output_name": record.name,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(lora.rank),
+        "ss_network_alpha": f"{lora.alpha:g}",
+        "ss_resolution": f"({width}, {height})",
+        "ss_learning_rate": f"{record.learning_rate:g}",
+        "ss_max_train_steps": str(record.steps),
+        "ss_steps": str(record.steps),
+        "ss_seed": str(record.seed),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture,
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": record.name,
+        "modelspec.resolution": f"{width}x{height}",
+        "modelspec.date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
+        "modelspec.prediction_type": "v" if record.v_prediction else "epsilon",
+        "modelspec.description": f"Tuned with reward feedback learning (ReFL) for {record.reward}, {record.steps} updates",
+        "refl_reward": record.reward,
+        "refl_steps": str(record.steps),
+        "refl_prompts_sha256": prompts_hash(record.prompts),
+    }
+    if record.recommended_strength is not None:
+        metadata["refl_recommended_strength"] = f"{record.recommended_strength:.2f}"
+        metadata["modelspec.usage_hint"] = f"Recommended strength {record.recommended_strength:.2f}"
+    if record.note:
+        metadata["refl_note"] = record.note
+    return metadata
+
+
+def prompts_hash(prompts: Sequence[str]) -> str:
+    """SHA-256 of the prompts, one per line, in their order."""
+    return hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+
+
+def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, str]:
+    """Write the file in one go (a temporary file, then renamed) and return its metadata, hashes included."""
+    path = Path(path)
+    tensors = tensors_of(lora)
+    broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ImageRewardError(f"{len(broken)} of {len(tensors)} tensors of the LoRA hold NaN or infinity ({broken[0]}): not written to {path}")
+    metadata = metadata_of(lora, record)
+    metadata["sshs_model_hash"], metadata["sshs_legacy_hash"] = _hashes(save(tensors))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(save(tensors, metadata))
+    os.replace(partial, path)
+    return metadata
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def read_lora(path: str | Path) -> LoraFile:
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            return LoraFile({key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {}))  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ImageRewardError(f"{path} is not a readable .safetensors file: {error}") from error
+
+
+def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> Lora:
+    """The LoRA of a file with kohya keys, to hang on `layers` (diffusers name -> module) and train on."""
+    found: dict[str, LoraLayer] = {}
+    unread = {key for key in tensors if not key.endswith(".alpha")}
+    for name, module in layers.items():
+        down, up = (tensors.get(f"{key_of(name)}.{part}.weight") for part in ("lora_down", "lora_up"))
+        if down is None or up is None:
+            continue
+        layer = LoraLayer(module, down.shape[0], float(tensors.get(f"{key_of(name)}.alpha", torch.tensor(down.shape[0]))))
+        if down.shape != layer.down.shape or up.shape != layer.up.shape:
+            raise ImageRewardError(
+                f"LoRA layer {key_of(name)} is {tuple(up.shape)} x {tuple(down.shape)}, but the model's layer needs "
+                f"{tuple(layer.up.shape)} x {tuple(layer.down.shape)}: the LoRA was made for another model"
+            )
+        layer.down.data, layer.up.data = down.float().clone(), up.float().clone()
+        found[name] = layer.to(module.weight.device)  # type: ignore[arg-type]
+        unread -= {f"{key_of(name)}.lora_down.weight", f"{key_of(name)}.lora_up.weight"}
+    if not found or unread:
+        raise ImageRewardError(
+            f"{len(unread)} of the LoRA's {len(tensors)} tensors fit no layer of this model"
+            f"{f' ({min(unread)})' if unread else ''}: give a U-Net LoRA with kohya keys ({PREFIX}...) made for the same kind of model"
+        )
+    first = next(iter(found.values()))
+    return Lora(found, first.rank, first.alpha)
+
+
+def _hashes(file: bytes) -> tuple[str, str]:
+    """kohya's and A1111's two hashes: SHA-256 of all tensor bytes, and the first 8 digits of that of 64 KiB from 1 MiB on."""
+    header = int.from_bytes(file[:8], "little") + 8
+    legacy = hashlib.sha256(file[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
+    return hashlib.sha256(file[header:]).hexdigest(), legacy

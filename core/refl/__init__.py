@@ -1,27 +1,37 @@
-"""Reward feedback learning (ReFL): tune an image generator with a differentiable reward (ImageReward, arXiv 2304.05977)."""
+"""Reward feedback learning (ReFL): tune an image generator with a differentiable reward (ImageReward, arXiv 2304.05977).
 
-from .config import ReflConfig, config_from, preset, read_config
-from .generator import Denoiser, Generator, Sampling
-from .guard import Evaluation, Guard
-from .lora import Lora
-from .lora_files import read_lora, write_lora
-from .loop import ReflResult, ReflTrainer
-from .observers import Observer
+The names below are imported when first used, so that the command line can list its options without torch.
+"""
 
-__all__ = [
-    "Denoiser",
-    "Evaluation",
-    "Generator",
-    "Guard",
-    "Lora",
-    "Observer",
-    "ReflConfig",
-    "ReflResult",
-    "ReflTrainer",
-    "Sampling",
-    "config_from",
-    "preset",
-    "read_config",
-    "read_lora",
-    "write_lora",
-]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Denoiser": "generator",
+    "DiffusersGenerator": "diffusers_generator",
+    "Evaluation": "guard",
+    "Generator": "generator",
+    "Guard": "guard",
+    "Lora": "lora",
+    "LoraRecord": "lora_files",
+    "Observer": "observers",
+    "ReflConfig": "config",
+    "ReflResult": "loop",
+    "ReflTrainer": "loop",
+    "Sampling": "generator",
+    "config_from": "config",
+    "preset": "config",
+    "read_config": "config",
+    "read_lora": "lora_files",
+    "write_lora": "lora_files",
+    "write_report": "report",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -67,7 +67,7 @@ class SingleProcess:
         return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
 
     def clip(self, parameters: list[nn.Parameter], optimizer: Optimizer, norm: float) -> Tensor:
         self.scaler.unscale_(optimizer)

@@ -29,7 +29,7 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ImageRewardError(
                 f"{self.path} already holds {len(list(self.path.iterdir()))} files"
-                f"{' of another run' if (self.path / CONFIG).exists() else ''}: choose another output, or go on with that run (--resume)"
+                f"{' of another run' if (self.path / CONFIG).exists() else ''}: choose another, or go on with it (--resume)"
             )
 
     def claim(self, config: ReflConfig) -> None:
@@ -72,7 +72,9 @@ class RunFolder:
     def latest(self) -> dict[str, Any]:
         checkpoints = self.checkpoints()
         if not checkpoints:
-            raise ImageRewardError(f"{self.path} holds no checkpoint to resume from: start the run anew in another folder")
+            raise ImageRewardError(
+                f"{self.path} holds no checkpoint to resume from: start the run anew in another folder"
+            )
         return load_state(checkpoints[-1])
 
     @property
@@ -92,5 +94,6 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch wraps a damaged file in several types
-        raise ImageRewardError(f"checkpoint {path} is not readable ({error}): delete it to resume from the one before") from error
-
+        raise ImageRewardError(
+            f"checkpoint {path} is not readable ({error}): delete it to resume from the one before"
+        ) from error

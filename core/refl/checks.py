@@ -27,7 +27,8 @@ def check_scorer(scorer: Scorer) -> None:
             ) from error
     if not torch.isfinite(gradient).all() or not gradient.any():
         raise ImageRewardError(
-            f"scorer '{scorer.info.name}' has {'no finite' if gradient.any() else 'a zero'} gradient to the pixels: nothing could be learnt from it"
+            f"scorer '{scorer.info.name}' has {'no finite' if gradient.any() else 'a zero'} gradient to the pixels: "
+            f"nothing could be learnt from it; take another reward"
         )
 
 
@@ -37,7 +38,9 @@ def sampling_of(generator: Generator, config: ReflConfig) -> Sampling:
     unit = generator.sizes_divide_by
     if width % unit or height % unit:
         fitting = f"{max(1, round(width / unit)) * unit} x {max(1, round(height / unit)) * unit}"
-        raise ImageRewardError(f"pictures are to be {width} x {height}, but this model draws multiples of {unit}: choose {fitting}")
+        raise ImageRewardError(
+            f"pictures are to be {width} x {height}, but this model draws multiples of {unit}: choose {fitting}"
+        )
     return Sampling(
         width=width,
         height=height,

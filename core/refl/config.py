@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
-from .lora import INITS, LAYER_CHOICES
 
 PRESETS = Path(__file__).parent / "presets"
+LAYER_CHOICES = ("attention", "linear")
+INITS = ("kaiming", "gaussian")
 CHOICES = {
     "tune": ("lora", "full"),
     "lora_layers": LAYER_CHOICES,
@@ -33,7 +34,9 @@ class ReflConfig:
 
     # what is tuned, by what, on what
     model: str = _setting("", "Hub id, diffusers folder or single-file checkpoint (SD1.x, SD2.x, SDXL)")
-    prompts: str | tuple[str, ...] = _setting("", "file (.txt, .csv, .json, .jsonl), a `datasets` id, or in Python a sequence of prompts")
+    prompts: str | tuple[str, ...] = _setting(
+        "", "file (.txt, .csv, .json, .jsonl), a `datasets` id, or in Python a sequence of prompts"
+    )
     reward: str = _setting("imagereward", "scorer or mixture to be raised: name, file or hub:repo")
     output: str = _setting("", "folder of the run; must not hold another one")
     name: str = _setting("", "file name of the LoRA, without ending; the output folder's name when empty")
@@ -41,7 +44,9 @@ class ReflConfig:
     # LoRA
     lora_rank: int = _setting(8, "rank of the LoRA")
     lora_alpha: float | None = _setting(None, "alpha of the LoRA; the rank when not set")
-    lora_layers: str = _setting("attention", "attention (to_q, to_k, to_v, to_out.0) or linear (every linear layer of the transformer blocks)")
+    lora_layers: str = _setting(
+        "attention", "attention (to_q, to_k, to_v, to_out.0) or linear (every linear layer of the transformer blocks)"
+    )
     lora_init: str = _setting("kaiming", "start of the down matrices: kaiming or gaussian (deviation 1 / rank)")
     lora_from: str = _setting("", "LoRA file to go on from (rank, alpha and layers are the file's)")
     # pictures
@@ -50,9 +55,13 @@ class ReflConfig:
     sampler: str = _setting("ddpm", "ddpm (stochastic, the reference's) or ddim; in a host, the host's names")
     scheduler: str = _setting("", "spacing of the noise levels, in hosts that have several")
     denoising_steps: int = _setting(40, "steps of the noise schedule")
-    stop_window: tuple[int, int] = _setting((30, 39), "x0 is predicted at a step drawn uniformly from here, both ends included")
+    stop_window: tuple[int, int] = _setting(
+        (30, 39), "x0 is predicted at a step drawn uniformly from here, both ends included"
+    )
     gradient_steps: int = _setting(1, "K: how many of the last steps carry gradient (1 is ReFL, more is DRaFT-K)")
-    guidance: float = _setting(1.0, "classifier-free guidance scale in training and evaluation; 1 is none, as in the reference")
+    guidance: float = _setting(
+        1.0, "classifier-free guidance scale in training and evaluation; 1 is none, as in the reference"
+    )
     negative_prompt: str = _setting("", "negative prompt, read when guidance is not 1")
     # the update
     steps: int = _setting(100, "updates of the weights")
@@ -72,28 +81,49 @@ class ReflConfig:
     # the loss
     threshold: float = _setting(2.0, "a reward above this pulls no more: loss = scale * relu(threshold - reward)")
     scale: float = _setting(1e-3, "scale of the reward loss")
-    prior_weight: float = _setting(0.0, "weight of the distance to the untuned prediction at the same latents; needs no images")
-    pretraining_data: str = _setting("", "image-caption list (.json, .jsonl, .csv with columns image, text) or `datasets` id; adds the pre-training loss")
+    prior_weight: float = _setting(
+        0.0, "weight of the distance to the untuned prediction at the same latents; needs no images"
+    )
+    pretraining_data: str = _setting(
+        "",
+        "image-caption list (.json, .jsonl, .csv with columns image, text) or `datasets` id; adds the pre-training loss",
+    )
     pretraining_weight: float = _setting(1.0, "weight of the pre-training loss")
-    snr_gamma: float | None = _setting(None, "min-SNR gamma of the pre-training loss; 5 is usual, not set is no weighting")
+    snr_gamma: float | None = _setting(
+        None, "min-SNR gamma of the pre-training loss; 5 is usual, not set is no weighting"
+    )
     # the machine
     dtype: str = _setting("bfloat16", "type of the frozen networks: float32, bfloat16 or float16")
     device: str = _setting("", "cuda, mps, cpu; the best there is when empty")
-    gradient_checkpointing: bool = _setting(True, "recompute activations instead of keeping them: less memory, a third slower")
+    gradient_checkpointing: bool = _setting(
+        True, "recompute activations instead of keeping them: less memory, a third slower"
+    )
     seed: int = _setting(0, "seed of every random choice")
     # the guard
-    guard: bool = _setting(True, "evaluate against a held-out scorer, keep the best checkpoint, stop when the two part ways")
+    guard: bool = _setting(
+        True, "evaluate against a held-out scorer, keep the best checkpoint, stop when the two part ways"
+    )
     held_out: str = _setting("technical", "scorer that is not in the reward: name, file or hub:repo")
     evaluate_every: int = _setting(20, "updates between evaluations")
-    evaluation_images: int = _setting(8, "pictures of an evaluation; prompts and noises stay the same all through the run")
-    evaluation_prompts: str | tuple[str, ...] = _setting("", "prompts of the evaluation; the first training prompts when empty")
-    patience: int = _setting(3, "stop after this many evaluations in a row with the reward up and the held-out score down")
-    tolerance: float = _setting(1.0, "how far the held-out score may fall, in standard errors of its change over the evaluation pictures")
+    evaluation_images: int = _setting(
+        8, "pictures of an evaluation; prompts and noises stay the same all through the run"
+    )
+    evaluation_prompts: str | tuple[str, ...] = _setting(
+        "", "prompts of the evaluation; the first training prompts when empty"
+    )
+    patience: int = _setting(
+        3, "stop after this many evaluations in a row with the reward up and the held-out score down"
+    )
+    tolerance: float = _setting(
+        1.0, "how far the held-out score may fall, in standard errors of its change over the evaluation pictures"
+    )
     # the record
     checkpoint_every: int = _setting(50, "updates between checkpoints to resume from; 0 writes only the last")
     keep_checkpoints: int = _setting(2, "how many checkpoints to keep")
     tracker: str = _setting("tensorboard", "tensorboard, wandb or none; metrics.jsonl is always written")
-    single_file: bool = _setting(False, "full tuning: also write one .safetensors with the original (A1111, ComfyUI) keys")
+    single_file: bool = _setting(
+        False, "full tuning: also write one .safetensors with the original (A1111, ComfyUI) keys"
+    )
 
     def but(self, **changes: Any) -> ReflConfig:
         return replace(self, **changes)
@@ -107,14 +137,32 @@ class ReflConfig:
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise ImageRewardError(f"{key} must be one of {', '.join(allowed)}, not '{getattr(self, key)}'")
-        for key in ("steps", "batch_size", "accumulation", "lora_rank", "denoising_steps", "gradient_steps",
-                    "evaluate_every", "evaluation_images", "patience", "keep_checkpoints"):
+        for key in (
+            "steps",
+            "batch_size",
+            "accumulation",
+            "lora_rank",
+            "denoising_steps",
+            "gradient_steps",
+            "evaluate_every",
+            "evaluation_images",
+            "patience",
+            "keep_checkpoints",
+        ):
             if getattr(self, key) < 1:
                 raise ImageRewardError(f"{key} must be at least 1, not {getattr(self, key)}")
         for key in ("learning_rate", "scale", "clip", "guidance"):
             if not getattr(self, key) > 0:
                 raise ImageRewardError(f"{key} must be above 0, not {getattr(self, key)}")
-        for key in ("prior_weight", "pretraining_weight", "warmup", "weight_decay", "checkpoint_every", "width", "height"):
+        for key in (
+            "prior_weight",
+            "pretraining_weight",
+            "warmup",
+            "weight_decay",
+            "checkpoint_every",
+            "width",
+            "height",
+        ):
             if getattr(self, key) < 0:
                 raise ImageRewardError(f"{key} must not be negative, is {getattr(self, key)}")
         self._check_window()
@@ -124,7 +172,9 @@ class ReflConfig:
                 f"(held_out: technical), or switch it off (guard: false)"
             )
         if self.single_file and self.tune != "full":
-            raise ImageRewardError("single_file writes a fully tuned model, but tune is 'lora': a LoRA is one file already")
+            raise ImageRewardError(
+                "single_file writes a fully tuned model, but tune is 'lora': a LoRA is one file already"
+            )
 
     def _check_window(self) -> None:
         low, high = self.stop_window

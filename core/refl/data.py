@@ -31,7 +31,9 @@ def read_prompts(source: str | Sequence[str]) -> list[str]:
     if not isinstance(source, str):
         return _checked(list(source), "the sequence of prompts")
     if not source:
-        raise ImageRewardError("no prompts: give a file (.txt, .csv, .json, .jsonl), a `datasets` id or a sequence of prompts")
+        raise ImageRewardError(
+            "no prompts: give a file (.txt, .csv, .json, .jsonl), a `datasets` id or a sequence of prompts"
+        )
     path = Path(source)
     if path.suffix.lower() == ".txt":
         return _checked(_text_of(path).rstrip().splitlines(), str(path))
@@ -70,8 +72,8 @@ class CaptionedImages:
         missing = [str(image) for image in placed if isinstance(image, Path) and not image.is_file()]
         if missing:
             raise ImageRewardError(
-                f"{len(missing)} of {len(placed)} images of {source} are not there (first: {missing[0]}): the pre-training loss "
-                f"needs the pictures themselves, and a list of prompts alone (as the reference's refl_data.json) cannot drive it"
+                f"{len(missing)} of {len(placed)} images of {source} are not there (first: {missing[0]}): the pre-training "
+                f"loss needs the pictures themselves; a list of prompts alone (the reference's refl_data.json) cannot drive it"
             )
         return cls(placed, _checked([_column(record, TEXT_COLUMNS, source) for record in records], source))
 
@@ -81,7 +83,11 @@ class CaptionedImages:
         """Pixels (B, 3, height, width) in 0..1: shorter side fitted, random crop; (original h, w, crop top, left) of each."""
         places = noise.integers(2**20).tolist()
         cut = [_fit_and_crop(self.images[n], width, height, place) for n, place in zip(positions, places, strict=True)]
-        return torch.stack([pixels for pixels, _ in cut]), [self.prompts[n] for n in positions], [where for _, where in cut]
+        return (
+            torch.stack([pixels for pixels, _ in cut]),
+            [self.prompts[n] for n in positions],
+            [where for _, where in cut],
+        )
 
 
 def _fit_and_crop(image: Any, width: int, height: int, place: int) -> tuple[Tensor, tuple[int, int, int, int]]:
@@ -138,7 +144,9 @@ def _column(record: Any, names: Sequence[str], source: str) -> Any:
         for name in names:
             if name in record:
                 return record[name]
-        raise ImageRewardError(f"{source} has columns {', '.join(map(str, record))}; one of {', '.join(names)} is needed")
+        raise ImageRewardError(
+            f"{source} has columns {', '.join(map(str, record))}; one of {', '.join(names)} is needed"
+        )
     raise ImageRewardError(f"{source} must hold records with one of {', '.join(names)}, holds {type(record).__name__}")
 
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion pipelines of diffusers (SD1.x, SD2.x, SDXL) as something ReFL can tune. The one file that knows diffusers."""
+"""Stable Diffusion pipelines of diffusers (SD1.x, SD2.x, SDXL) as what ReFL tunes. The one file that knows diffusers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DiffusersGenerator(Generator):
         missing = [part for part in PARTS if getattr(pipeline, part, None) is None]
         if missing:
             raise ImageRewardError(
-                f"{type(pipeline).__name__} has no {', '.join(missing)}: ReFL tunes Stable Diffusion 1.x, 2.x and XL pipelines, "
+                f"{type(pipeline).__name__} has no {', '.join(missing)}: ReFL tunes Stable Diffusion 1.x, 2.x and XL, "
                 f"which have {', '.join(PARTS)}"
             )
         self.pipeline, self.dtype = pipeline, dtype
@@ -59,13 +59,19 @@ class DiffusersGenerator(Generator):
         self._freeze_and_place(torch.device(device) if device else best_device())
 
     @classmethod
-    def load(cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None) -> DiffusersGenerator:
+    def load(
+        cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+    ) -> DiffusersGenerator:
         """From a Hub id, a diffusers folder or a single .safetensors checkpoint; the kind is recognised."""
         diffusers = _diffusers()
         if Path(model).is_file():
             if Path(model).suffix.lower() != ".safetensors":
-                raise ImageRewardError(f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first")
-            kind = diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
+                raise ImageRewardError(
+                    f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first"
+                )
+            kind = (
+                diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
+            )
             pipeline = kind.from_single_file(model, torch_dtype=torch.float32)
         else:
             try:
@@ -74,7 +80,7 @@ class DiffusersGenerator(Generator):
                 )
             except (OSError, ValueError) as error:
                 raise ImageRewardError(
-                    f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id that can be had: {error}"
+                    f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id to be had: {error}"
                 ) from error
         return cls(pipeline, dtype=dtype, device=device)
 
@@ -119,7 +125,9 @@ class DiffusersGenerator(Generator):
         one = self.conditioning([prompt])
         if self.is_sdxl and not prompt and self.pipeline.config.force_zeros_for_empty_prompt:
             one = Conditioning(torch.zeros_like(one.embeddings), torch.zeros_like(one.pooled))  # type: ignore[arg-type]
-        return Conditioning(one.embeddings.repeat(count, 1, 1), None if one.pooled is None else one.pooled.repeat(count, 1))
+        return Conditioning(
+            one.embeddings.repeat(count, 1, 1), None if one.pooled is None else one.pooled.repeat(count, 1)
+        )
 
     # drawing
 
@@ -192,10 +200,13 @@ class DiffusersGenerator(Generator):
     # what is tuned
 
     def layers(self) -> Mapping[str, nn.Module]:
-        return {name: module for name, module in self.network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+        return {
+            name: module for name, module in self.network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
+        }
 
     def gradient_checkpointing(self, on: bool) -> None:
-        for module in (self.network, self.vae):
+        networks: tuple[Any, ...] = (self.network, self.vae)
+        for module in networks:
             if on:
                 module.enable_gradient_checkpointing()
             else:
@@ -208,6 +219,8 @@ class DiffusersGenerator(Generator):
 
 
 class _Denoiser(Denoiser):
+    scheduler: Any
+
     def __init__(self, generator: DiffusersGenerator, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise):
         self.generator, self.sampling, self.noise = generator, sampling, noise
         self.scheduler = generator.scheduler(sampling.sampler)
@@ -269,7 +282,9 @@ def _is_sdxl_file(path: Path) -> bool:
     with safe_open(str(path), framework="pt") as file:
         keys = list(file.keys())
     if not any(key.startswith("model.diffusion_model.") for key in keys):
-        raise ImageRewardError(f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model.")
+        raise ImageRewardError(
+            f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model."
+        )
     return any(key.startswith("conditioner.embedders.1.") for key in keys)
 
 

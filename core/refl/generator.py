@@ -134,7 +134,9 @@ class Generator(ABC):
 
     def encode(self, pixels: Tensor, noise: SampleNoise) -> Tensor:
         """Pixels (B, 3, H, W) in 0..1 -> clean latents (B, C, h, w). Only the pre-training loss needs it."""
-        raise ImageRewardError(f"{type(self).__name__} cannot encode images, which the pre-training loss needs: set pretraining_data to none")
+        raise ImageRewardError(
+            f"{type(self).__name__} cannot encode images, which the pre-training loss needs: set pretraining_data to none"
+        )
 
     def pretraining_terms(
         self, latents: Tensor, prompts: Sequence[str], noise: SampleNoise, micro_conditioning: Sequence[Sequence[int]]

@@ -95,7 +95,10 @@ class Guard:
         """A LoRA strength out of a sweep, by the same rule, and the reason in words."""
         pick = self._choose(sweep)
         if self.has_fallen(pick):
-            return pick.strength, "the held-out score has fallen at every strength; this one costs it least. Look at the pictures before use"
+            return (
+                pick.strength,
+                "the held-out score has fallen at every strength; this one costs it least. Look at the pictures before use",
+            )
         return pick.strength, "highest reward of the strengths at which the held-out score has not fallen"
 
     def state(self) -> list[dict[str, Any]]:

@@ -82,7 +82,9 @@ class ReflTrainer:
         if self.folder is not None and not resume:
             self.folder.check_free()
         if config.guard and held_out is None:
-            raise ImageRewardError("the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set guard: false")
+            raise ImageRewardError(
+                "the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set guard: false"
+            )
         check_scorer(scorer)
         self.generator, self.scorer, self.held_out, self.config = generator, scorer, held_out, config
         self.backend = backend or SingleProcess(config.dtype, generator.device)
@@ -94,6 +96,7 @@ class ReflTrainer:
         self.evaluation_prompts = [wanted[n % len(wanted)] for n in range(config.evaluation_images)]
         self.guard = Guard(config.patience, config.tolerance)
         self.update, self.nans = 0, 0
+        self.ema: Ema | None = None
         self.records: list[dict[str, Any]] = []
         self.pictures: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] | None = None
@@ -174,7 +177,7 @@ class ReflTrainer:
             observer.on_update(record, pixels)
 
     def _accumulate(self) -> tuple[Tensor, Tensor]:
-        """All backward passes of one update; the means of (reward, reward loss, prior loss, pre-training loss), and pictures."""
+        """All backward passes of one update; the means of (reward, reward loss, prior loss, pre-training loss); pictures."""
         count = self.config.accumulation
         sums = torch.zeros(4)
         for micro in range(count):
@@ -224,7 +227,9 @@ class ReflTrainer:
         assert self.held_out is not None
         with self._averaged(), self.tuning.at(strength):
             pixels, reward, held_out = self._judge_share()
-        rewards, held = (self.backend.gather(values)[: len(self.evaluation_prompts)].cpu() for values in (reward, held_out))
+        rewards, held = (
+            self.backend.gather(values)[: len(self.evaluation_prompts)].cpu() for values in (reward, held_out)
+        )
         evaluation = Evaluation(self.update, strength, tuple(rewards.tolist()), tuple(held.tolist()))
         if strength == 1:
             self._remember(evaluation, pixels)

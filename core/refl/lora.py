@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,10 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ImageRewardError
+from .config import INITS, LAYER_CHOICES
 from .randomness import derive_seed
 
 ATTENTION = (".to_q", ".to_k", ".to_v", ".to_out.0")
-LAYER_CHOICES = ("attention", "linear")
-INITS = ("kaiming", "gaussian")
 
 
 class LoraLayer(nn.Module):
@@ -28,11 +28,12 @@ class LoraLayer(nn.Module):
 
     def __init__(self, base: nn.Module, rank: int, alpha: float, *, init: str = "kaiming", seed: int = 0):
         super().__init__()
-        out, inside, *kernel = base.weight.shape  # type: ignore[union-attr]
+        weight = weight_of(base)
+        out, inside, *kernel = weight.shape
         self.rank, self.alpha, self.strength = rank, float(alpha), 1.0
-        self.convolution = (
-            {"stride": base.stride, "padding": base.padding, "dilation": base.dilation} if kernel else None
-        )
+        self.convolution: dict[str, Any] | None = None
+        if kernel:
+            self.convolution = {name: getattr(base, name) for name in ("stride", "padding", "dilation")}
         self.down = nn.Parameter(_initial((rank, inside, *kernel), init, seed))
         self.up = nn.Parameter(torch.zeros(out, rank, *(1 for _ in kernel)))
 
@@ -83,7 +84,9 @@ class Lora(nn.Module):
             )
         alpha = float(rank if alpha is None else alpha)
         made = {
-            name: LoraLayer(module, rank, alpha, init=init, seed=derive_seed(seed, "lora", name)).to(module.weight.device)
+            name: LoraLayer(module, rank, alpha, init=init, seed=derive_seed(seed, "lora", name)).to(
+                weight_of(module).device
+            )
             for name, module in chosen.items()
         }
         return cls(made, rank, alpha)
@@ -97,7 +100,9 @@ class Lora(nn.Module):
             raise ImageRewardError("these LoRA layers already hang on a network: call unhook() first")
         for name, layer in self.items():
             if name not in layers:
-                raise ImageRewardError(f"the network has no layer '{name}' that this LoRA wants to change: it was made for another model")
+                raise ImageRewardError(
+                    f"the network has no layer '{name}' that this LoRA wants to change: it was made for another model"
+                )
             self._hooks.append(layers[name].register_forward_hook(_add_branch(layer)))
 
     def unhook(self) -> None:
@@ -116,6 +121,12 @@ class Lora(nn.Module):
         finally:
             for (_, layer), was in zip(self.items(), before, strict=True):
                 layer.strength = was
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def touches(name: str, module: nn.Module, which: str) -> bool:

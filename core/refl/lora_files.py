@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from .lora import Lora, LoraLayer
+from .lora import Lora, LoraLayer, weight_of
 
 PREFIX = "lora_unet_"
 
@@ -111,7 +111,9 @@ def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, st
     tensors = tensors_of(lora)
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise ImageRewardError(f"{len(broken)} of {len(tensors)} tensors of the LoRA hold NaN or infinity ({broken[0]}): not written to {path}")
+        raise ImageRewardError(
+            f"{len(broken)} of {len(tensors)} tensors of the LoRA hold NaN or infinity ({broken[0]}): not written to {path}"
+        )
     metadata = metadata_of(lora, record)
     metadata["sshs_model_hash"], metadata["sshs_legacy_hash"] = _hashes(save(tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,19 +145,21 @@ def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Mod
         down, up = (tensors.get(f"{key_of(name)}.{part}.weight") for part in ("lora_down", "lora_up"))
         if down is None or up is None:
             continue
-        layer = LoraLayer(module, down.shape[0], float(tensors.get(f"{key_of(name)}.alpha", torch.tensor(down.shape[0]))))
+        layer = LoraLayer(
+            module, down.shape[0], float(tensors.get(f"{key_of(name)}.alpha", torch.tensor(down.shape[0])))
+        )
         if down.shape != layer.down.shape or up.shape != layer.up.shape:
             raise ImageRewardError(
                 f"LoRA layer {key_of(name)} is {tuple(up.shape)} x {tuple(down.shape)}, but the model's layer needs "
                 f"{tuple(layer.up.shape)} x {tuple(layer.down.shape)}: the LoRA was made for another model"
             )
         layer.down.data, layer.up.data = down.float().clone(), up.float().clone()
-        found[name] = layer.to(module.weight.device)  # type: ignore[arg-type]
+        found[name] = layer.to(weight_of(module).device)
         unread -= {f"{key_of(name)}.lora_down.weight", f"{key_of(name)}.lora_up.weight"}
     if not found or unread:
         raise ImageRewardError(
             f"{len(unread)} of the LoRA's {len(tensors)} tensors fit no layer of this model"
-            f"{f' ({min(unread)})' if unread else ''}: give a U-Net LoRA with kohya keys ({PREFIX}...) made for the same kind of model"
+            f"{f' ({min(unread)})' if unread else ''}: give a U-Net LoRA with kohya keys ({PREFIX}...) made for its kind"
         )
     first = next(iter(found.values()))
     return Lora(found, first.rank, first.alpha)

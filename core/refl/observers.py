@@ -37,7 +37,9 @@ class ProgressBar(Observer):
         self.bar = tqdm(total=total, initial=done, desc="ReFL", unit="update")
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
-        self.bar.set_postfix_str(f"reward {record['reward']:+.4f} loss {record['loss']:.2e} {record['seconds']:.2f} s/update")
+        self.bar.set_postfix_str(
+            f"reward {record['reward']:+.4f} loss {record['loss']:.2e} {record['seconds']:.2f} s/update"
+        )
         self.bar.update(record["update"] - self.bar.n)
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
@@ -60,7 +62,8 @@ class TensorBoard(Observer):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImageRewardError(
-                "tracker 'tensorboard' needs that package: pip install tensorboard (or set tracker: none; metrics.jsonl is written anyway)"
+                "tracker 'tensorboard' needs that package: pip install tensorboard "
+                "(or set tracker: none; metrics.jsonl is written anyway)"
             ) from error
         self.writer = SummaryWriter(str(folder))
 
@@ -83,9 +86,11 @@ class TensorBoard(Observer):
 class WeightsAndBiases(Observer):
     def __init__(self, name: str, config: Mapping[str, Any]):
         try:
-            import wandb
+            import wandb  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
-            raise ImageRewardError("tracker 'wandb' needs that package: pip install wandb (or set tracker: tensorboard)") from error
+            raise ImageRewardError(
+                "tracker 'wandb' needs that package: pip install wandb (or set tracker: tensorboard)"
+            ) from error
         self.wandb, self.run = wandb, wandb.init(project="imagereward-refl", name=name, config=dict(config))
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:

@@ -18,9 +18,11 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: ReflConfig) -> Op
     kind = torch.optim.AdamW
     if config.optimizer == "adamw8bit":
         try:
-            from bitsandbytes.optim import AdamW8bit
+            from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
-            raise ImageRewardError("optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes (or take adamw)") from error
+            raise ImageRewardError(
+                "optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes (or take adamw)"
+            ) from error
         kind = AdamW8bit
     return kind(
         list(parameters),

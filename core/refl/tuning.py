@@ -66,7 +66,11 @@ class LoraTuning(Tuning):
         return cls(generator, lora)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        return {f"{name}.{part}": parameter for name, layer in self.lora.items() for part, parameter in layer.named_parameters()}
+        return {
+            f"{name}.{part}": parameter
+            for name, layer in self.lora.items()
+            for part, parameter in layer.named_parameters()
+        }
 
     def at(self, strength: float) -> AbstractContextManager[None]:
         return self.lora.at(strength)
@@ -81,7 +85,9 @@ class FullTuning(Tuning):
     def __init__(self, generator: Generator, *, keep_untuned: bool = False):
         self.network = generator.network.float().requires_grad_(True)
         self.untuned = (
-            {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()} if keep_untuned else None
+            {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()}
+            if keep_untuned
+            else None
         )
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -91,7 +97,9 @@ class FullTuning(Tuning):
         if strength == 1:
             return nullcontext()
         if strength != 0 or self.untuned is None:
-            raise ImageRewardError(f"full tuning has no strength {strength}: only a LoRA can be drawn at another strength")
+            raise ImageRewardError(
+                f"full tuning has no strength {strength}: only a LoRA can be drawn at another strength"
+            )
         return self._untuned()
 
     @contextmanager

@@ -1,0 +1,224 @@
+"""The loop on a toy generator: it learns, resumes to the bit, survives NaN and interruption, and heeds the guard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl import Observer, ReflConfig, ReflTrainer, read_lora
+from sd_imagereward.core.refl.lora_files import lora_from_tensors
+from torch import Tensor
+from toy_generator import ColourScorer, ToyGenerator
+
+pytest.importorskip("yaml", reason="run folders hold YAML")
+
+TINY = ReflConfig(
+    prompts=("a cat", "a dog", "a fox"),
+    steps=6,
+    batch_size=2,
+    accumulation=2,
+    learning_rate=1e-2,
+    lora_rank=2,
+    denoising_steps=4,
+    stop_window=(2, 3),
+    evaluate_every=2,
+    evaluation_images=2,
+    checkpoint_every=2,
+    dtype="float32",
+    tracker="none",
+    model="toy",
+)
+
+
+def train(config: ReflConfig, *, observers: tuple[Observer, ...] = (), resume: bool = False, **parts: Any) -> Any:
+    generator = ToyGenerator()
+    trainer = ReflTrainer(
+        parts.pop("generator", generator),
+        parts.pop("scorer", ColourScorer(0)),
+        config,
+        held_out=parts.pop("held_out", ColourScorer(0)),
+        observers=observers,
+        resume=resume,
+        **parts,
+    )
+    return trainer, trainer.train()
+
+
+class StopAt(Observer):
+    def __init__(self, update: int, error: type[BaseException]) -> None:
+        self.update, self.error, self.closed = update, error, False
+
+    def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
+        if record["update"] == self.update:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_the_reward_rises_on_the_fixed_pictures(tune: str) -> None:
+    _, result = train(TINY.but(tune=tune, steps=20, evaluate_every=20, learning_rate=3e-2))
+    assert result.ended == "finished"
+    first, last = result.evaluations[0], result.evaluations[-1]
+    assert last.mean_reward > first.mean_reward + 0.1
+    assert result.before.shape == result.after.shape == (2, 3, 64, 64)
+    assert not torch.equal(result.before, result.after)
+
+
+def test_the_loss_is_what_the_paper_says() -> None:
+    _, result = train(TINY.but(steps=1, batch_size=1, accumulation=1, guard=False))
+    record = result.records[0]
+    assert record["loss"] == pytest.approx(1e-3 * (2.0 - record["reward"]), rel=1e-6)
+
+
+def test_more_gradient_steps_give_another_gradient() -> None:
+    norms = [train(TINY.but(steps=1, guard=False, gradient_steps=k))[1].records[0]["gradient_norm"] for k in (1, 2, 3)]
+    assert len({round(norm, 12) for norm in norms}) == 3
+
+
+def test_prior_loss_pulls_back_to_the_untuned_network() -> None:
+    free = train(TINY.but(steps=15, evaluate_every=15))[1]
+    held = train(TINY.but(steps=15, evaluate_every=15, prior_weight=1.0))[1]
+    start = free.evaluations[0].mean_reward
+    assert free.evaluations[-1].mean_reward - start > 2 * abs(held.evaluations[-1].mean_reward - start)
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_resume_is_exact(tmp_path: Path, tune: str) -> None:
+    config = TINY.but(tune=tune, ema=True, warmup=2, schedule="cosine", checkpoint_every=0)
+    whole, expected = train(config.but(output=str(tmp_path / "whole")))
+    cut = config.but(output=str(tmp_path / "cut"))
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, observers=(StopAt(3, KeyboardInterrupt),))
+    resumed, result = train(cut, resume=True)
+    for name, tensor in whole.tuning.state().items():
+        assert torch.equal(tensor, resumed.tuning.state()[name]), name
+    forget = ("seconds",)
+    strip = [[{k: v for k, v in r.items() if k not in forget} for r in each.records] for each in (expected, result)]
+    assert strip[0] == strip[1]
+    assert expected.evaluations == result.evaluations
+    assert torch.equal(expected.after, result.after)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_a_checkpoint_and_a_usable_lora(tmp_path: Path, error: type[BaseException]) -> None:
+    observer = StopAt(3, error)
+    with pytest.raises(error):
+        train(TINY.but(output=str(tmp_path / "run")), observers=(observer,))
+    assert observer.closed
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "update-00000003.pt"
+    file = read_lora(tmp_path / "run" / "run.safetensors")
+    assert lora_from_tensors(file.tensors, ToyGenerator().layers()).names
+    assert file.metadata["refl_steps"] == "3"
+    assert "3 of 6" in file.metadata["refl_note"]
+
+
+def test_nan_skips_the_update_and_ten_stop_the_run() -> None:
+    class Sometimes(ColourScorer):
+        calls, bad = 0, 10**9
+
+        def score(self, pixels: Tensor, prompts: Any) -> Tensor:
+            Sometimes.calls += 1
+            score = super().score(pixels, prompts)
+            return score * float("nan") if Sometimes.calls in range(4, 4 + Sometimes.bad) else score
+
+    said: list[str] = []
+
+    class Ear(Observer):
+        def on_message(self, text: str) -> None:
+            said.append(text)
+
+    config = TINY.but(steps=30, accumulation=1, guard=False)
+    Sometimes.bad = 2
+    _, result = train(config, scorer=Sometimes(), observers=(Ear(),))
+    assert [record["update"] for record in result.records if record["skipped"]] == [3, 4]
+    assert all(torch.isfinite(parameter).all() for parameter in result.lora.parameters())
+    assert "skipped" in said[0]
+    Sometimes.calls, Sometimes.bad = 0, 10**9
+    with pytest.raises(ImageRewardError, match="10 updates in a row"):
+        train(config, scorer=Sometimes())
+
+
+def test_the_guard_stops_a_planted_hack_and_keeps_the_weights_before_it() -> None:
+    """The reward asks for red, the held-out scorer dislikes it: every gain is a loss."""
+    config = TINY.but(steps=40, patience=2, learning_rate=3e-2, tolerance=0.0)
+    _, result = train(config, held_out=ColourScorer(0, sign=-1.0))
+    assert result.ended == "parted"
+    assert result.updates < 40
+    assert all(e.mean_held_out < result.evaluations[0].mean_held_out for e in result.evaluations[-2:])
+    assert result.best.mean_held_out == max(e.mean_held_out for e in result.evaluations[1:])
+    assert result.recommended_strength == 0.3  # the one that costs the held-out score least
+    assert "fallen at every strength" in result.reason
+
+
+def test_the_best_weights_are_the_ones_kept(tmp_path: Path) -> None:
+    trainer, result = train(TINY.but(output=str(tmp_path / "run"), steps=8))
+    saved = lora_from_tensors(read_lora(result.files[0]).tensors, ToyGenerator().layers())
+    for (name, kept), (_, now) in zip(saved.items(), trainer.tuning.lora.items(), strict=True):
+        assert torch.equal(kept.up, now.up), name
+    metadata = read_lora(result.files[0]).metadata
+    assert metadata["refl_recommended_strength"] == f"{result.recommended_strength:.2f}"
+    assert [evaluation.strength for evaluation in result.sweep] == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["update"] for line in lines] == list(range(1, 9))
+
+
+def test_going_on_from_a_lora_file(tmp_path: Path) -> None:
+    first = train(TINY.but(output=str(tmp_path / "first"), guard=False))[1]
+    trainer, _ = train(TINY.but(lora_from=str(first.files[0]), guard=False, learning_rate=1e-12))
+    for (_, a), (_, b) in zip(first.lora.items(), trainer.tuning.lora.items(), strict=True):
+        torch.testing.assert_close(a.up, b.up)
+
+
+def test_detach_leaves_the_network_as_it_was() -> None:
+    generator = ToyGenerator()
+    before = {name: tensor.clone() for name, tensor in generator.network.state_dict().items()}
+    trainer, _ = train(TINY.but(guard=False), generator=generator)
+    trainer.tuning.detach()
+    after = generator.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(module._forward_hooks for module in generator.network.modules())
+
+
+def test_only_the_prompts_that_will_be_used_are_encoded() -> None:
+    generator = ToyGenerator()
+    prompts = tuple(f"prompt {n}" for n in range(100))
+    train(TINY.but(prompts=prompts, steps=2, guard=False), generator=generator)
+    assert len([prompt for prompt in generator.remembered if prompt]) == 8
+
+
+class Flat(ColourScorer):
+    def score(self, pixels: Tensor, prompts: Any) -> Tensor:
+        return super().score(pixels.detach().round(), prompts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts", "said"),
+    [
+        ({"prompts": ()}, {}, r"no prompts"),
+        ({"prompts": ("a cat", " ")}, {}, r"prompt 2"),
+        ({"stop_window": (2, 4)}, {}, r"2..4.*0..3"),
+        ({"gradient_steps": 4}, {}, "lower gradient_steps to 3"),
+        ({"width": 60, "height": 64}, {}, r"60 x 64.*multiples of 8"),
+        ({"held_out": "imagereward"}, {}, "which is the reward itself"),
+        ({}, {"scorer": Flat()}, "no gradient"),
+        ({}, {"held_out": None}, "needs a held-out scorer"),
+    ],
+)
+def test_bad_input_is_refused_before_training(changes: dict[str, Any], parts: dict[str, Any], said: str) -> None:
+    with pytest.raises(ImageRewardError, match=said):
+        train(TINY.but(**changes), **parts)
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    config = TINY.but(output=str(tmp_path / "run"), guard=False, steps=1)
+    train(config)
+    with pytest.raises(ImageRewardError, match=r"of another run.*--resume"):
+        train(config)

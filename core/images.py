@@ -11,11 +11,13 @@ with the vertical pass where that is cheaper (python-pillow/Pillow#9549), so on 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -107,6 +109,9 @@ def quantise(pixels: Tensor) -> Tensor:
 # -- resizing --------------------------------------------------------------------------------------------------------
 
 
+Corner = Callable[[float], int]  # how the corner of the centre cut is rounded; torchvision's CenterCrop takes `round`
+
+
 class Taps(NamedTuple):
     """One axis of a separable resize: output i = sum over k of weight[i, k] * input[start + source[i, k]]."""
 
@@ -124,13 +129,13 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def bicubic_taps(length: int, resized: int, size: int) -> Taps:
+def bicubic_taps(length: int, resized: int, size: int, corner: Corner = round) -> Taps:
     """Pillow's antialiased bicubic from `length` to `resized`, of which only the central `size` outputs are kept.
 
     Only the crop is ever computed, so that a 3000 x 10 strip needs no 67200 x 224 intermediate.
     Follows `precompute_coeffs` of Pillow's Resample.c, including the order of its float64 operations.
     """
-    offset = round((resized - size) / 2.0)  # torchvision's CenterCrop
+    offset = corner((resized - size) / 2.0)
     scale = length / resized
     filterscale = max(scale, 1.0)
     support = BICUBIC_SUPPORT * filterscale
@@ -159,7 +164,7 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
-def resize_crop(pixels: Tensor, size: int) -> Tensor:
+def resize_crop(pixels: Tensor, size: int, corner: Corner = round) -> Tensor:
     """(B, C, H, W) -> (B, C, size, size) uint8: Pillow's bicubic on the shorter side and the centre cut, bit for bit.
 
     Float pixels in [0, 1] are quantised first. Integer arithmetic throughout, so every device gives the same bytes.
@@ -169,22 +174,22 @@ def resize_crop(pixels: Tensor, size: int) -> Tensor:
     if (height, width) == (size, size):
         return pixels
     new_height, new_width = resized_shape(height, width, size)
-    rows = bicubic_taps(height, new_height, size)
-    columns = bicubic_taps(width, new_width, size)
+    rows = bicubic_taps(height, new_height, size, corner)
+    columns = bicubic_taps(width, new_width, size, corner)
     region = pixels[..., rows.start : rows.stop, columns.start : columns.stop]
     # A pass runs along the second-to-last axis, where gathering copies whole rows.
     across = region.transpose(-1, -2) if new_width != width else None
     if across is not None:
         region = _integer_pass(across, columns).transpose(-1, -2)
     else:
-        region = region[..., :, _centre(width, size, columns)]
+        region = region[..., :, _centre(width, size, columns, corner)]
     if new_height != height:
         return _integer_pass(region, rows)
-    return region[..., _centre(height, size, rows), :]
+    return region[..., _centre(height, size, rows, corner), :]
 
 
-def _centre(length: int, size: int, taps: Taps) -> slice:
-    offset = round((length - size) / 2.0) - taps.start
+def _centre(length: int, size: int, taps: Taps, corner: Corner) -> slice:
+    offset = corner((length - size) / 2.0) - taps.start
     return slice(offset, offset + size)
 
 
@@ -202,18 +207,43 @@ def _integer_pass(pixels: Tensor, taps: Taps) -> Tensor:
     return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
 
 
-def resize_crop_smooth(pixels: Tensor, size: int) -> Tensor:
+def resize_crop_smooth(pixels: Tensor, size: int, corner: Corner = round) -> Tensor:
     """(B, C, H, W) -> (B, C, size, size) float32: the same bicubic without 8-bit rounding, differentiable.
 
     Equals torchvision's Resize(antialias=True) and CenterCrop on float tensors, which is what ReFL's trainers use.
     """
-    pixels = pixels.float() if pixels.is_floating_point() else pixels.float() / 255.0
+    pixels = as_float(pixels)
     height, width = pixels.shape[-2:]
     if (height, width) == (size, size):
         return pixels
     new_height, new_width = resized_shape(height, width, size)
-    rows = bicubic_taps(height, new_height, size)
-    columns = bicubic_taps(width, new_width, size)
+    rows = bicubic_taps(height, new_height, size, corner)
+    columns = bicubic_taps(width, new_width, size, corner)
+    return _separable(pixels, rows, columns)
+
+
+def resize_fit_smooth(pixels: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, size, size) float32: the longer side becomes `size`, black fills the rest. Differentiable.
+
+    Bicubic without 8-bit rounding, so values may leave [0, 1] a little. Equals `ResizeMaxSize` of the hpsv2 package.
+    """
+    pixels = as_float(pixels)
+    height, width = pixels.shape[-2:]
+    scale = size / max(height, width)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    if (new_height, new_width) != (height, width):
+        rows = bicubic_taps(height, new_height, new_height)
+        pixels = _separable(pixels, rows, bicubic_taps(width, new_width, new_width))
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    return F.pad(pixels, (left, size - new_width - left, top, size - new_height - top))
+
+
+def as_float(pixels: Tensor) -> Tensor:
+    """uint8 or any float dtype -> float32 in [0, 1]."""
+    return pixels.float() if pixels.is_floating_point() else pixels.float() / 255.0
+
+
+def _separable(pixels: Tensor, rows: Taps, columns: Taps) -> Tensor:
     region = pixels[..., rows.start : rows.stop, columns.start : columns.stop]
     with torch.autocast(device_type=pixels.device.type, enabled=False):
         across = region @ _matrix(columns).to(region.device).T

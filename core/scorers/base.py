@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..images import resize_crop, resize_crop_smooth
+from ..images import as_float, resize_crop, resize_crop_smooth
 from ..memory import release_memory
 from ..weights.catalogue import WeightFile
 
@@ -87,16 +87,18 @@ class Scorer(ABC):
         Without gradient the resize equals Pillow's to the bit; with gradient it is the same bicubic without the
         8-bit rounding. Preparing twice changes nothing.
         """
+        pixels = self._on_device(pixels)
+        if self.input_size is None:
+            return as_float(pixels)
+        if torch.is_grad_enabled() and pixels.requires_grad:
+            return resize_crop_smooth(pixels, self.input_size)
+        return resize_crop(pixels, self.input_size).float() / 255.0
+
+    def _on_device(self, pixels: Tensor) -> Tensor:
         self._require_loaded()
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"expected pixels of shape (B, 3, H, W), got {tuple(pixels.shape)}")
-        pixels = pixels.to(self.device)
-        wants_grad = torch.is_grad_enabled() and pixels.requires_grad
-        if self.input_size is None:
-            return pixels.float() if pixels.is_floating_point() else pixels.float() / 255.0
-        if wants_grad:
-            return resize_crop_smooth(pixels, self.input_size)
-        return resize_crop(pixels, self.input_size).float() / 255.0
+        return pixels.to(self.device)
 
     # -- where it lives ------------------------------------------------------------------------------------------
 

@@ -5,15 +5,15 @@ Gives the numbers of `ImageReward.score_gard` and `ImageReward.score` in THUDM/I
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
+from ..networks.head import chain_of, collapse_head
+from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..networks.wordpiece import WordPiece
 from ..weights.catalogue import BERT_VOCABULARY, WeightFile
@@ -21,13 +21,8 @@ from ..weights.locate import companion
 from ..weights.read import Checkpoint
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache
+from .long_prompts import tell_cut
 from .registry import register
-
-log = logging.getLogger(__name__)
-
-# CLIP's pixel statistics, which BLIP and ImageReward share.
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Mean and standard deviation of the raw reward over the reference's training set; safetensors metadata may bring others.
 REWARD_MEAN = 0.16717362830052426
@@ -56,14 +51,8 @@ INFO = ScorerInfo(
         ),
         BERT_VOCABULARY,
     ),
+    typical="the checkpoint standardises its reward over the reference's training set",
 )
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> zero mean and unit variance a channel, by CLIP's statistics."""
-    mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
-    return (pixels - mean) / std
 
 
 class ImageRewardNetwork(nn.Module):
@@ -142,7 +131,7 @@ class ImageRewardScorer(Scorer):
         if len(encoded.ids) <= room:
             return [encoded.ids]
         if self.long_prompts == "cut":
-            _tell_cut(prompt, encoded.ends[room - 1])
+            tell_cut(self.info.title, PROMPT_TOKENS, prompt[encoded.ends[room - 1] :].strip())
             return [encoded.ids[:room]]
         return [encoded.ids[i : i + room] for i in range(0, len(encoded.ids), room)]
 
@@ -191,23 +180,4 @@ def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.
 def _head_layers(checkpoint: Checkpoint) -> list[tuple[Tensor, Tensor]]:
     """(weight, bias) of `mlp.layers.N` in order."""
     prefix = checkpoint.prefix_of("mlp.layers.0.weight")
-    if prefix is None:
-        return []
-    layers = checkpoint.below(prefix + "mlp.layers.")
-    numbers = sorted(int(name.split(".")[0]) for name in layers if name.endswith(".weight"))
-    return [(layers[f"{n}.weight"], layers[f"{n}.bias"]) for n in numbers]
-
-
-def collapse_head(layers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """A chain of linear layers without activation as one: float64 weight (1, width) and bias (1,)."""
-    weight, bias = layers[0][0].double(), layers[0][1].double()
-    for next_weight, next_bias in layers[1:]:
-        bias = next_weight.double() @ bias + next_bias.double()
-        weight = next_weight.double() @ weight
-    return weight, bias
-
-
-@lru_cache(maxsize=1024)
-def _tell_cut(prompt: str, end: int) -> None:
-    """Once a prompt: the part that was not read."""
-    log.warning("ImageReward reads %d tokens; not read of this prompt: %r", PROMPT_TOKENS, prompt[end:].strip())
+    return [] if prefix is None else list(chain_of(checkpoint.below(prefix + "mlp.layers.")).values())

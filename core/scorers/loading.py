@@ -19,6 +19,7 @@ from .base import Scorer, ScorerInfo
 from .int8 import quantise_linears
 from .mix import MixScorer, Mixture, is_mixture, read_mixture
 from .registry import scorer_classes, scorer_infos
+from .towers import held_as
 
 HUB = "hub:"
 INT8 = "int8"
@@ -182,18 +183,26 @@ def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.de
     cls = scorer_classes()[info.name]
     if checkpoint is not None and not cls.recognises(checkpoint):
         raise UnknownCheckpoint(f"{checkpoint.path} is no {info.title} checkpoint: {describe(checkpoint)}")
-    scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
+    with held_as(str(precision)):
+        scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
     if precision.int8:
         quantise_linears(scorer.network)
     return scorer
 
 
 def recognise(checkpoint: Checkpoint) -> ScorerInfo:
-    """Which scorer a checkpoint belongs to. Raises UnknownCheckpoint with what was found."""
+    """Which scorer a checkpoint belongs to. Raises UnknownCheckpoint with what was found.
+
+    Where several read the same layout, a converted file's own word decides, then the name under which it was published.
+    """
     infos = scorer_infos()
-    for name, cls in scorer_classes().items():
-        if cls.recognises(checkpoint):
-            return infos[name]
+    able = [name for name, cls in scorer_classes().items() if cls.recognises(checkpoint)]
+    if checkpoint.metadata.get("scorer") in able:
+        return infos[checkpoint.metadata["scorer"]]
+    stem = checkpoint.path.stem if checkpoint.path is not None else ""
+    published = [name for name in able if stem in {Path(weight.name).stem for weight in infos[name].weights[:1]}]
+    if able:
+        return infos[(published or able)[0]]
     raise UnknownCheckpoint(
         f"{checkpoint.path} is no checkpoint of a scorer that is known here ({', '.join(infos)}): {describe(checkpoint)}"
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from .base import Scorer, ScorerInfo
+from .towers import one_batch
 
 FILE_SUFFIXES = (".json", ".yaml", ".yml")
 _EXPRESSION = re.compile(r"\s*mix\s*\((.*)\)\s*", re.DOTALL | re.IGNORECASE)
@@ -115,7 +116,6 @@ class MixScorer(Scorer):
         for member, weight in zip(members, weights, strict=True):
             _require_finite(member.info.name, weight)
         sizes = {member.input_size for member in members}
-        # Members that resize alike share one resize; otherwise each makes its own of the full picture.
         size = sizes.pop() if len(sizes) == 1 else None
         network = nn.ModuleList([member.network for member in members])
         super().__init__(_describe(members, weights, normalise), network, size)
@@ -130,10 +130,14 @@ class MixScorer(Scorer):
     def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The total under this mixture's title, and the raw score of each member under its own."""
         self._require_loaded()
-        if self.input_size is not None:
-            pixels = self.prepare(pixels)
-        with self.lock:
-            raw = {t: m.score(pixels, prompts) for t, m in zip(self._titles, self.members, strict=True)}
+        raw: dict[str, Tensor] = {}
+        prepared: dict[object, Tensor] = {}  # one resize for all members of the same recipe
+        with self.lock, one_batch():
+            for title, member in zip(self._titles, self.members, strict=True):
+                recipe = (type(member).prepare, member.input_size, member.device)
+                if recipe not in prepared:
+                    prepared[recipe] = member.prepare(pixels)
+                raw[title] = member.score(prepared[recipe], prompts)
         terms = [
             weight * (member.info.z_score(raw[title]) if self.normalise else raw[title]).to(self.device)
             for title, member, weight in zip(self._titles, self.members, self.weights, strict=True)

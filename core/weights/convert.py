@@ -11,9 +11,11 @@ import torch
 from ..errors import ImageRewardError
 from .read import read_checkpoint
 
+_TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt")
+
 
 def convert(source: Path, target: Path, dtype: torch.dtype, metadata: dict[str, str]) -> Path:
-    """Writes `target` (safetensors) with floating-point tensors as `dtype`; a vocabulary beside the source comes along.
+    """Writes `target` (safetensors) with floating-point tensors as `dtype`; a tokenizer beside the source comes along.
 
     Written to a temporary file first, so that a full disk leaves nothing half-made. Never overwrites the source.
     """
@@ -33,7 +35,7 @@ def convert(source: Path, target: Path, dtype: torch.dtype, metadata: dict[str, 
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    vocabulary = source.parent / "vocab.txt"
-    if vocabulary.is_file() and not (target.parent / "vocab.txt").exists():
-        shutil.copyfile(vocabulary, target.parent / "vocab.txt")
+    for name in _TOKENIZER_FILES:
+        if (source.parent / name).is_file() and not (target.parent / name).exists():
+            shutil.copyfile(source.parent / name, target.parent / name)
     return target

@@ -26,6 +26,8 @@ def fetch_weight(weight: WeightFile, progress: Progress | None = None) -> Path:
     if found is not None:
         return found
     folder = download_folder()
+    if not weight.repo:
+        raise _not_to_be_had(weight, folder, "the Hub does not have it")
     target = folder / weight.name
     staging = folder / ".incomplete"
     size, sha256 = _promised(weight, folder)

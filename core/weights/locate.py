@@ -33,8 +33,8 @@ def download_folder() -> Path:
 def search_folders() -> list[Path]:
     """Every folder that is looked into, in order."""
     own = [Path(os.environ["IMAGEREWARD_HOME"]).expanduser()] if os.environ.get("IMAGEREWARD_HOME") else []
-    reference = Path("~/.cache/ImageReward").expanduser()  # of the `image-reward` package
-    folders = [*_host_folders, *own, download_folder(), reference]
+    packages = [Path("~/.cache").expanduser() / name for name in ("ImageReward", "clip", "hpsv2")]  # of theirs
+    folders = [*_host_folders, *own, download_folder(), *packages]
     return list(dict.fromkeys(folders))
 
 
@@ -52,9 +52,13 @@ def _candidates(weight: WeightFile) -> Iterator[Path]:
         safetensors = Path(weight.name).with_suffix(".safetensors")
         if safetensors.name != weight.name and not weight.name.endswith(".txt"):
             yield folder / safetensors  # what `imagereward convert` made of it
+        for name in weight.also:
+            yield folder / name
 
 
 def _in_hub_cache(weight: WeightFile) -> Path | None:
+    if not weight.repo:
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(weight.repo, weight.file)

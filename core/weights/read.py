@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import UnknownCheckpoint
+from .torchscript import is_torchscript, read_torchscript
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params", "ema")
 _SAFE_SUFFIXES = (".safetensors", ".sft")
@@ -41,8 +42,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """A safetensors file or a PyTorch state dict as tensors on the CPU, memory-mapped where the format allows.
 
-    Pickles are read with `weights_only=True`. Raises UnknownCheckpoint for what is truncated, holds code, is a
-    TorchScript archive or no checkpoint at all; the file is never touched.
+    Pickles are read with `weights_only=True`, of TorchScript archives the tensors alone. Raises UnknownCheckpoint for what
+    is truncated, holds code, or is no checkpoint at all; the file is never touched.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,8 +91,8 @@ def _read_torch(path: Path) -> Checkpoint:
     from torch.serialization import load
 
     is_zip = zipfile.is_zipfile(path)
-    if is_zip:
-        _refuse_torchscript(path)
+    if is_zip and is_torchscript(path):
+        return Checkpoint(read_torchscript(path), {}, path)
     try:
         loaded = load(str(path), map_location="cpu", weights_only=True, mmap=is_zip)
     except (
@@ -109,16 +110,6 @@ def _read_torch(path: Path) -> Checkpoint:
             f"which is never run ({reason}). Download it again, or use its safetensors version."
         ) from error
     return Checkpoint(_tensors_of(loaded, path), {}, path)
-
-
-def _refuse_torchscript(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
-        raise UnknownCheckpoint(
-            f"{path} is a TorchScript archive, which holds code; take the model's safetensors or state-dict version "
-            f"from the Hub instead"
-        )
 
 
 def _tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,189 @@
+"""CLIP's cosine between prompt and picture (Radford et al. 2021, arXiv 2103.00020), and what every CLIP judge shares.
+
+Gives the numbers of `CLIPScore.score` in THUDM/ImageReward, ImageReward/models/CLIPScore.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UnknownCheckpoint
+from ..networks.bpe import BytePairs
+from ..networks.build import build
+from ..networks.clip import ClipLayout, ClipText, ClipVision, TextSizes, is_huge
+from ..networks.vit import ViTSizes
+from ..weights.catalogue import CLIP_L14, CLIP_MERGES, CLIP_VOCABULARY
+from ..weights.locate import companion
+from ..weights.read import Checkpoint
+from .base import Scorer, ScorerInfo
+from .long_prompts import tell_cut
+from .registry import register
+from .towers import Tower, shared_tower
+
+PROMPT_TOKENS = 77  # with start and end
+
+INFO = ScorerInfo(
+    name="clip",
+    title="CLIP",
+    judges="How well the picture matches its prompt: the cosine of CLIP ViT-L/14's embeddings, about 0.1 to 0.4.",
+    reads_prompt=True,
+    prompt_tokens=PROMPT_TOKENS,
+    mean=0.26,
+    std=0.035,
+    licence="MIT",
+    source="https://github.com/openai/CLIP",
+    paper="https://arxiv.org/abs/2103.00020",
+    weights=(CLIP_L14, CLIP_VOCABULARY, CLIP_MERGES),
+    typical="estimated from the range seen in practice; published by nobody",
+)
+
+
+@register
+class ClipScorer(Scorer):
+    """CLIP ViT-L/14. The judges that were tuned from a CLIP are subclasses, with what their recipe does otherwise."""
+
+    variants: ClassVar[tuple[ScorerInfo, ...]] = (INFO,)
+    activation: ClassVar[str] = "quick_gelu"
+    cleaning: ClassVar[str] = "openai"
+
+    def __init__(
+        self,
+        info: ScorerInfo,
+        vision: Tower[ClipVision],
+        text: Tower[ClipText],
+        tokenizer: BytePairs,
+        input_size: int | None,
+        scale: float = 1.0,
+    ) -> None:
+        network = nn.ModuleDict({"vision": vision.network, "text": text.network})
+        super().__init__(info, network, input_size)
+        self.vision: Tower[ClipVision] | None = vision
+        self.text: Tower[ClipText] | None = text
+        self.tokenizer = tokenizer
+        self.scale = scale
+
+    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        self._require_loaded()
+        if len(prompts) != pixels.shape[0]:
+            raise ValueError(
+                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
+            )
+        if pixels.shape[0] == 0:
+            return torch.zeros(0, device=self.device)
+        with self.lock:
+            assert self.vision is not None
+            image = F.normalize(self.vision.features(self.prepare(pixels)).float(), dim=-1)
+            return self.scale * (image * self.text_features(prompts)).sum(-1)
+
+    def _side(self) -> int:
+        self._require_loaded()
+        assert self.vision is not None
+        return self.vision.network.tower.sizes.image_size
+
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """B prompts -> (B, D) float32 of length 1; each different prompt is computed once."""
+        assert self.text is not None
+        different = list(dict.fromkeys(prompts))
+        ids = self.tokenizer.batch([self._ids(prompt) for prompt in different]).to(self.device)
+        features = F.normalize(self.text.network(ids).float(), dim=-1)
+        if len(different) == len(prompts):
+            return features
+        place = {prompt: i for i, prompt in enumerate(different)}
+        return features[torch.tensor([place[prompt] for prompt in prompts], device=features.device)]
+
+    def _ids(self, prompt: str) -> list[int]:
+        assert self.text is not None
+        tokens = self.text.network.sizes.positions
+        cleaned = self.tokenizer.clean(prompt)
+        encoded = self.tokenizer.encode(cleaned)
+        if len(encoded.ids) > tokens - 2:
+            tell_cut(self.info.title, tokens, cleaned[encoded.ends[tokens - 3] :].strip())
+        return encoded.ids[: tokens - 2]
+
+    def unload(self) -> None:
+        super().unload()
+        self.vision = self.text = None  # the last user of a tower frees it
+
+    @classmethod
+    def recognises(cls, checkpoint: Checkpoint) -> bool:
+        layout = ClipLayout.of(checkpoint.tensors)
+        return layout is not None and layout.has_text(checkpoint.tensors) and not is_huge(checkpoint.tensors, layout)
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
+    ) -> Scorer:
+        assert checkpoint is not None
+        tokenizer = read_tokenizer(checkpoint.path, cls.cleaning)
+        vision = vision_tower(checkpoint, cls.activation, device=device, dtype=dtype)
+        text = _text_tower(checkpoint, cls.activation, device=device, dtype=dtype)
+        known = text.network.sizes.vocabulary
+        if tokenizer.last >= known:
+            raise UnknownCheckpoint(
+                f"the vocabulary ends at token {tokenizer.last}, {checkpoint.path} knows {known}; is it its own?"
+            )
+        size = vision.network.tower.sizes.image_size
+        return cls(info, vision, text, tokenizer, cls._input_size(size), cls._scale(checkpoint))
+
+    @classmethod
+    def _input_size(cls, side: int) -> int | None:
+        """What `to_pixels` and mixtures may resize to beforehand; None for a recipe of its own."""
+        return side
+
+    @classmethod
+    def _scale(cls, checkpoint: Checkpoint) -> float:
+        """By what the cosine is multiplied."""
+        return 1.0
+
+
+def vision_tower(
+    checkpoint: Checkpoint, activation: str, *, device: torch.device, dtype: torch.dtype
+) -> Tower[ClipVision]:
+    """The image tower of a CLIP checkpoint, shared with every scorer that looks through the same file."""
+
+    def make() -> ClipVision:
+        tensors = _layout_of(checkpoint).vision_tensors(checkpoint.tensors)
+        _require(tensors, "projection.weight", checkpoint)
+        sizes = ViTSizes.of(tensors, "tower.")
+        embedding = tensors["projection.weight"].shape[0]
+        return build(lambda: ClipVision(sizes, embedding, activation), tensors, dtype, device)
+
+    return shared_tower(f"clip image tower, {activation}", checkpoint.path, device, dtype, make)
+
+
+def _text_tower(
+    checkpoint: Checkpoint, activation: str, *, device: torch.device, dtype: torch.dtype
+) -> Tower[ClipText]:
+    def make() -> ClipText:
+        tensors = _layout_of(checkpoint).text_tensors(checkpoint.tensors)
+        _require(tensors, "projection.weight", checkpoint)
+        sizes = TextSizes.of(tensors)
+        return build(lambda: ClipText(sizes, activation), tensors, dtype, device)
+
+    return shared_tower(f"clip text tower, {activation}", checkpoint.path, device, dtype, make)
+
+
+def _layout_of(checkpoint: Checkpoint) -> ClipLayout:
+    layout = ClipLayout.of(checkpoint.tensors)
+    assert layout is not None  # `recognises` accepted it
+    return layout
+
+
+def _require(tensors: dict[str, Tensor], name: str, checkpoint: Checkpoint) -> None:
+    if name not in tensors:
+        raise UnknownCheckpoint(f"{checkpoint.path} lacks CLIP's projection; a whole CLIP model has it")
+
+
+def read_tokenizer(checkpoint: Path | None, cleaning: str) -> BytePairs:
+    """The tokenizer beside a checkpoint (vocab.json and merges.txt, or tokenizer.json), in the folders, or from the Hub."""
+    both = None if checkpoint is None else checkpoint.parent / "tokenizer.json"
+    if both is not None and both.is_file() and not (both.parent / "vocab.json").is_file():
+        return BytePairs.read(both, both, cleaning)
+    vocabulary = companion(CLIP_VOCABULARY, checkpoint, also=("vocab.json",))
+    return BytePairs.read(vocabulary, companion(CLIP_MERGES, checkpoint, also=("merges.txt",)), cleaning)

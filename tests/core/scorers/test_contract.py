@@ -1,0 +1,130 @@
+"""Every scorer, from a tiny random checkpoint in its real layout, keeps the contract of `contract.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import contract
+import judge_checkpoints as write
+import pytest
+from checkpoints import write_imagereward
+from sd_imagereward.core import Scorer, load_scorer, scorer_infos, unload_all
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str  # of the scorer that must be recognised
+    make: Callable[[Path], Path | str]  # writes a checkpoint, gives what load_scorer takes
+
+
+def _mixture(folder: Path) -> str:
+    write.write_clip(folder)
+    members = {write_imagereward(folder / "imagereward"): 1, write.write_aesthetic(folder): 0.5}
+    return f"mix({', '.join(f'{path}={weight}' for path, weight in members.items())})"
+
+
+CASES = {
+    "imagereward": Case("imagereward", write_imagereward),
+    "technical": Case("technical", lambda _: "technical"),
+    "blip": Case("blip", write.write_blip),
+    "clip, Hub": Case("clip", write.write_clip),
+    "clip, open_clip": Case("clip", lambda folder: write.write_clip(folder, name="clip.pt", layout="open_clip")),
+    "aesthetic": Case("aesthetic", lambda folder: (write.write_clip(folder), write.write_aesthetic(folder))[1]),
+    "pickscore": Case("pickscore", lambda folder: write.write_clip(folder, **write.TINY_H)),
+    "hpsv2.1": Case(
+        "hpsv2.1",
+        lambda folder: write.write_clip(
+            folder, name="HPS_v2.1_compressed.pt", layout="open_clip", wrap="state_dict", **write.TINY_H
+        ),
+    ),
+    "hpsv2": Case(
+        "hpsv2",
+        lambda folder: write.write_clip(
+            folder, name="HPS_v2_compressed.pt", layout="open_clip", wrap="state_dict", **write.TINY_H
+        ),
+    ),
+    "mix": Case("mix", _mixture),
+}
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def source(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path | str:
+    if case.name not in (*scorer_infos(), "mix"):
+        pytest.skip(f"no scorer {case.name!r} in this version")
+    return case.make(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def scorer(source: Path | str) -> Scorer:
+    return load_scorer(source, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_stays():
+    yield
+    unload_all()
+
+
+def test_every_scorer_has_a_case():
+    assert {case.name for case in CASES.values()} >= set(scorer_infos())
+
+
+def test_is_recognised_by_its_tensors(scorer: Scorer, case: Case):
+    assert scorer.info.name.split("(")[0] == case.name
+
+
+def test_every_road_gives_the_same_score(scorer: Scorer, tmp_path: Path):
+    contract.check_roads(scorer, tmp_path)
+
+
+def test_a_batch_is_its_images(scorer: Scorer):
+    contract.check_batch(scorer)
+
+
+def test_reads_the_prompt_as_it_says(scorer: Scorer):
+    contract.check_prompt(scorer)
+
+
+def test_nothing_in_nothing_out(scorer: Scorer):
+    contract.check_empty(scorer)
+
+
+def test_wrong_input_is_refused(scorer: Scorer):
+    contract.check_wrong_input(scorer)
+
+
+def test_gradient_is_right(scorer: Scorer):
+    contract.check_gradient(scorer)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision_stays_near(scorer: Scorer, source: Path | str, dtype: str):
+    contract.check_half(scorer, load_scorer(source, device="cpu", dtype=dtype))
+
+
+def test_int8_runs(scorer: Scorer, source: Path | str):
+    int8 = load_scorer(source, device="cpu", dtype="int8")
+    assert contract.rate(int8, contract.pictures(), contract.PROMPTS).isfinite().all()
+
+
+def test_unload_frees(source: Path | str):
+    unload_all()
+    contract.check_unload(load_scorer(source, device="cpu", dtype="fp32"))
+
+
+def test_data_beside_each_is_whole():
+    for name, info in scorer_infos().items():
+        assert info.name == name
+        assert info.std > 0
+        assert info.judges.endswith(".")
+        assert info.licence
+        assert info.source.startswith("https://")
+        assert info.typical
+        assert not info.title.endswith(("Score", "score"))  # image browsers take such a key for theirs

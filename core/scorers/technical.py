@@ -111,6 +111,7 @@ class TechnicalScorer(Scorer):
             licence="Apache-2.0",
             source="part of this package",
             paper="https://doi.org/10.1117/12.477378",
+            typical="measured on ten ordinary pictures and their quadrants, which it is standardised over",
         ),
     )
 

@@ -44,6 +44,8 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             root = _Unpickler(archive, name[: -len("data.pkl")]).load()
+        if not isinstance(root, _Module):
+            raise ValueError("it describes no module")
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,

@@ -1,0 +1,116 @@
+"""How near each judge comes to its original on equal random weights at real size; writes the table of PARITY.md.
+
+    python benchmarks/parity.py --reference-python PYTHON --images FOLDER --clip-tokenizer FOLDER --bert-vocabulary FILE
+
+PYTHON has the originals (tests/reference/judges.py tells how to install them). One checkpoint at a time is made, scored by
+the original and by this package in fp32, fp16 and bf16 on the CPU, and deleted; ViT-H needs about 10 GB of memory and disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+import conftest  # noqa: F401 - mounts this checkout as sd_imagereward
+import judge_checkpoints as write
+import torch
+from sd_imagereward.core import judge, load_scorer
+
+PROMPTS = [
+    "a painting of an ocean with clouds and birds, day time, low depth field effect",
+    "Café “naïve” ﬁsh &amp; chips,   8k!!!",
+    "",
+    "a very long prompt, " * 30,
+]
+DTYPES = ("fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    original: str
+    make: Callable[[Path], Path]
+
+
+def _clip_pair(folder: Path) -> Path:
+    write.write_clip(folder, name="clip.pt", layout="open_clip", **write.VIT_L14)
+    shutil.copy(folder / "clip.pt", folder / "ViT-L-14.pt")
+    return write.write_aesthetic(folder, width=768)
+
+
+CASES = (
+    Case("blip", "image-reward 1.5 `BLIPScore`", lambda folder: write.write_blip(folder, **write.BLIP_LARGE)),
+    Case(
+        "clip",
+        "image-reward 1.5 `CLIPScore`",
+        lambda folder: write.write_clip(folder, name="clip.pt", layout="open_clip", **write.VIT_L14),
+    ),
+    Case("aesthetic", "image-reward 1.5 `AestheticScore`", _clip_pair),
+    Case(
+        "pickscore",
+        "transformers `CLIPModel`, the model card's recipe",
+        lambda folder: write.write_clip(folder, name="PickScore_v1.safetensors", **write.VIT_H14),
+    ),
+    Case(
+        "hpsv2.1",
+        "hpsv2 1.2.0 `score`",
+        lambda folder: write.write_clip(
+            folder, name="HPS_v2.1_compressed.pt", layout="open_clip", wrap="state_dict", **write.VIT_H14
+        ),
+    ),
+)
+
+
+def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
+    """Largest difference from the original by dtype, and the original's own spread ("range")."""
+    images = sorted(str(path) for path in args.images.iterdir())[: args.count]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = case.make(folder)
+        for file in args.clip_tokenizer.iterdir():
+            shutil.copy(file, folder)
+        shutil.copy(args.bert_vocabulary, folder / "vocab.txt")
+        script = str(ROOT / "tests" / "reference" / "judges.py")
+        command = [args.reference_python, script, case.name, str(checkpoint), *images]
+        said = subprocess.run(command, input=json.dumps(PROMPTS), capture_output=True, text=True, cwd=folder)
+        if said.returncode:
+            raise SystemExit(f"the original of {case.name} failed:\n{said.stderr[-2000:]}")
+        expected = torch.tensor(json.loads(said.stdout.strip().splitlines()[-1])).flatten()
+        found = {"range": (expected.max() - expected.min()).item()}
+        for dtype in DTYPES:
+            scorer = load_scorer(checkpoint, device="cpu", dtype=dtype)
+            pairs = [(image, prompt) for image in images for prompt in PROMPTS]
+            ours = judge(scorer, [image for image, _ in pairs], [prompt for _, prompt in pairs], batch_size=4).total
+            found[dtype] = (ours - expected).abs().max().item()
+            scorer.unload()
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference-python", required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--clip-tokenizer", type=Path, required=True, help="folder with vocab.json and merges.txt")
+    parser.add_argument("--bert-vocabulary", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=2, help="how many of the images")
+    parser.add_argument("--only", nargs="*", default=[case.name for case in CASES])
+    args = parser.parse_args()
+    print(f"| judge | original | range of its scores | {' | '.join(DTYPES)} |\n|---|---|---|{'---|' * len(DTYPES)}")
+    for case in CASES:
+        if case.name in args.only:
+            found = measure(case, args)
+            numbers = " | ".join(f"{found[dtype]:.1e}" for dtype in DTYPES)
+            print(f"| `{case.name}` | {case.original} | {found['range']:.3f} | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

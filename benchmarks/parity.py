@@ -20,10 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-import conftest  # noqa: F401 - mounts this checkout as sd_imagereward
-import judge_checkpoints as write
-import torch
-from sd_imagereward.core import judge, load_scorer
+import conftest  # noqa: E402, F401 - mounts this checkout as sd_imagereward
+import judge_checkpoints as write  # noqa: E402
+import torch  # noqa: E402
+from sd_imagereward.core import judge, load_scorer  # noqa: E402
 
 PROMPTS = [
     "a painting of an ocean with clouds and birds, day time, low depth field effect",

@@ -1,0 +1,68 @@
+"""Run by the host's Python: every class and function of the stand-ins exists in the host and takes what the stand-in takes."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Only the stand-ins have these: they set a test up.
+OWN = {"folder_paths.use", "comfy.model_management.reset", "comfy.utils.reset"}
+SKIPPED_FILES = {"run_node.py", "node_texts.py"}
+
+
+def differences(fakes: Path) -> Iterator[str]:
+    for file in sorted(fakes.rglob("*.py")):
+        if file.name in SKIPPED_FILES:
+            continue
+        name = ".".join(file.relative_to(fakes).with_suffix("").parts).removesuffix(".__init__")
+        module = importlib.import_module(name)
+        yield from _compare(name, ast.parse(file.read_text(encoding="utf-8")).body, module)
+
+
+def _compare(where: str, body: list[ast.stmt], real: Any) -> Iterator[str]:
+    for statement in body:
+        if not isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        name = f"{where}.{statement.name}"
+        if name in OWN:
+            continue
+        found = getattr(real, statement.name, None)
+        if found is None:
+            yield f"{name} is not in the host"
+        elif isinstance(statement, ast.ClassDef):
+            yield from _compare(name, statement.body, found)
+        else:
+            yield from _arguments(name, statement, found)
+
+
+def _arguments(name: str, fake: ast.FunctionDef | ast.AsyncFunctionDef, real: Any) -> Iterator[str]:
+    try:
+        parameters = inspect.signature(real).parameters
+    except (TypeError, ValueError):
+        return
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    ours = [one.arg for one in [*fake.args.args, *fake.args.kwonlyargs] if one.arg not in ("self", "cls")]
+    for one in ours:
+        if one not in parameters:
+            yield f"{name} takes no {one!r} in the host, but {list(parameters)}"
+
+
+def enter_host(comfyui: str) -> None:
+    """As the host's main.py does before it imports anything else."""
+    sys.path[0] = comfyui  # in place of this folder, whose `server` is another
+    sys.argv[1:] = ["--cpu"]
+    importlib.import_module("comfy.options").enable_args_parsing()
+
+
+if __name__ == "__main__":
+    fakes, comfyui = Path(sys.argv[1]), sys.argv[2]
+    enter_host(comfyui)
+    found = list(differences(fakes))
+    print("\n".join(found))
+    sys.exit(bool(found))

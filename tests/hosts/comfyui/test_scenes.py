@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,7 @@ class TestMemory:
         for _ in range(100):
             if not server.get("/tiny")["loaded"]:
                 break
+            time.sleep(0.1)  # the server frees between two looks into its queue
         assert server.get("/tiny")["loaded"] == []
         assert scores_of(server.run(graph)) == pytest.approx(first, abs=1e-6)
         assert server.get("/tiny")["loaded"].count("ImageRewardNetwork") == 1

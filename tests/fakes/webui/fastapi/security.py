@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class HTTPBasicCredentials:
+    username: str
+    password: str
+
+
+class HTTPBasic: ...

@@ -1,0 +1,3 @@
+"""Folders; the tests put a temporary one here."""
+
+models_path = ""

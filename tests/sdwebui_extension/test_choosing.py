@@ -1,0 +1,202 @@
+"""Filter, order, best N, until N pass: gallery, texts, seeds, prompts, masks, grid and files move together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from sd_imagereward.core.metadata import read_parameters
+
+from .test_generation import files, score_of
+
+
+@pytest.fixture
+def scores(run: Any) -> list[float]:
+    """Of the four pictures as they come."""
+    return [score_of(text) for text in run().infotexts[1:]]
+
+
+def shown(processed: Any) -> list[float]:
+    return [score_of(text) for text in processed.infotexts[processed.index_of_first_image :]]
+
+
+def new_files(folder: Path, before: list[Path]) -> list[Path]:
+    return [file for file in files(folder) if file not in before]
+
+
+def test_sorting_moves_everything(scores: list[float], run: Any, p: Any, host: SimpleNamespace) -> None:
+    p.prompt = [f"prompt {i}" for i in range(4)]
+    processed = run(sort=True)
+    assert shown(processed) == sorted(shown(processed), reverse=True)
+    assert shown(processed) != [score_of(text) for text in run().infotexts[1:]]
+    for image, text, seed, prompt, subseed in zip(
+        processed.images[1:],
+        processed.infotexts[1:],
+        processed.all_seeds,
+        processed.all_prompts,
+        processed.all_subseeds,
+        strict=True,
+    ):
+        assert image.tobytes() == host.processing.noise(seed).tobytes()
+        assert f"Seed: {seed}," in text
+        assert text.startswith(f"prompt {seed - 5}\n")
+        assert prompt == f"prompt {seed - 5}"
+        assert subseed == seed + 95
+    assert processed.seed == processed.all_seeds[0]
+
+
+def test_filter(scores: list[float], run: Any, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    limit = sorted(scores)[2]
+    processed = run(filter=True, limit=limit)
+    assert shown(processed) == [score for score in scores if score >= limit]
+    assert len(new_files(tmp_path / "images", before)) == 2
+    grid = processed.images[0]
+    assert grid.size == (80, 40)  # of two pictures
+    assert [read_parameters(file) for file in new_files(tmp_path / "images", before)] == processed.infotexts[1:]
+
+
+def test_a_score_equal_to_the_limit_as_shown_passes(scores: list[float], run: Any) -> None:
+    assert max(scores) in shown(run(filter=True, limit=max(scores)))
+
+
+def test_all_below(scores: list[float], run: Any, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    processed = run(filter=True, limit=99)
+    assert processed.images == []
+    assert processed.infotexts == []
+    assert f"{max(scores):.4f}" in processed.info
+    assert "ImageReward note" in processed.extra_generation_params
+    assert processed.all_prompts  # the host reads the first
+    assert new_files(tmp_path, before) == []
+
+
+def test_rejected_files_may_be_kept_in_a_subfolder(
+    scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace
+) -> None:
+    host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder"
+    run(filter=True, limit=99)
+    run(filter=True, limit=99)
+    rejected = files(tmp_path / "images" / "rejected")
+    assert len(rejected) == 8  # none overwritten
+    assert sorted({score_of(read_parameters(file)) for file in rejected}) == sorted(scores)
+
+
+def test_the_subfolder_never_leads_out(host: SimpleNamespace) -> None:
+    host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder"
+    for name, expected in {"../../x": "x", "/etc": "etc", "..": "rejected", "": "rejected", "low": "low"}.items():
+        host.shared.opts.data["image_reward_rejected_folder"] = name
+        assert host.settings.rejected_subfolder() == expected
+
+
+def test_text_files_go_along(scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace) -> None:
+    host.shared.opts.data["save_txt"] = True
+    before = files(tmp_path / "images")
+    run(filter=True, limit=sorted(scores)[3])
+    assert sorted(file.suffix for file in new_files(tmp_path / "images", before)) == [".png", ".txt"]
+
+
+def test_keep_the_best(scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace) -> None:
+    host.shared.opts.data["save_txt"] = True
+    before = files(tmp_path / "images")
+    processed = run(keep_best=2)
+    assert shown(processed) == [score for score in scores if score >= sorted(scores)[2]]  # in the order generated
+    assert sorted(file.suffix for file in new_files(tmp_path / "images", before)) == [".png", ".png", ".txt", ".txt"]
+
+
+def test_keep_the_best_moves_the_others_to_the_subfolder(
+    scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace
+) -> None:
+    host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder"
+    processed = run(keep_best=1, sort=True)
+    assert shown(processed) == [max(scores)]
+    assert len(files(tmp_path / "images" / "rejected")) == 3
+
+
+def test_filter_then_the_best(scores: list[float], run: Any) -> None:
+    assert shown(run(filter=True, limit=sorted(scores)[1], keep_best=1)) == [max(scores)]
+
+
+@pytest.mark.parametrize("sort", [False, True])
+def test_until_enough_pass(scores: list[float], run: Any, p: Any, host: SimpleNamespace, sort: bool) -> None:
+    limit = sorted(scores)[2]
+    processed = run(filter=True, limit=limit, until=5, tries=20, sort=sort)
+    kept = shown(processed)
+    assert len(kept) >= 5
+    assert min(kept) >= limit
+    assert len(set(processed.all_seeds)) == len(kept)
+    assert (p.seed, p.subseed) == (5, 100)
+    for image, seed in zip(processed.images[1:], processed.all_seeds, strict=True):
+        assert image.tobytes() == host.processing.noise(seed).tobytes()
+
+
+def test_until_is_capped_and_says_so(scores: list[float], run: Any) -> None:
+    processed = run(filter=True, limit=max(scores), until=50, tries=2)
+    assert "of the 50 images asked for pass after 2 tries" in processed.comments
+
+
+def test_until_with_a_variation_seed(scores: list[float], run: Any, p: Any) -> None:
+    p.subseed_strength = 0.5
+    processed = run(until=99, limit=-99, tries=3)
+    assert set(processed.all_seeds) == {5}
+    assert sorted(processed.all_subseeds) == list(range(100, 112))
+
+
+def test_masks_follow_their_picture(scores: list[float], run: Any, p: Any, host: SimpleNamespace, tmp_path: Path) -> None:
+    host.shared.opts.data |= {"return_mask": True, "save_mask": True}
+    p.mask_for_overlay = Image.new("L", (40, 40), 255)
+    before = files(tmp_path / "images")
+    limit = sorted(scores)[1]
+    processed = run(filter=True, limit=limit, sort=True)
+    pictures = processed.images[1:]
+    assert len(pictures) == 6
+    assert len(processed.infotexts) == len(processed.images)
+    for mask, seed in zip(pictures[1::2], processed.all_seeds, strict=True):
+        assert mask.getpixel((0, 0))[0] == seed % 256
+    saved = new_files(tmp_path / "images", before)
+    masks = [file for file in saved if file.stem.endswith("-mask")]
+    assert len(saved) == 6
+    assert len(masks) == 3
+    assert not any("ImageReward: " in read_parameters(file) for file in masks)
+
+
+def test_what_another_extension_adds_stays_at_the_end(run: Any, p: Any, host: SimpleNamespace) -> None:
+    extra = Image.new("RGB", (8, 8))
+
+    class Detectmap(host.scripts.Script):
+        def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+            processed.images.append(extra)
+
+    p.scripts.alwayson_scripts.append(Detectmap())
+    assert run(filter=True, limit=99).images == [extra]
+    assert run(sort=True).images[-1] is extra
+
+
+def test_one_picture_makes_no_grid(run: Any, p: Any) -> None:
+    p.n_iter = p.batch_size = 1
+    assert run(sort=True).index_of_first_image == 0
+
+
+def test_no_grid_where_the_caller_wants_none(run: Any, p: Any, tmp_path: Path) -> None:
+    p.do_not_save_grid = True
+    assert run(sort=True).index_of_first_image == 0
+    assert files(tmp_path / "grids") == []
+
+
+def test_grid_settings_of_the_request_count(run: Any, p: Any) -> None:
+    p.override_settings = {"return_grid": False}
+    assert run(sort=True).index_of_first_image == 0
+
+
+def test_nan_never_rejects(run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("the scorer broke")
+
+    monkeypatch.setattr(host.service.Service, "score", broken)
+    processed = run(filter=True, limit=99, keep_best=1, sort=True, until=3)
+    assert len(processed.images) == 5
+    assert math.isnan(host.job.Picture(0, None, 0, "", "", 0, 0).score)

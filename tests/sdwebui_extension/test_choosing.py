@@ -146,7 +146,9 @@ def test_until_with_a_variation_seed(scores: list[float], run: Any, p: Any) -> N
     assert sorted(processed.all_subseeds) == list(range(100, 112))
 
 
-def test_masks_follow_their_picture(scores: list[float], run: Any, p: Any, host: SimpleNamespace, tmp_path: Path) -> None:
+def test_masks_follow_their_picture(
+    scores: list[float], run: Any, p: Any, host: SimpleNamespace, tmp_path: Path
+) -> None:
     host.shared.opts.data |= {"return_mask": True, "save_mask": True}
     p.mask_for_overlay = Image.new("L", (40, 40), 255)
     before = files(tmp_path / "images")

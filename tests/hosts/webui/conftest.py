@@ -1,7 +1,8 @@
 """One server for all scenes. Nothing here runs unless SDWEBUI_PATH names a checkout of a WebUI.
 
 SDWEBUI_PYTHON: the Python of its environment. SDWEBUI_CHECKPOINT: a Stable Diffusion checkpoint; without it
-`make_checkpoint.py` makes a tiny one, which AUTOMATIC1111 alone accepts. SDWEBUI_ARGS: more arguments ("--cpu").
+`make_checkpoint.py` makes a tiny one, which AUTOMATIC1111 alone accepts. SDWEBUI_ARGS: more arguments.
+SDWEBUI_SIDE, SDWEBUI_STEPS: smaller pictures and fewer steps, for full-size models on a CPU.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def webui(
     default = "--use-cpu all --no-half --precision full"
     arguments = tuple(shlex.split(os.environ.get("SDWEBUI_ARGS", default)))
     server = WebUI(root, os.environ["SDWEBUI_PYTHON"], data, models, checkpoint, repository, arguments)
+    server.side = int(os.environ.get("SDWEBUI_SIDE", server.side))
+    server.steps = int(os.environ.get("SDWEBUI_STEPS", server.steps))
     try:
         yield server.start()
     finally:

@@ -77,6 +77,8 @@ def main(webui: Path, folder: Path, tokenizer: Path, full: bool) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1 and not parameter.any():  # zero-initialised outputs would make every picture flat
             torch.nn.init.normal_(parameter, std=0.05)
+    # (word:1.2) is scaled by a mean over the text embedding, which a fresh LayerNorm makes zero.
+    model.cond_stage_model.transformer.text_model.final_layer_norm.bias.data.fill_(0.1)
     dtype = torch.float16 if full else torch.float32
     tensors = {
         name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in model.state_dict().items()

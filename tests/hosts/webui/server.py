@@ -33,6 +33,8 @@ class WebUI:
     checkpoint: Path
     extension: Path
     arguments: tuple[str, ...] = ()
+    side: int = 128  # of the pictures
+    steps: int = 2
     user: str | None = None  # "name:password"
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -105,7 +107,8 @@ class WebUI:
             return error.code, json.loads(text) if text.startswith(b"{") else text.decode()
 
     def generate(self, *script_args: Any, script: str | None = "imagereward", way: str = "txt2img", **more: Any) -> Any:
-        body = {"prompt": "a painting of a (cat:1.2)", "seed": 5, "steps": 2, "width": 128, "height": 128}
+        body = {"prompt": "a painting of a (cat:1.2)", "seed": 5, "steps": self.steps}
+        body |= {"width": self.side, "height": self.side}
         body |= {"batch_size": 2, "n_iter": 2, "save_images": True, "sampler_name": "Euler"}
         if script is not None:
             body |= {"script_name": script, "script_args": list(script_args)}

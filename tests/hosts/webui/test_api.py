@@ -153,8 +153,9 @@ def test_nothing_leaks_into_the_next_generation(four: Result, fresh: WebUI) -> N
 
 def test_img2img_with_masks_moves_masks_along(four: Result, fresh: WebUI) -> None:
     fresh.set_options(return_mask=True, save_mask=True)
-    mask = Image.new("L", (128, 128))
-    mask.paste(255, (32, 32, 96, 96))
+    side = fresh.side
+    mask = Image.new("L", (side, side))
+    mask.paste(255, (side // 4, side // 4, 3 * side // 4, 3 * side // 4))
     more = {"init_images": [to_base64(four.images[1])], "mask": to_base64(mask), "denoising_strength": 0.8}
     more |= {"inpaint_full_res": True, "mask_blur": 2}
     plain = fresh.generate("ImageReward", False, 0, SORT, way="img2img", **more)
@@ -171,7 +172,7 @@ def test_img2img_with_masks_moves_masks_along(four: Result, fresh: WebUI) -> Non
 
 def test_rejected_inpaint_leaves_no_mask_file(four: Result, fresh: WebUI) -> None:
     fresh.set_options(save_mask=True)
-    mask = to_base64(Image.new("L", (128, 128), 255))
+    mask = to_base64(Image.new("L", (fresh.side, fresh.side), 255))
     init = to_base64(four.images[1])
     fresh.generate("ImageReward", FILTER, 99, way="img2img", init_images=[init], mask=mask)
     assert fresh.saved("img2img-images") == []
@@ -180,7 +181,7 @@ def test_rejected_inpaint_leaves_no_mask_file(four: Result, fresh: WebUI) -> Non
 def test_hires_fix(fresh: WebUI) -> None:
     more = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     result = fresh.generate(batch_size=1, **more)
-    assert [image.size for image in result.images[1:]] == [(256, 256)] * 2
+    assert [image.size for image in result.images[1:]] == [(2 * fresh.side, 2 * fresh.side)] * 2
     assert len(scores(result)) == 2
 
 

@@ -1,0 +1,294 @@
+"""The panel, what Send to txt2img restores, settings, axes, Extras, the door, the installer."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from sd_imagereward.core.metadata import parse_parameters, read_parameters, read_scores
+
+from .test_generation import files, score_of
+
+
+def test_every_scorer_of_the_registry_is_offered(host: SimpleNamespace) -> None:
+    from sd_imagereward.core.scorers.registry import scorer_infos
+
+    panel = host.panel.Panel(str)
+    assert panel.scorer.choices == [info.title for info in scorer_infos().values()]
+    assert panel.scorer.value == "ImageReward"
+    assert len(set(panel.scorer.choices)) == len(panel.scorer.choices)
+
+
+def test_defaults_of_the_panel_are_those_of_the_api(host: SimpleNamespace) -> None:
+    values = [component.value for component in host.panel.Panel(str).inputs]
+    assert host.request.read_request(*values) == host.request.read_request() == host.request.Request()
+
+
+def test_the_hint_says_what_the_first_run_does(host: SimpleNamespace, no_weights: None) -> None:
+    assert "downloads (from THUDM/ImageReward)" in host.panel.hint_html("ImageReward")
+    assert "1.8 GB" in host.panel.hint_html("ImageReward")
+    assert "needs no weights" in host.panel.hint_html("Technical")
+
+
+def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
+    """What the host's Send to txt2img puts into each component."""
+    found = {}
+    for component, key in panel.infotext_fields():
+        value = key(fields) if callable(key) else fields.get(key)
+        found[component] = component.value if value is None else type(component.value)(value)
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"filter": True, "limit": -0.5, "sort": True},
+        {"filter": True, "limit": 1.25, "keep_best": 3, "plain_prompt": False, "until": 4, "tries": 9},
+        {"scorer": "technical"},
+    ],
+)
+def test_send_to_txt2img_brings_the_settings_back(host: SimpleNamespace, run: Any, arguments: dict[str, Any]) -> None:
+    text = run(**{**arguments, "tries": arguments.get("tries", 2)} if arguments.get("until") else arguments).infotexts
+    asked = host.request.read_request(**arguments)
+    if not text:
+        text = [f"a\nSteps: 1, Sampler: Euler, {', '.join(f'{k}: {v}' for k, v in asked.infotext().items())}"]
+    fields = parse_parameters(text[-1]).fields
+    assert fields["Script"] == "ImageReward"
+    panel = host.panel.Panel(str)
+    pasted = paste(panel, fields)
+    assert host.request.read_request(*(pasted[component] for component in panel.inputs)) == asked
+
+
+def test_a_picture_of_another_origin_changes_nothing(host: SimpleNamespace) -> None:
+    panel = host.panel.Panel(str)
+    assert all((key({"Steps": "20"}) if callable(key) else None) is None for _, key in panel.infotext_fields())
+    assert all(
+        key({"ImageReward scorer": "x", "ImageReward until": "many"}) is None for _, key in panel.infotext_fields()[6:]
+    )
+
+
+def test_the_state_follows_a_generation(host: SimpleNamespace) -> None:
+    script = host.script.ImageRewardScript()
+    inputs = script.ui(False)
+    [(elem_id, callback)] = script.on_after_component_elem_id
+    assert elem_id == "html_info_txt2img"
+    html_info = sys.modules["gradio"].HTML()
+    callback(SimpleNamespace(component=html_info))
+    function, _, [state] = html_info.listeners["change"]
+    assert "not loaded" in function()
+    assert state not in inputs
+
+
+def test_the_companion_is_hidden_and_silent(host: SimpleNamespace, p: Any) -> None:
+    companion = host.companion.ImageRewardCompanion()
+    assert companion.show(False) is host.scripts.AlwaysVisible
+    assert companion.ui(False) is None
+    assert companion.create_group is False
+    processed = host.processing.process_images(p)
+    assert host.scripts.errors == []
+    assert not any("ImageReward" in text for text in processed.infotexts)
+
+
+def test_settings_have_a_page_and_their_defaults_hold(host: SimpleNamespace) -> None:
+    labels = {key: info for key, info in host.shared.opts.data_labels.items() if key.startswith("image_reward_")}
+    assert set(labels) == set(host.settings.DEFAULTS)
+    assert {info.section for info in labels.values()} == {("image_reward", "ImageReward")}
+    for key in labels:
+        del host.shared.opts.data[key]
+        assert host.settings.get(key) == host.settings.DEFAULTS[key]
+    assert labels["image_reward_weights_folder"].restrict_api
+    assert labels["image_reward_rejected_folder"].restrict_api
+
+
+def test_a_default_scorer_that_is_gone_is_no_error(host: SimpleNamespace) -> None:
+    host.shared.opts.data["image_reward_scorer"] = "Withdrawn"
+    assert host.settings.default_scorer() == "imagereward"
+    host.panel.Panel(str)
+
+
+def test_the_folder_of_the_settings_is_searched(
+    host: SimpleNamespace, no_weights: None, run: Any, models: Path
+) -> None:
+    host.shared.opts.data["image_reward_weights_folder"] = str(models / "ImageReward")
+    score_of(run().infotexts[1])
+
+
+# -- X/Y/Z plot ----------------------------------------------------------------------------------------------------
+
+
+class AxisOption:
+    def __init__(self, label: str, type: Any, apply: Any, cost: float = 0.0, choices: Any = None) -> None:
+        self.label, self.type, self.apply, self.cost, self.choices = label, type, apply, cost, choices
+
+
+@pytest.fixture
+def axes(host: SimpleNamespace) -> dict[str, AxisOption]:
+    grid = SimpleNamespace(axis_options=[AxisOption("Nothing", str, None)], AxisOption=AxisOption)
+    host.scripts.scripts_data[:] = [SimpleNamespace(path="/webui/scripts/xyz_grid.py", module=grid)]
+    host.xyz.register()
+    host.xyz.register()  # twice, as after Reload UI with the same module
+    assert [axis.label for axis in grid.axis_options] == ["Nothing", "ImageReward limit", "ImageReward scorer"]
+    return {axis.label: axis for axis in grid.axis_options}
+
+
+def cell(host: SimpleNamespace, p: Any, *applied: tuple[AxisOption, Any]) -> Any:
+    """One cell, as the plot makes it: a shallow copy of `p`, each axis applied, then a generation."""
+    from copy import copy
+
+    own = copy(p)
+    for axis, value in applied:
+        axis.apply(own, axis.type(value), [value])
+    return host.processing.process_images(own)
+
+
+def test_xyz_limit(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption], tmp_path: Path) -> None:
+    limit = axes["ImageReward limit"]
+    everything = cell(host, p, (limit, "-99"))
+    assert len(everything.images) == 5
+    scores = [score_of(text) for text in everything.infotexts[1:]]
+    some = cell(host, p, (limit, str(sorted(scores)[2])))
+    assert [score_of(text) for text in some.infotexts[1:]] == [s for s in scores if s >= sorted(scores)[2]]
+    assert cell(host, p, (limit, "99")).images == []
+    assert len(files(tmp_path / "images")) == 6
+    assert p.extra_generation_params == {}
+    assert not any("ImageReward" in text for text in host.processing.process_images(p).infotexts)
+    assert host.scripts.errors == []
+
+
+def test_xyz_scorer_and_limit_together(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption]) -> None:
+    assert "ImageReward" in axes["ImageReward scorer"].choices()
+    title = next(title for title in axes["ImageReward scorer"].choices() if title != "ImageReward")
+    processed = cell(host, p, (axes["ImageReward scorer"], title), (axes["ImageReward limit"], "-9999"))
+    assert f"ImageReward scorer: {title}" in processed.infotexts[1]
+    assert read_scores(processed.infotexts[1], [title])
+    assert "ImageReward: " not in processed.infotexts[1]
+
+
+# -- Extras --------------------------------------------------------------------------------------------------------
+
+
+def extras(host: SimpleNamespace, image: Image.Image, folder: Path, **arguments: Any) -> Path:
+    """As the Extras tab does: first pass, a step that resizes, ours, saving."""
+    step = host.extras.ImageRewardStep()
+    assert step.order > 1000
+    pp = host.scripts_postprocessing.PostprocessedImage(image)
+    existing = dict(image.info)
+    step.process_firstpass(pp, **arguments)
+    pp.image = Image.frombytes("RGB", pp.image.size, pp.image.tobytes())  # a step that loses the text
+    step.process(pp, **arguments)
+    info = ", ".join(f"{key}: {value}" for key, value in pp.info.items())
+    name, _ = host.images.save_image(
+        pp.image, str(folder), "", info=info, pnginfo_section_name="extras", existing_info=existing
+    )
+    return Path(name)
+
+
+def test_extras_scores_existing_files_with_their_own_prompt(
+    host: SimpleNamespace, run: Any, p: Any, tmp_path: Path
+) -> None:
+    p.prompt = "a (castle:1.2) and a river"
+    run()
+    original = files(tmp_path / "images")[0]
+    made = extras(host, Image.open(original), tmp_path / "extras", enable=True, scorer="ImageReward", prompt="other")
+    assert read_scores(read_parameters(made)) == read_scores(read_parameters(original))
+    assert Image.open(made).info["extras"] == f"ImageReward: {score_of(read_parameters(original)):.4f}"
+
+
+def test_extras_adds_the_score_to_a_text_without_one(host: SimpleNamespace, tmp_path: Path) -> None:
+    image = host.processing.noise(1)
+    image.info["parameters"] = "a cat\nSteps: 20, Sampler: Euler, Seed: 1"
+    made = extras(host, image, tmp_path, enable=True, scorer="ImageReward", prompt="")
+    assert list(parse_parameters(read_parameters(made)).fields) == ["Steps", "Sampler", "Seed", "ImageReward"]
+
+
+def test_extras_off_or_unnamed_does_nothing(host: SimpleNamespace, tmp_path: Path) -> None:
+    for enable in (False, None):  # None: the API names only the host's own steps
+        made = extras(host, host.processing.noise(1), tmp_path, enable=enable)
+        assert Image.open(made).info["extras"] == ""
+
+
+def test_extras_without_weights_keeps_the_picture(host: SimpleNamespace, no_weights: None, tmp_path: Path) -> None:
+    made = extras(host, host.processing.noise(1), tmp_path, enable=True, scorer="ImageReward", prompt="x")
+    assert "could not score" in Image.open(made).info["extras"]
+
+
+# -- the door and the installer --------------------------------------------------------------------------------------
+
+
+def run_door(repository: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("image_reward.py", repository / "scripts" / "image_reward.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+def test_the_door_shows_three_classes_and_no_base(host: SimpleNamespace, repository: Path) -> None:
+    bases = (host.scripts.Script, host.scripts_postprocessing.ScriptPostprocessing)
+    shown = [v for v in run_door(repository).values() if isinstance(v, type) and issubclass(v, bases)]
+    assert sorted(cls.__name__ for cls in shown) == ["ImageRewardCompanion", "ImageRewardScript", "ImageRewardStep"]
+
+
+def test_reload_ui_keeps_the_model_and_loads_none(host: SimpleNamespace, repository: Path, run: Any) -> None:
+    run_door(repository)
+    run()
+    scorer = host.service.service._scorer
+    host.script_callbacks.callbacks.clear()  # as the host does
+    again = run_door(repository)
+    assert sys.modules["sd_imagereward.sdwebui_extension.service"].service._scorer is scorer
+    assert again["ImageRewardScript"] is host.script.ImageRewardScript
+    counts = {kind: len(found) for kind, found in host.script_callbacks.callbacks.items()}
+    kinds = ("ui_settings", "before_ui", "before_image_saved", "image_saved", "app_started")
+    assert counts == dict.fromkeys(kinds, 1)
+
+
+@pytest.fixture
+def installer(repository: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("image_reward_install", repository / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_install_leaves_this_environment_alone(installer: Any, repository: Path) -> None:
+    assert installer.missing(installer.REQUIREMENTS.read_text()) == []
+    done = subprocess.run([sys.executable, str(repository / "install.py")], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_install_never_lists_what_the_host_owns(repository: Path) -> None:
+    text = (repository / "requirements.txt").read_text()
+    assert not any(line.startswith(("torch", "numpy", "Pillow", "transformers")) for line in text.splitlines())
+
+
+def test_only_what_is_missing_is_installed_and_nothing_upgraded(
+    installer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[str] = []
+    launch = SimpleNamespace(
+        args=SimpleNamespace(skip_install=False), run_pip=lambda command, desc: commands.append(command)
+    )
+    monkeypatch.setitem(sys.modules, "launch", launch)
+    wanted = installer.missing("tqdm>=999\nno-such-package-here>=1  # comment\n\n# all comment\n")
+    assert wanted == ["no-such-package-here>=1"]  # an old tqdm is the host's business
+    installer.install(wanted)
+    [command] = commands
+    assert "--constraint" in command
+    assert "--upgrade" not in command
+    launch.args.skip_install = True
+    installer.install(wanted)
+    assert len(commands) == 1
+
+
+def test_constraints_hold_every_installed_version(installer: Any) -> None:
+    import torch
+
+    assert f"torch=={torch.__version__}" in installer.installed_versions() or any(
+        line.startswith("torch==") for line in installer.installed_versions()
+    )

@@ -59,7 +59,7 @@ BODY_SCHEMA = {
         "images": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_IMAGES, "description": "base64"},
         "prompts": {"type": "array", "items": {"type": "string"}, "description": "one for each image, or a single one"},
         "prompt": {"type": "string", "description": "instead of prompts: one for all"},
-        "scorer": {"type": "string", "default": "imagereward"},
+        "scorer": {"type": "string", "default": "imagereward", "description": "a name, or mix(name=weight, ...)"},
         "plain_prompt": {"type": "boolean", "default": True, "description": "score the prompt without its syntax"},
     },
 }

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 from modules.call_queue import wrap_queued_call
 
-from ..core.scorers.registry import scorer_infos
+from ..core.errors import ImageRewardError
+from ..core.scorers.base import ScorerInfo
 from ..core.weights.locate import find_weight
 from . import request as asked
 from . import settings
@@ -27,7 +28,13 @@ class Panel:
         titles = asked.scorer_titles()
         default = asked.scorer_title(settings.default_scorer())
         with gr.Row():
-            self.scorer = gr.Dropdown(titles, value=default, label="Scorer", elem_id=elem_id("scorer"))
+            self.scorer = gr.Dropdown(
+                titles,
+                value=default,
+                label="Scorer",
+                allow_custom_value=True,  # mix(imagereward=1, technical=0.1)
+                elem_id=elem_id("scorer"),
+            )
             with gr.Column():
                 self.sort = gr.Checkbox(False, label="Sort by score", elem_id=elem_id("sort"))
                 self.plain_prompt = gr.Checkbox(
@@ -120,15 +127,23 @@ def state_html() -> str:
 
 def hint_html(title: str) -> str:
     """What the first run will do, and how large the model is."""
-    info = scorer_infos()[asked.scorer_name(title)]
-    if not info.weights:
-        text = f"{info.title} {info.judges[:1].lower()}{info.judges[1:]} It needs no weights."
-    else:
-        add_weights_folders()
-        size = f"{info.weights[0].size / 1e9:.1f} GB" if info.weights[0].size else "a file of unknown size"
-        does = "loads" if find_weight(info.weights[0]) else f"downloads (from {info.weights[0].repo}) and loads"
-        text = f"The first run {does} the model of {info.title}, {size}; nothing is loaded before."
+    try:
+        text = _hint(asked.members(asked.scorer_name(title)))
+    except ImageRewardError as error:  # a name that is still being typed
+        text = str(error)
     return f"<p><small>{html.escape(text)}</small></p>"
+
+
+def _hint(infos: list[ScorerInfo]) -> str:
+    files = [info.weights[0] for info in infos if info.weights]
+    if not files:
+        return f"{infos[0].title} needs no weights; nothing is loaded before the first run."
+    add_weights_folders()
+    missing = [file for file in files if find_weight(file) is None]
+    does = f"downloads (from {', '.join(file.repo for file in missing)}) and loads" if missing else "loads"
+    names = " and ".join(info.title for info in infos if info.weights)
+    size = sum(file.size for file in files) / 1e9
+    return f"The first run {does} the model of {names}, {size:.1f} GB; nothing is loaded before."
 
 
 def _unload() -> str:

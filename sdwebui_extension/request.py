@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import ImageRewardError
+from ..core.scorers.base import ScorerInfo
+from ..core.scorers.mix import Mixture
 from ..core.scorers.registry import scorer_infos
 
 TITLE = "ImageReward"  # of the script, in the dropdown and after `Script:` in the parameters
 DEFAULT_TRIES = 4
+MIXTURE = re.compile(r"\s*mix\s*\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Request:
     """One run's settings, in the order of the panel's components."""
 
-    scorer: str = "imagereward"  # name in the registry
+    scorer: str = "imagereward"  # name in the registry, or a mixture of such
     filter: bool = False
     limit: float = 0.0
     sort: bool = False
@@ -90,13 +94,31 @@ def scorer_titles() -> list[str]:
 
 
 def scorer_title(name: str) -> str:
-    return scorer_infos()[name].title
+    """What people read and may type: the title of a scorer of the registry, or the mixture itself."""
+    infos = scorer_infos()
+    return infos[name].title if name in infos else name
 
 
 def scorer_name(given: Any) -> str:
-    """A name of the registry from a name or a title, in any case."""
+    """What `load_scorer` takes, from a name or title of the registry in any case, or a mixture of such.
+
+    Files and Hub repositories are refused: over the API they would let a caller read or download what he likes.
+    """
     if given is None or given == "":
         return Request.scorer
+    if isinstance(given, str) and MIXTURE.match(given):
+        mixture = Mixture.parse(given)
+        return str(Mixture({_registered(name): w for name, w in mixture.weights.items()}, mixture.normalise))
+    return _registered(given)
+
+
+def members(name: str) -> list[ScorerInfo]:
+    """The scorers of the registry that `name` (as `scorer_name` gives it) stands for."""
+    infos = scorer_infos()
+    return [infos[name]] if name in infos else [infos[member] for member in Mixture.parse(name).weights]
+
+
+def _registered(given: Any) -> str:
     for name, info in scorer_infos().items():
         if str(given).casefold() in (name.casefold(), info.title.casefold()):
             return name

@@ -168,6 +168,6 @@ def _tell(job: Job, processed: Any) -> None:
 
 def _none_passed(job: Job) -> str:
     return (
-        f"No image reached the limit {job.request.limit:g}: the best {scorer_title(job.request.scorer)} of "
+        f"No image reached the limit {job.request.limit:g}: the best score ({scorer_title(job.request.scorer)}) of "
         f"{len(job.pictures)} was {format_score(job.best(), settings.decimals())}. Lower the limit or generate more."
     )

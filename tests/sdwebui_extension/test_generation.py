@@ -161,10 +161,23 @@ def test_aesthetic_pair_only_from_an_aesthetic_scorer(run: Any, host: SimpleName
     assert "aesthetic_score" not in run().infotexts[1]
 
 
+def test_a_mixture_writes_every_component(run: Any, p: Any) -> None:
+    processed = run(scorer="mix(ImageReward=1, technical=0.5)", sort=True)
+    fields = [parse_parameters(text).fields for text in processed.infotexts[1:]]
+    for found in fields:
+        total = float(found["ImageReward"]) + 0.5 * float(found["Technical"])
+        assert float(found["Mix"]) == pytest.approx(total, abs=2e-4)
+    totals = [float(found["Mix"]) for found in fields]
+    assert totals == sorted(totals, reverse=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         ({"scorer": "nobody"}, "nobody"),
+        ({"scorer": "hub:someone/else"}, "hub:someone/else"),
+        ({"scorer": "mix(imagereward=1, hub:someone/else=1)"}, "hub:someone/else"),
+        ({"scorer": "weights/mixture.json"}, "mixture.json"),
         ({"limit": "high"}, "high"),
         ({"keep_best": 1.5}, "1.5"),
         ({"until": -1}, "-1"),

@@ -36,6 +36,12 @@ def test_the_hint_says_what_the_first_run_does(host: SimpleNamespace, no_weights
     assert "needs no weights" in host.panel.hint_html("Technical")
 
 
+def test_the_hint_of_a_mixture_and_of_a_name_half_typed(host: SimpleNamespace, no_weights: None) -> None:
+    assert "downloads (from THUDM/ImageReward)" in host.panel.hint_html("mix(imagereward=1, technical=1)")
+    assert "There is no scorer" in host.panel.hint_html("imagerew")
+    assert "expected" in host.panel.hint_html("mix(")
+
+
 def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
     """What the host's Send to txt2img puts into each component."""
     found = {}
@@ -52,6 +58,7 @@ def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
         {"filter": True, "limit": -0.5, "sort": True},
         {"filter": True, "limit": 1.25, "keep_best": 3, "plain_prompt": False, "until": 4, "tries": 9},
         {"scorer": "technical"},
+        {"scorer": "mix(ImageReward=1, technical=0.5)"},
     ],
 )
 def test_send_to_txt2img_brings_the_settings_back(host: SimpleNamespace, run: Any, arguments: dict[str, Any]) -> None:

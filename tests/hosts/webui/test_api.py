@@ -47,7 +47,8 @@ def test_each_picture_has_one_score_in_text_and_file_and_the_grid_none(fresh: We
 
 def test_scores_are_those_of_the_file_by_the_score_route(fresh: WebUI) -> None:
     result = fresh.generate()
-    images = [to_base64(Image.open(file)) for file in fresh.saved()]
+    # Forge hides the text in an alpha channel of the file as well; the picture is what is scored.
+    images = [to_base64(Image.open(file).convert("RGB")) for file in fresh.saved()]
     answer = fresh.call("/imagereward/score", {"images": images, "prompts": ["a painting of a (cat:1.2)"]})
     assert answer["scores"] == pytest.approx(scores(result), abs=1e-4)
     raw = fresh.call("/imagereward/score", {"images": images, "prompt": "a painting of a cat", "plain_prompt": False})
@@ -60,7 +61,7 @@ def test_each_picture_is_judged_by_its_own_prompt(fresh: WebUI) -> None:
     texts = result.texts[result.grids :]
     prompts = [parse_parameters(text).prompt for text in texts]
     assert len(set(prompts)) == 4
-    images = [to_base64(image) for image in result.images[result.grids :]]
+    images = [to_base64(image.convert("RGB")) for image in result.images[result.grids :]]
     answer = fresh.call("/imagereward/score", {"images": images, "prompts": prompts})
     assert answer["scores"] == pytest.approx(scores(result), abs=1e-4)
     swapped = fresh.call("/imagereward/score", {"images": images, "prompts": prompts[::-1]})

@@ -23,7 +23,7 @@ OWN = {
     "devices.py": {"collected"},
     "script_callbacks.py": {"callbacks", "call"},
     "scripts.py": {"errors", "ScriptRunner.call", "ScriptRunner.__init__"},
-    "processing.py": {"SIZE", "noise", "processing_for", "_one_batch", "_grid", "_hook"},
+    "processing.py": {"SIZE", "noise", "processing_for", "_quoted", "_one_batch", "_grid", "_hook"},
 }
 
 

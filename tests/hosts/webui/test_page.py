@@ -75,7 +75,7 @@ def test_all_below_the_limit_is_told_under_the_empty_gallery(page: Page, shot: N
     set_checkbox(page, f"{PANEL}filter", True)
     page.fill(f"{PANEL}limit input", "9.5")
     text = page.generate()
-    assert re.search(r"No image reached the limit 9.5: the best ImageReward of 4 was -?\d+\.\d{4}", text)
+    assert re.search(r"No image reached the limit 9.5: the best score \(ImageReward\) of 4 was -?\d+\.\d{4}", text)
     assert page.js("return document.querySelectorAll('#txt2img_gallery .thumbnail-item').length") == 0
 
 

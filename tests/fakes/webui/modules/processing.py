@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,12 @@ def create_infotext(
             pairs[key] = value[index]
         elif callable(value):
             pairs[key] = value(p=p, index=index, all_seeds=all_seeds, use_main_prompt=use_main_prompt)
-    line = ", ".join(f"{key}: {value}" for key, value in pairs.items() if value is not None)
+    line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value is not None)
     return f"{all_prompts[index]}\nNegative prompt: {negatives[index]}\n{line}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
 
 
 def noise(seed: int) -> Image.Image:

@@ -122,7 +122,7 @@ def _until(found: dict[str, Any]) -> tuple[int, int]:
 
 
 def state_html() -> str:
-    return f"<p style='line-height: 2.5em'>Model: {html.escape(service.state())}</p>"
+    return f"<p style='line-height: 2.5em; margin-left: 1em'>Model: {html.escape(service.state())}</p>"
 
 
 def hint_html(title: str) -> str:

@@ -76,6 +76,7 @@ class Page:
 
     def click(self, selector: str) -> None:
         element = self.wait(lambda: self.visible(selector), f"{selector} to be visible")
+        self.js("window.closeModal?.()")  # the host's full-screen view of an image that was clicked
         self.js("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 

@@ -24,7 +24,7 @@ RANKS = (
     ("curate", "gallery"),
     ("refl", "preference"),
     ("fallback",),
-    ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "score_chart", "demo"),
+    ("prompts", "metadata", "selection", "rating", "contact_sheet", "degradations", "chart", "rows", "score_chart", "demo"),
     ("scorers",),
     ("networks", "weights", "images"),
     ("errors", "memory"),

@@ -83,3 +83,15 @@ def progress_bar(total: int, label: str, unit: str = "image") -> Callable[[int, 
             bar.close()
 
     return advance
+
+
+def late_bar(label: str, unit: str) -> Callable[[int, int], None]:
+    """An `on_progress` for counts that are known once the work begins; each new total is a bar of its own."""
+    bars: dict[int, Callable[[int, int], None]] = {}
+
+    def advance(done: int, total: int) -> None:
+        if total not in bars:
+            bars[total] = progress_bar(total, label, unit)
+        bars[total](done, total)
+
+    return advance

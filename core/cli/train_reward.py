@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
-from .scorer_options import positive, progress_bar
+from .scorer_options import late_bar, positive
 
 if TYPE_CHECKING:
     from ..preference.rankings import Ranking
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
             resume=args.resume,
             save_steps=args.save_steps,
-            on_step=_bar() if processes.first else None,
+            on_step=late_bar("train", "") if processes.first else None,
             on_epoch=on_epoch,
         )
     except KeyboardInterrupt:
@@ -135,18 +135,6 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     start = HEAD_ONLY if args.head_only else Recipe()
     given = {field.name: getattr(args, field.name) for field in fields(Recipe) if getattr(args, field.name) is not None}
     return replace(start, **given)
-
-
-def _bar() -> Callable[[int, int], None]:
-    """A bar for each count that comes along: pictures, then steps."""
-    bars: dict[int, Callable[[int, int], None]] = {}
-
-    def advance(done: int, total: int) -> None:
-        if total not in bars:
-            bars[total] = progress_bar(total, "train", unit="")
-        bars[total](done, total)
-
-    return advance
 
 
 def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:

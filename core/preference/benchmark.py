@@ -17,11 +17,12 @@ import numpy as np
 
 from ..chart import Bar, bar_chart
 from ..errors import ImageRewardError
+from ..rows import read_rows
 from ..scorers.loading import load_scorer
 from .agreement import Estimate, bootstrap
 from .evaluate import Load, log_file, safe_name
 from .paper import published_score
-from .report import markdown_table, read_rows, write_json
+from .report import markdown_table, write_json
 from .score_log import ScoreLog, scorer_identity
 from .scoring import OnProgress, score_all
 

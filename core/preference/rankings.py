@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import ImageRewardError
-from .report import read_rows
+from ..rows import read_rows
 
 LAYOUTS = "rows with id, prompt, generations, ranking (1 = best), or with prompt, better, worse"
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..weights.identity import spec_identity
 from .rankings import ImageSource
 
 
@@ -31,15 +32,8 @@ def key_of(image: ImageSource, prompt: str) -> Key:
 
 
 def scorer_identity(spec: str, variant: str = "") -> str:
-    """A scorer's name, or its file with size and time, so that a checkpoint trained anew is not taken for the old one.
-
-    variant: whatever else sets its scores apart, such as the dtype.
-    """
-    path = Path(spec).expanduser()
-    if path.is_file():
-        stat = path.stat()
-        spec = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    return f"{spec} {variant}".strip()
+    """Which scorer; `variant` is whatever else sets its scores apart, such as the dtype."""
+    return f"{spec_identity(spec)} {variant}".strip()
 
 
 class ScoreLog:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import UnknownCheckpoint
 from ..weights.read import read_checkpoint, read_metadata
 from .batches import PromptReader
 from .rankings import ImageSource, Pair
@@ -69,8 +70,8 @@ def cached_states(path: Path, identity: str, items: Sequence[Item], compute: Cal
     for image, prompt in items:
         digest.update("\0".join(key_of(image, prompt)).encode())
     key = digest.hexdigest()
-    if path.is_file() and read_metadata(path).get("key") == key:
-        tensors = read_checkpoint(path).tensors
+    tensors = _read(path, key)
+    if tensors is not None:
         readable = tensors["readable"].bool()
         names = tuple(str(image) for (image, _), ok in zip(items, readable.tolist(), strict=True) if not ok)
         log.info("states of %d pictures taken from %s", len(items), path)
@@ -88,6 +89,17 @@ def state_pairs(pairs: Sequence[Pair], items: Sequence[Item], states: States) ->
     target = torch.tensor([0.5 if pair.tie else 1.0 for pair in pairs])
     kept = states.readable[better] & states.readable[worse]
     return StatePairs(states.rows, better[kept], worse[kept], target[kept])
+
+
+def _read(path: Path, key: str) -> Mapping[str, Tensor] | None:
+    """What is kept under that key; None if it is something else, damaged, or nothing."""
+    if not path.is_file() or read_metadata(path).get("key") != key:
+        return None
+    try:
+        return read_checkpoint(path).tensors
+    except UnknownCheckpoint as error:
+        log.warning("states are computed anew: %s", error)
+        return None
 
 
 def _save(states: States, path: Path, key: str) -> None:

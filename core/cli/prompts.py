@@ -1,0 +1,75 @@
+"""`imagereward prompts`: prompts of a library that are like a topic."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from . import EXIT_OK, EXIT_PARTIAL, add_command
+from .scorer_options import late_bar, positive
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "prompts",
+        help="find the prompts of a library that are most similar to a topic",
+        example='imagereward prompts "a landscape, detailed" -n 5 --library prompts.json',
+    )
+    parser.epilog = (
+        "The library's embeddings are kept beside it and used again.\n"
+        "exit codes: 0 found; 1 nothing was found for a topic; 2 wrong use; 3 no weights"
+    )
+    parser.add_argument("topics", nargs="+", metavar="TOPIC", help="what the prompts should be about")
+    parser.add_argument("-n", type=positive, default=5, metavar="N", help="prompts a topic (default 5)")
+    parser.add_argument(
+        "--library",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="prompts as TXT, JSON, JSONL, CSV or Parquet (text, prompt or caption; reward, if known)",
+    )
+    parser.add_argument("--min-reward", type=float, metavar="X", help="only prompts with a known reward of at least X")
+    parser.add_argument(
+        "--distinct",
+        type=float,
+        default=0.97,
+        metavar="X",
+        help="highest cosine between two suggestions (default 0.97)",
+    )
+    parser.add_argument(
+        "--embedder",
+        default="clip",
+        metavar="NAME",
+        help="a scorer with a CLIP text tower (default clip), or st:MODEL of sentence-transformers",
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="cuda, mps, cpu (default: the fastest there is)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..prompts.embedders import load_embedder
+    from ..prompts.entries import read_library
+    from ..prompts.library import PromptLibrary
+
+    read_library(args.library)  # what is wrong with it is said before anything is loaded
+    embedder = load_embedder(args.embedder, device=args.device)
+    library = PromptLibrary(args.library, embedder, on_progress=late_bar("embed", "prompt"))
+    found = library.suggest(args.topics, args.n, min_reward=args.min_reward, distinct=args.distinct)
+    if args.json:
+        rows = {
+            topic: [{**s._asdict(), "reward": None if math.isnan(s.reward) else s.reward} for s in suggestions]
+            for topic, suggestions in zip(args.topics, found, strict=True)
+        }
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        for topic, suggestions in zip(args.topics, found, strict=True):
+            if len(args.topics) > 1:
+                print(f"# {topic}")
+            for s in suggestions:
+                reward = "" if math.isnan(s.reward) else f"  reward {s.reward:.4f}"
+                print(f"{s.similarity:.4f}{reward}  {s.text}")
+    return EXIT_OK if all(found) else EXIT_PARTIAL

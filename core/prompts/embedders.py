@@ -1,0 +1,68 @@
+"""Prompts as vectors: close where they mean alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ImageRewardError
+from ..scorers.loading import load_scorer
+from ..scorers.registry import scorer_classes
+from ..weights.identity import spec_identity
+
+SENTENCES = "st:"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """`embed` takes texts and gives (N, D); `identity` changes when its vectors do."""
+
+    identity: str
+    embed: Callable[[Sequence[str]], Tensor]
+
+    def unit(self, texts: Sequence[str]) -> Tensor:
+        """(N, D) float32 vectors of length 1 on the CPU."""
+        vectors = torch.as_tensor(self.embed(texts)).detach().float().cpu()
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise ImageRewardError(f"expected a vector for each of {len(texts)} texts, got {tuple(vectors.shape)}")
+        if not bool(vectors.isfinite().all()):
+            raise ImageRewardError(f"{self.identity} gave a vector that is not finite; try another dtype or device")
+        return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def load_embedder(name: str = "clip", *, device: str | None = None) -> Embedder:
+    """A scorer with a CLIP text tower ("clip", a checkpoint file of one), or "st:MODEL" of sentence-transformers."""
+    if name.startswith(SENTENCES):
+        return _sentence_transformer(name, device)
+    scorer = load_scorer(name, device=device)
+    features = getattr(scorer, "text_features", None)
+    if features is None:
+        able = [n for n, cls in scorer_classes().items() if hasattr(cls, "text_features")]
+        raise ImageRewardError(
+            f"{scorer.info.title} has no text embedding of its own; take one of {', '.join(able) or 'none'}, or "
+            f"{SENTENCES}MODEL"
+        )
+
+    @torch.no_grad()
+    def embed(texts: Sequence[str]) -> Tensor:
+        vectors: Tensor = features(list(texts))
+        return vectors
+
+    return Embedder(spec_identity(name), embed)
+
+
+def _sentence_transformer(name: str, device: str | None) -> Embedder:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ImageRewardError(f"{name} needs sentence-transformers: pip install sentence-transformers") from error
+    model = SentenceTransformer(name[len(SENTENCES) :], device=device)
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        return torch.from_numpy(model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False))
+
+    return Embedder(name, embed)

@@ -1,0 +1,149 @@
+"""Similar prompts out of a library, for a topic: what people asked for, and what it earned.
+
+A topic and prompts are compared by the cosine of their text embeddings, as ImageReward's authors chose the prompts of
+their data (Xu et al. 2023, arXiv 2304.05977, section 2.1, who used them to spread prompts apart).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ImageRewardError
+from .embedders import BATCH, Embedder
+from .entries import Entry, distinct, read_library
+from .exact_search import ExactSearch
+from .kept_index import Kept, digests_of, keep, read_kept
+
+OnProgress = Callable[[int, int], None]
+DISTINCT = 0.97  # prompts nearer to each other than that say the same
+
+
+class Suggestion(NamedTuple):
+    """A prompt of the library, its cosine with the topic, and its reward (NaN if not known)."""
+
+    text: str
+    similarity: float
+    reward: float
+
+
+class PromptLibrary:
+    """Prompts that can be searched by meaning.
+
+    source: a file (see `read_library`), or entries or texts at hand. The vectors of a file are kept beside it, as
+    `<file>.<embedder>.index.safetensors`, memory-mapped and used again while the prompts stay the same; of a changed
+    library only what is new is embedded. on_progress(done, total) counts prompts embedded.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | Sequence[Entry | str],
+        embedder: Embedder,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+        self.embedder = embedder
+        if path is not None:
+            self.entries = read_library(path)
+        else:
+            given: Sequence[Entry | str] = source  # type: ignore[assignment]
+            self.entries = distinct(entry if isinstance(entry, Entry) else Entry(entry) for entry in given)
+        if not self.entries:
+            raise ImageRewardError("the library holds no prompts")
+        self.rewards = torch.tensor([entry.reward for entry in self.entries])
+        texts = [entry.text for entry in self.entries]
+        self.index = _index(texts, embedder, None if path is None else index_file(path, embedder), on_progress)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def suggest(
+        self, topics: Sequence[str], n: int = 5, *, min_reward: float | None = None, distinct: float = DISTINCT
+    ) -> list[list[Suggestion]]:
+        """For each topic the `n` most similar prompts, best first; fewer if the library has no more.
+
+        min_reward: only prompts whose known reward is at least that. distinct: a prompt with a higher cosine than this to
+        one that is suggested already is passed over; 1 allows all.
+        """
+        if isinstance(topics, str):
+            raise TypeError("expected a sequence of topics; for a single one, suggest([topic])")
+        if n < 1:
+            raise ImageRewardError(f"expected at least 1 suggestion to be wanted, got {n}")
+        allowed = None if min_reward is None else self.rewards >= min_reward  # NaN never is
+        return [self._suggest(query, n, allowed, distinct) for query in self.embedder.unit(list(topics))]
+
+    def _suggest(self, query: Tensor, n: int, allowed: Tensor | None, distinct: float) -> list[Suggestion]:
+        wanted = 4 * n
+        while True:
+            found = self.index.nearest(query, wanted, allowed)
+            chosen = _apart(self.index.vectors(found.positions), n, distinct)
+            if len(chosen) == n or len(found.positions) < wanted:
+                break
+            wanted *= 4
+        positions, products = found.positions.tolist(), found.products.tolist()
+        return [
+            Suggestion(self.entries[positions[i]].text, products[i], self.entries[positions[i]].reward) for i in chosen
+        ]
+
+
+def index_file(library: Path, embedder: Embedder) -> Path:
+    """Where the vectors of a library are kept."""
+    kind = hashlib.sha256(embedder.identity.encode()).hexdigest()[:8]
+    return library.with_name(f"{library.name}.{kind}.index.safetensors")
+
+
+def _apart(vectors: Tensor, n: int, distinct: float) -> list[int]:
+    """Rows in order, without those too near to one that was taken before; at most `n`."""
+    chosen: list[int] = []
+    for i in range(len(vectors)):
+        if len(chosen) == n:
+            break
+        if not chosen or float((vectors[chosen] @ vectors[i]).max()) <= distinct:
+            chosen.append(i)
+    return chosen
+
+
+def _index(texts: Sequence[str], embedder: Embedder, path: Path | None, on_progress: OnProgress | None) -> ExactSearch:
+    """The vectors of these texts: from the file if it is theirs, else computed, and kept there if that can be."""
+    before = None if path is None else read_kept(path, embedder.identity)
+    digests = digests_of(texts)
+    if before is not None and np.array_equal(before.digests, digests):
+        return before.search
+    index = ExactSearch.of(_vectors(texts, digests, embedder, before, on_progress))
+    if path is not None:
+        keep(Kept(index, digests), path, embedder.identity)
+    return index
+
+
+def _vectors(
+    texts: Sequence[str],
+    digests: np.ndarray,
+    embedder: Embedder,
+    before: Kept | None,
+    on_progress: OnProgress | None,
+) -> Tensor:
+    """(N, D) unit vectors; those of texts that an earlier index had are taken from there."""
+    known = {} if before is None else {row.tobytes(): i for i, row in enumerate(before.digests)}
+    places = [known.get(row.tobytes(), -1) for row in digests]
+    new = [i for i, place in enumerate(places) if place < 0]
+    computed: list[Tensor] = []
+    for start in range(0, len(new), BATCH):
+        computed.append(embedder.unit([texts[i] for i in new[start : start + BATCH]]))
+        if on_progress is not None:
+            on_progress(min(start + BATCH, len(new)), len(new))
+    if before is None:
+        return torch.cat(computed)
+    old = [i for i, place in enumerate(places) if place >= 0]
+    vectors = torch.empty(len(texts), before.search.rotation.shape[0])
+    vectors[old] = before.search.originals(torch.tensor([places[i] for i in old], dtype=torch.int64))
+    if computed:
+        vectors[new] = torch.cat(computed)
+    return vectors

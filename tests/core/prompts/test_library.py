@@ -1,0 +1,267 @@
+"""Similar prompts: exact, kept, noticed when the library changes; on the real 10,000 prompts and small ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sd_imagereward.core import ImageRewardError
+from sd_imagereward.core.prompts.embedders import Embedder, load_embedder
+from sd_imagereward.core.prompts.entries import Entry, distinct, read_library
+from sd_imagereward.core.prompts.exact_search import ExactSearch
+from sd_imagereward.core.prompts.library import PromptLibrary, index_file
+
+
+class Words:
+    """An embedding that a test can foresee: each word adds a fixed random direction. Counts the texts it was asked for."""
+
+    def __init__(self, size: int = 256) -> None:
+        self.size, self.asked = size, 0
+        self.directions: dict[str, torch.Tensor] = {}
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        self.asked += len(texts)
+        return torch.stack(
+            [sum((self._direction(w) for w in t.split()), torch.full((self.size,), 1e-3)) for t in texts]
+        )
+
+    def _direction(self, word: str) -> torch.Tensor:
+        if word not in self.directions:
+            seed = int.from_bytes(word.encode()[-7:].rjust(7, b"\0"), "big")
+            self.directions[word] = torch.randn(self.size, generator=torch.Generator().manual_seed(seed))
+        return self.directions[word]
+
+
+def words(size: int = 256) -> tuple[Words, Embedder]:
+    embed = Words(size)
+    return embed, Embedder("words", embed)
+
+
+# -- libraries as files ----------------------------------------------------------------------------------------------
+
+ROWS = [{"text": "a cat", "reward": 0.5}, {"text": "a  CAT", "reward": 1.5}, {"text": "a dog"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.json", json.dumps(ROWS)),
+        ("l.jsonl", "\n".join(map(json.dumps, ROWS))),
+        ("l.csv", "prompt,score\na cat,0.5\na  CAT,1.5\na dog,\n"),
+        ("l.tsv", "caption\treward\na cat\t0.5\na  CAT\t1.5\na dog\t\n"),
+    ],
+)
+def test_rows_of_every_format_each_prompt_once(tmp_path: Path, name: str, content: str):
+    (tmp_path / name).write_text(content)
+    entries = read_library(tmp_path / name)
+    assert [entry.text for entry in entries] == ["a cat", "a dog"]
+    assert entries[0].reward == 1.0
+    assert math.isnan(entries[1].reward)
+
+
+def test_plain_texts(tmp_path: Path):
+    (tmp_path / "l.txt").write_text("a cat\n\n  \na dog\n")
+    assert [e.text for e in read_library(tmp_path / "l.txt")] == ["a cat", "a dog"]
+    (tmp_path / "l.json").write_text('["a cat", "a dog"]')
+    assert [e.text for e in read_library(tmp_path / "l.json")] == ["a cat", "a dog"]
+
+
+def test_imagerewarddb_parquet(tmp_path: Path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table(
+        {"prompt": ["a cat", "a cat", "b"], "overall_rating": [3, 6, 7], "image_path": ["x", "y", "z"]}
+    )
+    parquet.write_table(table, tmp_path / "meta.parquet")
+    assert read_library(tmp_path / "meta.parquet") == [Entry("a cat", 4.5), Entry("b", 7.0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[1]", "row 1 .* has no prompt"), ('[{"text": "a", "reward": "high"}]', "'high'"), ("[]", "holds no prompts")],
+)
+def test_what_is_wrong_with_a_library_is_said(tmp_path: Path, content: str, message: str):
+    (tmp_path / "l.json").write_text(content)
+    with pytest.raises(ImageRewardError, match=message):
+        read_library(tmp_path / "l.json")
+
+
+# -- search ----------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 300), st.integers(1, 200), st.integers(1, 20), st.integers(0, 10**6))
+def test_the_search_finds_what_comparing_everything_finds(n: int, d: int, k: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    decay = torch.linspace(1, 0.05, d)
+    vectors = torch.nn.functional.normalize(torch.randn(n, d, generator=generator) * decay, dim=1)
+    query = torch.nn.functional.normalize(torch.randn(d, generator=generator) * decay, dim=0)
+    allowed = torch.rand(n, generator=generator) < 0.7
+    found = ExactSearch.of(vectors).nearest(query, k, allowed)
+    expected = (vectors @ query).masked_fill(~allowed, -torch.inf).sort(descending=True).values
+    expected = expected[: min(k, int(allowed.sum()))]
+    torch.testing.assert_close(found.products, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close((vectors @ query)[found.positions], found.products, atol=1e-5, rtol=0)
+    assert allowed[found.positions].all()
+    assert len(set(found.positions.tolist())) == len(found.positions)
+
+
+def test_most_vectors_are_never_compared_in_full(monkeypatch: pytest.MonkeyPatch):
+    """With a spectrum that falls off, as those of embeddings do, the bound leaves few candidates."""
+    generator = torch.Generator().manual_seed(0)
+    decay = torch.exp(-torch.arange(256) / 25.0)
+    vectors = torch.nn.functional.normalize(torch.randn(20_000, 256, generator=generator) * decay, dim=1)
+    index = ExactSearch.of(vectors)
+    compared = []
+    plain = ExactSearch.vectors
+    monkeypatch.setattr(ExactSearch, "vectors", lambda self, at: (compared.append(len(at)), plain(self, at))[1])
+    found = index.nearest(vectors[7], 10)
+    assert found.positions[0] == 7
+    assert sum(compared) < 2000
+
+
+def test_suggestions_in_order_with_rewards_and_without_echoes():
+    _, embedder = words()
+    library = PromptLibrary(
+        [
+            Entry("red cat sitting", 0.1),
+            Entry("red cat sitting sitting", 2.0),
+            Entry("red cat", 0.9),
+            Entry("red dog", math.nan),
+            Entry("blue house", 0.9),
+        ],
+        embedder,
+    )
+    assert [s.text for s in library.suggest(["red cat"], 3, distinct=1.0)[0]] == [
+        "red cat",
+        "red cat sitting",
+        "red cat sitting sitting",
+    ]
+    apart = library.suggest(["red cat"], 3, distinct=0.9)[0]
+    assert [s.text for s in apart] == ["red cat", "red cat sitting", "red dog"]
+    assert apart[0].similarity == pytest.approx(1.0, abs=1e-5)
+    rewarded = library.suggest(["red cat"], 5, min_reward=0.5, distinct=1.0)[0]
+    assert [s.text for s in rewarded] == ["red cat", "red cat sitting sitting", "blue house"]
+    assert library.suggest(["red cat"], 5, min_reward=9.0) == [[]]
+
+
+def test_many_echoes_do_not_hide_what_comes_after_them():
+    _, embedder = words()
+    texts = [f"red cat {'red cat ' * i}" for i in range(60)] + ["red dog", "green cat"]
+    found = PromptLibrary(texts, embedder).suggest(["red cat"], 3)[0]
+    assert [s.text for s in found[1:]] == ["red dog", "green cat"] or [s.text for s in found[1:]] == [
+        "green cat",
+        "red dog",
+    ]
+
+
+def test_wrong_use_is_said():
+    _, embedder = words()
+    library = PromptLibrary(["a"], embedder)
+    with pytest.raises(TypeError, match="sequence of topics"):
+        library.suggest("a")
+    with pytest.raises(ImageRewardError, match="at least 1"):
+        library.suggest(["a"], 0)
+    with pytest.raises(ImageRewardError, match="no prompts"):
+        PromptLibrary([], embedder)
+    with pytest.raises(ImageRewardError, match="not finite"):
+        PromptLibrary(["a"], Embedder("nan", lambda texts: torch.full((len(texts), 4), torch.nan)))
+    with pytest.raises(ImageRewardError, match="a vector for each of 1 texts"):
+        PromptLibrary(["a"], Embedder("flat", lambda texts: torch.zeros(4)))
+
+
+# -- the index beside the library ------------------------------------------------------------------------------------
+
+
+def test_the_index_is_used_again_and_only_what_is_new_is_embedded(tmp_path: Path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("red cat\nred dog\nblue house\n")
+    embed, embedder = words()
+    first = PromptLibrary(path, embedder).suggest(["red cat"], 3)
+    assert embed.asked == 3 + 1
+    assert index_file(path, embedder).is_file()
+    assert PromptLibrary(path, embedder).suggest(["red cat"], 3) == first
+    assert embed.asked == 3 + 1 + 1
+    path.write_text("green tree\nred dog\nred cat\n")  # one gone, one new, others moved
+    changed = PromptLibrary(path, embedder)
+    assert embed.asked == 5 + 1
+    fresh = PromptLibrary(["green tree", "red dog", "red cat"], words()[1])
+    one, other = changed.suggest(["green tree"], 3)[0], fresh.suggest(["green tree"], 3)[0]
+    assert [s.text for s in one] == [s.text for s in other]
+    assert [s.similarity for s in one] == pytest.approx([s.similarity for s in other], abs=1e-5)
+
+
+def test_another_embedder_has_an_index_of_its_own_and_a_broken_one_is_made_anew(tmp_path: Path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("red cat\nred dog\n")
+    embed, embedder = words()
+    PromptLibrary(path, embedder)
+    other = Embedder("other", embed)
+    assert index_file(path, other) != index_file(path, embedder)
+    PromptLibrary(path, other)
+    assert embed.asked == 4
+    index_file(path, other).write_bytes(index_file(path, other).read_bytes()[:-20])
+    assert len(PromptLibrary(path, other)) == 2
+    assert embed.asked == 6
+
+
+def test_a_folder_that_cannot_be_written_to_still_gives_suggestions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "prompts.txt"
+    path.write_text("red cat\nred dog\n")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    library = PromptLibrary(path, words()[1])
+    assert library.suggest(["red dog"], 1)[0][0].text == "red dog"
+    assert "could not be kept" in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == ["prompts.txt"]
+
+
+def test_the_real_library_exact_and_kept(shared_data: Path, tmp_path: Path):
+    """10,000 prompts of ReFL's data; every neighbour against comparing everything in float64."""
+    path = tmp_path / "refl_data.json"
+    path.write_bytes((shared_data / "refl_data.json").read_bytes())
+    embed, embedder = words(512)
+    counted: list[int] = []
+    library = PromptLibrary(path, embedder, on_progress=lambda done, total: counted.append(done))
+    assert counted[-1] == len(library) == len(distinct([Entry(r["text"]) for r in json.loads(path.read_text())]))
+    vectors = embedder.unit([entry.text for entry in library.entries]).double().numpy()
+    topics = ["a landscape, detailed", "portrait of a woman", "cyberpunk city at night", library.entries[77].text]
+    found = library.suggest(topics, 10, distinct=1.0)
+    for topic, suggestions in zip(topics, found, strict=True):
+        products = vectors @ embedder.unit([topic]).double().numpy()[0]
+        assert [s.similarity for s in suggestions] == pytest.approx(np.sort(products)[::-1][:10].tolist(), abs=1e-5)
+    assert found[3][0].text == library.entries[77].text
+    asked = embed.asked
+    assert PromptLibrary(path, embedder).suggest(topics, 10, distinct=1.0) == found
+    assert embed.asked == asked + len(topics)
+
+
+# -- embedders -------------------------------------------------------------------------------------------------------
+
+
+def test_a_scorer_without_a_text_tower_is_no_embedder():
+    with pytest.raises(ImageRewardError, match="has no text embedding"):
+        load_embedder("technical")
+
+
+def test_sentence_transformers_are_an_extra(monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ImageRewardError, match="pip install sentence-transformers"):
+        load_embedder("st:all-MiniLM-L6-v2")

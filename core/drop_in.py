@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .errors import BadImage, ImageRewardError
 from .images import ImageLike
+from .networks.pixels import normalise
 from .rating import rate
 from .scorers.base import Scorer
-from .scorers.imagereward import PROMPT_TOKENS, ImageRewardScorer, normalise
+from .scorers.imagereward import PROMPT_TOKENS, ImageRewardScorer
 from .scorers.loading import load_scorer
 
 _MODELS = {"ImageReward-v1.0": "imagereward"}

@@ -20,8 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import UnknownCheckpoint
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
+from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
-from ..scorers.imagereward import normalise
 from ..scorers.registry import scorer_infos
 from ..weights.catalogue import BERT_VOCABULARY
 from ..weights.download import fetch_weight

@@ -13,7 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge_checkpoints import write_clip
 from sd_imagereward.core import ImageRewardError
+from sd_imagereward.core.cli import main
 from sd_imagereward.core.prompts.embedders import Embedder, load_embedder
 from sd_imagereward.core.prompts.entries import Entry, distinct, read_library
 from sd_imagereward.core.prompts.exact_search import ExactSearch
@@ -265,3 +267,22 @@ def test_sentence_transformers_are_an_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ImageRewardError, match="pip install sentence-transformers"):
         load_embedder("st:all-MiniLM-L6-v2")
+
+
+def test_clip_s_text_tower_from_the_command_to_the_suggestions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    checkpoint = write_clip(tmp_path / "clip")
+    library = tmp_path / "prompts.json"
+    library.write_text(
+        json.dumps([{"text": "a red cat", "reward": 1.0}, {"text": "the city at night"}, {"text": "dog"}])
+    )
+    call = ["prompts", "the city at night", "--library", str(library), "--embedder", str(checkpoint), "--device", "cpu"]
+    assert main([*call, "-n", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["the city at night"]
+    assert found[0]["text"] == "the city at night"
+    assert found[0]["similarity"] == pytest.approx(1.0, abs=1e-4)
+    assert found[0]["reward"] is None
+    assert main([*call, "--min-reward", "0.5"]) == 0
+    assert "reward 1.0000  a red cat" in capsys.readouterr().out
+    assert main([*call, "--min-reward", "5"]) == 1
+    assert main(["prompts", "x", "--library", str(tmp_path / "none.json")]) == 2
+    assert "no such file" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from .nodes.rank import RankImages
 from .nodes.save import SaveScoredImages
 from .nodes.score import ScoreImages
 from .nodes.score_table import ScoreTable
+from .nodes.suggest_prompts import SuggestPrompts
 
 NODES: list[type[io.ComfyNode]] = [
     LoadRewardModel,
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveScoredImages,
     ScoreTable,
     LoadImageFolder,
+    SuggestPrompts,
 ]
 
 

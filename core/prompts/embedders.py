@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageRewardError
+from ..scorers.base import Scorer
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_classes
-from ..weights.identity import spec_identity
 
 SENTENCES = "st:"
 BATCH = 64
@@ -19,9 +19,9 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Embedder:
-    """`embed` takes texts and gives (N, D); `identity` changes when its vectors do."""
+    """`embed` takes texts and gives (N, D); `name` says whose vectors they are."""
 
-    identity: str
+    name: str
     embed: Callable[[Sequence[str]], Tensor]
 
     def unit(self, texts: Sequence[str]) -> Tensor:
@@ -30,7 +30,7 @@ class Embedder:
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise ImageRewardError(f"expected a vector for each of {len(texts)} texts, got {tuple(vectors.shape)}")
         if not bool(vectors.isfinite().all()):
-            raise ImageRewardError(f"{self.identity} gave a vector that is not finite; try another dtype or device")
+            raise ImageRewardError(f"{self.name} gave a vector that is not finite; try another dtype or device")
         return torch.nn.functional.normalize(vectors, dim=1)
 
 
@@ -38,13 +38,16 @@ def load_embedder(name: str = "clip", *, device: str | None = None) -> Embedder:
     """A scorer with a CLIP text tower ("clip", a checkpoint file of one), or "st:MODEL" of sentence-transformers."""
     if name.startswith(SENTENCES):
         return _sentence_transformer(name, device)
-    scorer = load_scorer(name, device=device)
+    return scorer_embedder(load_scorer(name, device=device))
+
+
+def scorer_embedder(scorer: Scorer) -> Embedder:
+    """The text tower of a loaded scorer. Raises ImageRewardError if it has none."""
     features = getattr(scorer, "text_features", None)
     if features is None:
-        able = [n for n, cls in scorer_classes().items() if hasattr(cls, "text_features")]
+        able = [name for name, cls in scorer_classes().items() if hasattr(cls, "text_features")]
         raise ImageRewardError(
-            f"{scorer.info.title} has no text embedding of its own; take one of {', '.join(able) or 'none'}, or "
-            f"{SENTENCES}MODEL"
+            f"{scorer.info.title} has no text embedding of its own; take one of {', '.join(able)}, or {SENTENCES}MODEL"
         )
 
     @torch.no_grad()
@@ -52,7 +55,7 @@ def load_embedder(name: str = "clip", *, device: str | None = None) -> Embedder:
         vectors: Tensor = features(list(texts))
         return vectors
 
-    return Embedder(spec_identity(name), embed)
+    return Embedder(scorer.info.name, embed)
 
 
 def _sentence_transformer(name: str, device: str | None) -> Embedder:

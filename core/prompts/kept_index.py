@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import UnknownCheckpoint
 from ..weights.read import read_checkpoint
@@ -19,6 +20,7 @@ from .exact_search import ExactSearch
 log = logging.getLogger(__name__)
 
 _FORMAT = "1"
+_SAME = 0.999  # cosine of two precisions of one network; those of two networks are far lower
 _TENSORS = tuple(field.name for field in fields(ExactSearch))
 
 
@@ -36,8 +38,12 @@ def digests_of(texts: Sequence[str]) -> np.ndarray:
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 16)
 
 
-def read_kept(path: Path, embedder: str) -> Kept | None:
-    """What `keep` wrote; None if there is nothing, or it is another embedder's, or damaged."""
+def read_kept(path: Path, probe: Tensor) -> Kept | None:
+    """What `keep` wrote; None if there is nothing, or it is damaged, or its embedder made something else of the probe text.
+
+    probe: (D,) what the embedder makes of it now. So another checkpoint is noticed, whatever it is called, and another
+    precision or device makes no difference.
+    """
     if not path.is_file():
         return None
     try:
@@ -45,21 +51,24 @@ def read_kept(path: Path, embedder: str) -> Kept | None:
     except UnknownCheckpoint as error:
         log.warning("the index of the library is made anew: %s", error)
         return None
-    tensors, told = checkpoint.tensors, dict(checkpoint.metadata)
-    if told.get("embedder") != embedder or told.get("format") != _FORMAT or not {*_TENSORS, "digests"} <= set(tensors):
+    tensors = checkpoint.tensors
+    if checkpoint.metadata.get("format") != _FORMAT or not {*_TENSORS, "digests", "probe"} <= set(tensors):
+        return None
+    if tensors["probe"].shape != probe.shape or float(tensors["probe"] @ probe) < _SAME:
         return None
     return Kept(ExactSearch(**{name: tensors[name] for name in _TENSORS}), tensors["digests"].numpy())
 
 
-def keep(kept: Kept, path: Path, embedder: str) -> None:
+def keep(kept: Kept, path: Path, probe: Tensor) -> None:
     """Writes the index, whole or not at all; a folder that cannot be written to is no error: the next call embeds again."""
     from safetensors.torch import save_file
 
     tensors = {name: getattr(kept.search, name) for name in _TENSORS}
+    tensors["probe"] = probe.contiguous()
     tensors["digests"] = torch.from_numpy(kept.digests.copy())
     temporary = path.with_name(path.name + ".incomplete")
     try:
-        save_file(tensors, temporary, metadata={"embedder": embedder, "format": _FORMAT})
+        save_file(tensors, temporary, metadata={"format": _FORMAT})
         os.replace(temporary, path)
     except OSError as error:
         log.warning("the index of the library could not be kept at %s (%s)", path, error)

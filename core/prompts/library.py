@@ -6,7 +6,6 @@ their data (Xu et al. 2023, arXiv 2304.05977, section 2.1, who used them to spre
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from .exact_search import ExactSearch
 from .kept_index import Kept, digests_of, keep, read_kept
 
 OnProgress = Callable[[int, int], None]
+PROBE = "a probe by which an index knows its embedder"
 DISTINCT = 0.97  # prompts nearer to each other than that say the same
 
 
@@ -96,8 +96,8 @@ class PromptLibrary:
 
 def index_file(library: Path, embedder: Embedder) -> Path:
     """Where the vectors of a library are kept."""
-    kind = hashlib.sha256(embedder.identity.encode()).hexdigest()[:8]
-    return library.with_name(f"{library.name}.{kind}.index.safetensors")
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in embedder.name)
+    return library.with_name(f"{library.name}.{name}.index.safetensors")
 
 
 def _apart(vectors: Tensor, n: int, distinct: float) -> list[int]:
@@ -113,13 +113,14 @@ def _apart(vectors: Tensor, n: int, distinct: float) -> list[int]:
 
 def _index(texts: Sequence[str], embedder: Embedder, path: Path | None, on_progress: OnProgress | None) -> ExactSearch:
     """The vectors of these texts: from the file if it is theirs, else computed, and kept there if that can be."""
-    before = None if path is None else read_kept(path, embedder.identity)
+    probe = None if path is None else embedder.unit([PROBE])[0]
+    before = None if path is None or probe is None else read_kept(path, probe)
     digests = digests_of(texts)
     if before is not None and np.array_equal(before.digests, digests):
         return before.search
     index = ExactSearch.of(_vectors(texts, digests, embedder, before, on_progress))
-    if path is not None:
-        keep(Kept(index, digests), path, embedder.identity)
+    if path is not None and probe is not None:
+        keep(Kept(index, digests), path, probe)
     return index
 
 

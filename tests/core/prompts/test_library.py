@@ -190,31 +190,40 @@ def test_the_index_is_used_again_and_only_what_is_new_is_embedded(tmp_path: Path
     path.write_text("red cat\nred dog\nblue house\n")
     embed, embedder = words()
     first = PromptLibrary(path, embedder).suggest(["red cat"], 3)
-    assert embed.asked == 3 + 1
+    assert embed.asked == 1 + 3 + 1  # a probe, the library, the topic
     assert index_file(path, embedder).is_file()
     assert PromptLibrary(path, embedder).suggest(["red cat"], 3) == first
-    assert embed.asked == 3 + 1 + 1
+    assert embed.asked == 5 + 2
     path.write_text("green tree\nred dog\nred cat\n")  # one gone, one new, others moved
     changed = PromptLibrary(path, embedder)
-    assert embed.asked == 5 + 1
+    assert embed.asked == 7 + 2
     fresh = PromptLibrary(["green tree", "red dog", "red cat"], words()[1])
     one, other = changed.suggest(["green tree"], 3)[0], fresh.suggest(["green tree"], 3)[0]
     assert [s.text for s in one] == [s.text for s in other]
     assert [s.similarity for s in one] == pytest.approx([s.similarity for s in other], abs=1e-5)
 
 
-def test_another_embedder_has_an_index_of_its_own_and_a_broken_one_is_made_anew(tmp_path: Path):
+def test_another_embedder_s_index_is_not_taken_and_a_broken_one_is_made_anew(tmp_path: Path):
     path = tmp_path / "prompts.txt"
     path.write_text("red cat\nred dog\n")
     embed, embedder = words()
     PromptLibrary(path, embedder)
-    other = Embedder("other", embed)
-    assert index_file(path, other) != index_file(path, embedder)
-    PromptLibrary(path, other)
-    assert embed.asked == 4
-    index_file(path, other).write_bytes(index_file(path, other).read_bytes()[:-20])
-    assert len(PromptLibrary(path, other)) == 2
-    assert embed.asked == 6
+    assert index_file(path, Embedder("st:other/one", embed)).name == "prompts.txt.st-other-one.index.safetensors"
+    turned = Words()
+    other = PromptLibrary(
+        path, Embedder("words", lambda texts: turned(texts).roll(1, 1))
+    )  # the same name, other vectors
+    assert turned.asked == 1 + 2
+    assert other.suggest(["red dog"], 1)[0][0].similarity == pytest.approx(1.0, abs=1e-5)
+    PromptLibrary(
+        path, Embedder("words", lambda texts: turned(texts).roll(1, 1).half())
+    )  # another precision is the same
+    assert turned.asked == 3 + 1 + 1
+    kept = index_file(path, embedder)
+    kept.write_bytes(kept.read_bytes()[:-20])
+    before = embed.asked
+    assert len(PromptLibrary(path, embedder)) == 2
+    assert embed.asked == before + 1 + 2
 
 
 def test_a_folder_that_cannot_be_written_to_still_gives_suggestions(
@@ -250,7 +259,7 @@ def test_the_real_library_exact_and_kept(shared_data: Path, tmp_path: Path):
     assert found[3][0].text == library.entries[77].text
     asked = embed.asked
     assert PromptLibrary(path, embedder).suggest(topics, 10, distinct=1.0) == found
-    assert embed.asked == asked + len(topics)
+    assert embed.asked == asked + 1 + len(topics)
 
 
 # -- embedders -------------------------------------------------------------------------------------------------------

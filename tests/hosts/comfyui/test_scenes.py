@@ -17,7 +17,7 @@ from sd_imagereward.core.metadata import parse_parameters, read_parameters, read
 from sd_imagereward.core.rating import rate
 from sd_imagereward.core.scorers.loading import load_scorer
 
-NODES = ("Load", "Mix", "Score", "Rank", "Filter", "PickBest", "Save", "ScoreTable", "LoadFolder")
+NODES = ("Load", "Mix", "Score", "Rank", "Filter", "PickBest", "Save", "ScoreTable", "LoadFolder", "SuggestPrompts")
 
 
 def scores_of(run: Run, node_id: str = "3") -> list[float]:

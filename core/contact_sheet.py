@@ -80,7 +80,7 @@ def _write_card(page: TextIO, rank: int, row: SheetRow, folder: Path, thumbnail:
 
 def _picture(row: SheetRow, name: str, folder: Path, thumbnail: int) -> str:
     try:
-        source, width, height = _thumbnail(row.image, thumbnail)
+        source, width, height = thumbnail_uri(row.image, thumbnail)
     except BadImage as error:
         return f'<div class="frame missing"><p>{_escape(str(error))}</p></div>'
     tag = (
@@ -91,7 +91,7 @@ def _picture(row: SheetRow, name: str, folder: Path, thumbnail: int) -> str:
     return f'<a class="frame" href="{_escape(_link(Path(row.image), folder))}">{tag}</a>'
 
 
-def _thumbnail(image: str | os.PathLike[str] | Image.Image, side: int) -> tuple[str, int, int]:
+def thumbnail_uri(image: str | os.PathLike[str] | Image.Image, side: int) -> tuple[str, int, int]:
     """(data URI, width, height), turned as its EXIF orientation says. Raises BadImage."""
     picture = image if isinstance(image, Image.Image) else _open_small(image, side)
     picture = ImageOps.exif_transpose(picture)
@@ -159,7 +159,7 @@ def _head(title: str, note: str) -> str:
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{_escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <header><h1>{_escape(title)}</h1>{subtitle}</header>
@@ -173,7 +173,7 @@ def _foot(count: int) -> str:
     return f"</ol>\n<footer>{pictures}{legend}.</footer>\n</body>\n</html>\n"
 
 
-_STYLE = """
+STYLE = """
 :root { --paper: #f4f3f0; --card: #fff; --ink: #1d1c1a; --soft: #6d6a64; --line: #e3e0da; --accent: #2f6f4f; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #141416; --card: #1e1e21; --ink: #ececea; --soft: #9a9892; --line: #313136; --accent: #6cc495; }

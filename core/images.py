@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,10 +34,10 @@ BICUBIC_SUPPORT = 2.0
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The fully decoded image of a file. Raises BadImage with the reason when there is none."""
+def open_image(path: str | os.PathLike[str], data: bytes | None = None) -> Image.Image:
+    """The fully decoded image of a file, or of `data` already read from it. Raises BadImage with the reason if it is none."""
     try:
-        image = Image.open(path)
+        image = Image.open(path if data is None else BytesIO(data))
         image.load()
     except FileNotFoundError:
         raise BadImage(f"no such image: {os.fspath(path)}") from None

@@ -104,15 +104,7 @@ def _rows(path: Path) -> list[dict[str, object]]:
 
 
 def own_prompt(path: Path) -> str | None:
-    """The prompt that a file brings along: a text file of the same name, or the parameters that a WebUI wrote."""
-    from ..metadata import parse_parameters, read_parameters
-    from ..prompts.syntax import plain_prompt
+    """The prompt that a file brings along, in its metadata or in a text file of the same name."""
+    from ..prompts.origin import find_origin
 
-    sidecar = path.with_suffix(".txt")
-    if sidecar.is_file():
-        return sidecar.read_text(encoding="utf-8", errors="replace").strip()
-    try:
-        parameters = read_parameters(path)
-    except (OSError, ValueError):
-        return None
-    return plain_prompt(parse_parameters(parameters).prompt) if parameters else None
+    return find_origin(path).plain

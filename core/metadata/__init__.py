@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .files import read_parameters, save_image
+from .files import read_parameters, read_texts, save_image
 from .parameters import Parameters, parse_parameters
 from .scores import read_scores, score_pair, set_scores
 from .tables import write_csv, write_jsonl
@@ -12,6 +12,7 @@ __all__ = [
     "parse_parameters",
     "read_parameters",
     "read_scores",
+    "read_texts",
     "save_image",
     "score_pair",
     "set_scores",

@@ -44,6 +44,18 @@ def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
         return _carried_parameters(opened)
 
 
+def read_texts(image: str | os.PathLike[str] | Image.Image) -> dict[str, str]:
+    """Every text of an image file by name: `parameters`, ComfyUI's `prompt` and `workflow`, and whatever else is there.
+
+    Raises BadImage for a file that is no image.
+    """
+    if not isinstance(image, Image.Image):
+        with _opened(image) as opened:
+            return read_texts(opened)
+    parameters = _carried_parameters(image)
+    return _carried_chunks(image) | ({_PARAMETERS: parameters} if parameters else {})
+
+
 def save_image(
     image: Image.Image,
     path: str | os.PathLike[str],

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, TextIO
@@ -17,21 +17,29 @@ from .atomic import replacing
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_csv(rows: Iterable[Mapping[str, Any]], file: str | os.PathLike[str] | TextIO) -> None:
+def write_csv(
+    rows: Iterable[Mapping[str, Any]],
+    file: str | os.PathLike[str] | TextIO,
+    *,
+    columns: Sequence[str] | None = None,
+) -> None:
     """Writes rows with a header line; the columns are all keys in the order in which they first appear.
+
+    `columns`: given, the rows are written as they come and need not fit into memory; a key that is no column is an error.
 
     `file`: a path, written as UTF-8 and replaced as a whole once complete, or an open text file (best with
     `newline=""`). Line breaks, commas and quotes in a cell are quoted as RFC 4180 has it. A *text* that begins with
     = + - @, a tab or a carriage return gets an apostrophe in front, so that a spreadsheet does not run a prompt as a
     formula; numbers are left alone. Use JSONL where the text must come back to the letter.
     """
-    kept = list(rows)
-    columns = list(dict.fromkeys(key for row in kept for key in row))
+    if columns is None:
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
     with _text_file(file) as out:
         # Every text in quotes: with minimal quoting a lone carriage return would be written bare and break the row.
         writer = csv.DictWriter(out, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in kept)
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], file: str | os.PathLike[str] | TextIO) -> None:

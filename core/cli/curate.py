@@ -1,0 +1,196 @@
+"""`imagereward curate`: score a folder once, then label, list, move, copy, rename or trash by score."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import EXIT_OK, EXIT_PARTIAL, add_command
+from .scorer_options import add_scorers_options, load, positive
+
+if TYPE_CHECKING:
+    from ..curate.actions import Actions, Outcome
+    from ..curate.pipeline import OnProgress, Summary
+    from ..curate.store import Judge, Store
+
+LISTED = 20
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "curate",
+        help="score all images below a folder and sort them: labels, lists, moves, copies, names",
+        example="imagereward curate outputs --label --copy-best 10 best --move-below -1 weak --dry-run",
+    )
+    parser.epilog = "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use; 3 no weights"
+    parser.add_argument("folder", type=Path, metavar="DIR", help="PNG, JPEG, WebP and AVIF files in it and below")
+    parser.add_argument("--prompt", help="for files that bring none in their metadata or in a .txt beside them")
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="files read at once (default: one a core, plus one)"
+    )
+    add_store_option(parser)
+    actions = parser.add_argument_group("actions, by the first scorer; each can be tried with --dry-run")
+    actions.add_argument("--label", action="store_true", help="write the scores into the files; pixels stay untouched")
+    actions.add_argument("--csv", type=Path, metavar="FILE", help="a table, best first")
+    actions.add_argument("--jsonl", type=Path, metavar="FILE", help="the same as JSON lines")
+    actions.add_argument("--sidecar", action="store_true", help="a NAME.score.json beside each file")
+    actions.add_argument("--copy-best", nargs=2, metavar=("N", "DIR"), help="copy the best N")
+    actions.add_argument("--move-below", nargs=2, metavar=("X", "DIR"), help="move files that score less than X")
+    actions.add_argument(
+        "--delete-below", type=float, metavar="X", help="to the system's trash (pip install send2trash)"
+    )
+    actions.add_argument("--rename", metavar="TEMPLATE", help='such as "{score:+.2f}_{name}"')
+    actions.add_argument("--dry-run", action="store_true", help="say what the actions would do, and do nothing")
+    actions.add_argument("--undo", action="store_true", help="revert the last moves and renames; score nothing")
+    add_scorers_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", type=Path, metavar="FILE", help="where scores are kept (default: a hidden file in DIR)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..curate.actions import check_template
+    from ..curate.store import Store, default_store
+    from ..errors import ImageRewardError
+
+    if not args.folder.is_dir():
+        raise ImageRewardError(f"expected a folder, and {args.folder} is none")
+    if args.rename is not None:
+        check_template(args.rename)
+    copying = _pair(args.copy_best, int, "--copy-best 10 DIR")
+    moving = _pair(args.move_below, float, "--move-below 0.5 DIR")
+    with Store(args.store or default_store(args.folder)) as store:
+        if args.undo:
+            return _undo(args, store)
+        if args.delete_below is not None:
+            _require_trash()
+        targets = [folder for _, folder in filter(None, (copying, moving))]
+        summary, judges = _score(args, store, targets)
+        _tell(summary)
+        failed = [outcome for outcome in _act(args, store, judges, copying, moving) if outcome.failed]
+    return EXIT_PARTIAL if failed or summary.broken or not summary.found else EXIT_OK
+
+
+def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple[Summary, list[Judge]]:
+    from ..curate.judges import store_key
+    from ..curate.pipeline import score_files
+    from ..curate.store import Judge
+
+    loaded = [(name, load(args, name)) for name in args.scorers]
+    scorers = [(store_key(name, scorer), scorer) for name, scorer in loaded]
+    summary = score_files(
+        args.folder,
+        scorers,
+        store,
+        prompt=args.prompt,
+        workers=args.workers,
+        batch_size=args.batch_size,
+        without=targets,
+        on_progress=_progress(),
+    )
+    for picture in islice((picture for picture in store.unscored() if picture.error), LISTED):
+        print(f"imagereward: not scored: {picture.path}: {picture.error}", file=sys.stderr)
+    return summary, [Judge.of(key, scorer.info) for key, scorer in scorers]
+
+
+def _tell(summary: Summary) -> None:
+    text = f"{summary.found} images: {summary.scored} scored, {summary.unchanged} unchanged"
+    text += f", {summary.no_prompt} without a prompt" if summary.no_prompt else ""
+    text += f", {summary.broken} not readable" if summary.broken else ""
+    print(text, file=sys.stderr)
+    for path in summary.without_prompt[:LISTED]:
+        print(
+            f"imagereward: no prompt for {path} (give --prompt, a .txt beside it, or a scorer without)", file=sys.stderr
+        )
+
+
+def _act(
+    args: argparse.Namespace,
+    store: Store,
+    judges: list[Judge],
+    copying: tuple[int, Path] | None,
+    moving: tuple[float, Path] | None,
+) -> Iterator[Outcome]:
+    """Lists, labels and copies first, while every file is where it was scored."""
+    actions = _actions(args, store, judges[0])
+    wanted: list[tuple[str, Callable[[], Outcome]]] = []
+    if args.csv is not None:
+        wanted.append(("listed", lambda: actions.csv(args.csv)))
+    if args.jsonl is not None:
+        wanted.append(("listed", lambda: actions.jsonl(args.jsonl)))
+    if args.label:
+        wanted.append(("labelled", lambda: actions.label(judges)))
+    if args.sidecar:
+        wanted.append(("sidecars written", actions.sidecar))
+    if copying is not None:
+        wanted.append(("copied", lambda: actions.copy_best(*copying)))
+    if moving is not None:
+        wanted.append(("moved", lambda: actions.move_below(*moving)))
+    if args.delete_below is not None:
+        wanted.append(("moved to the trash", lambda: actions.delete_below(args.delete_below)))
+    if args.rename is not None:
+        wanted.append(("renamed", lambda: actions.rename(args.rename)))
+    for done, act in wanted:
+        outcome = act()
+        print(f"{outcome.changed} {'would be ' if args.dry_run else ''}{done}", file=sys.stderr)
+        for path, reason in outcome.failed[:LISTED]:
+            print(f"imagereward: {path}: {reason}", file=sys.stderr)
+        yield outcome
+
+
+def _undo(args: argparse.Namespace, store: Store) -> int:
+    from ..curate.store import Judge
+
+    outcome = _actions(args, store, Judge("", "", False, 0.0, 1.0)).undo()
+    print(f"{outcome.changed} files moved back" if outcome.changed else "nothing to undo", file=sys.stderr)
+    return EXIT_OK
+
+
+def _actions(args: argparse.Namespace, store: Store, judge: Judge) -> Actions:
+    from ..curate.actions import Actions
+    from ..curate.moving import Journal
+
+    journal = Journal(store.path.with_suffix(".undo.jsonl"))
+    journal.repair()
+    return Actions(store, judge, args.folder, journal, args.dry_run, say=print)
+
+
+def _pair(given: list[str] | None, number: type[int] | type[float], example: str) -> tuple[Any, Path] | None:
+    from ..errors import ImageRewardError
+
+    if given is None:
+        return None
+    try:
+        return number(given[0]), Path(given[1])
+    except ValueError:
+        raise ImageRewardError(f"expected a number and a folder ({example}), got {' '.join(given)}") from None
+
+
+def _require_trash() -> None:
+    """Before an hour of scoring, not after it."""
+    from ..curate.actions import trash
+
+    trash()
+
+
+def _progress() -> OnProgress:
+    from tqdm import tqdm
+
+    bar = tqdm(desc="curate", unit="image", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+
+    def advance(done: int, found: int) -> None:
+        bar.total = found
+        bar.update(done - bar.n)
+        if done == found:
+            bar.refresh()
+
+    return advance

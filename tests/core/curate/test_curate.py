@@ -1,0 +1,263 @@
+"""`imagereward curate` on small folders: scored once, then sorted, and nothing lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sd_imagereward.core.cli import main
+from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.store import FILE_NAME, Judge, Store
+from sd_imagereward.core.images import open_image
+from sd_imagereward.core.metadata import read_parameters, save_image
+from sd_imagereward.core.metadata.lossless import read_label
+from sd_imagereward.core.rating import judge
+from sd_imagereward.core.scorers.loading import load_scorer
+
+Curate = Callable[..., tuple[int, str, str]]
+NAMES = ["noise.png", "sub/flat.jpg", "sub/deep/ramp.webp", "plain.png"]
+
+
+def paint(kind: str) -> Image.Image:
+    side = np.linspace(0, 255, 64)
+    array = {
+        "noise": np.random.default_rng(0).integers(0, 256, (48, 64, 3)),
+        "flat": np.full((48, 64, 3), 90),
+        "ramp": np.stack([np.tile(side, (48, 1))] * 3, axis=-1),
+        "plain": np.stack([np.tile(side, (48, 1)), np.tile(side[::-1], (48, 1)), np.full((48, 64), 30)], axis=-1),
+    }[kind]
+    return Image.fromarray(array.astype(np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pictures"
+    for name in NAMES:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(paint(path.stem), path, parameters=f"a {path.stem}\nSteps: 1, Seed: 2, Sampler: x, Model: m1")
+    (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (root / "notes.md").write_text("no picture")
+    return root
+
+
+@pytest.fixture
+def curate(capsys: pytest.CaptureFixture[str], folder: Path) -> Curate:
+    def call(*arguments: object, scorers: object = "technical") -> tuple[int, str, str]:
+        code = main(["curate", str(folder), "--scorers", str(scorers), *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def ranking(folder: Path, scorer: str = "technical") -> dict[str, float]:
+    with Store(folder / FILE_NAME) as store:
+        one = next(one for one in store.judges() if one.key == scorer)
+        return {str(p.path.relative_to(folder)): p.score for p in store.ranked(one)}
+
+
+def test_scores_equal_judge_and_a_second_run_scores_nothing(
+    folder: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = curate()
+    assert code == 1
+    assert "5 images: 4 scored, 0 unchanged, 1 not readable" in err
+    assert f"not scored: {folder / 'broken.png'}" in err
+    expected = judge(load_scorer("technical"), [folder / name for name in NAMES], "").total.tolist()
+    assert ranking(folder) == pytest.approx(dict(zip(NAMES, expected, strict=True)), abs=1e-6)
+    assert list(ranking(folder).values()) == sorted(expected, reverse=True)
+    monkeypatch.setattr("sd_imagereward.core.curate.pipeline.open_image", None)  # reading a file again would crash
+    assert "5 images: 0 scored, 5 unchanged" in curate()[2]
+
+
+def test_a_scorer_with_prompts_sees_each_files_own(folder: Path, curate: Curate, tiny_checkpoint: Path) -> None:
+    paint("flat").save(folder / "silent.png")
+    _, _, err = curate(scorers=f"{tiny_checkpoint},technical")
+    assert "1 without a prompt" in err
+    assert f"no prompt for {folder / 'silent.png'}" in err
+    scorer = load_scorer(tiny_checkpoint)
+    expected = judge(scorer, [folder / name for name in NAMES], [f"a {Path(name).stem}" for name in NAMES]).total
+    with Store(folder / FILE_NAME) as store:
+        one = next(one for one in store.judges() if one.key != "technical")
+        scores = {str(p.path.relative_to(folder)): p.score for p in store.ranked(one)}
+    assert scores == pytest.approx(dict(zip(NAMES, expected.tolist(), strict=True)), abs=1e-4)
+    assert "silent.png" in ranking(folder)
+    assert "1 scored" in curate("--prompt", "a wall", scorers=tiny_checkpoint)[2]
+    (folder / "silent.txt").write_text("another wall")
+    assert "1 scored" in curate("--prompt", "a wall", scorers=tiny_checkpoint)[2]
+    assert "0 scored" in curate("--prompt", "a wall", scorers=tiny_checkpoint)[2]
+
+
+def test_moved_copied_and_renamed_files_are_not_scored_again(folder: Path, curate: Curate) -> None:
+    curate()
+    (folder / "noise.png").rename(folder / "sub" / "other.png")
+    assert "0 scored" in curate()[2]
+    assert "sub/other.png" in ranking(folder)
+    assert "noise.png" not in ranking(folder)
+
+
+def test_a_stopped_run_goes_on(folder: Path) -> None:
+    scorer = load_scorer("technical")
+
+    def stop(done: int, _found: int) -> None:
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with Store(folder / FILE_NAME) as store, pytest.raises(KeyboardInterrupt):
+        score_files(folder, [("technical", scorer)], store, batch_size=1, workers=1, on_progress=stop)
+    with Store(folder / FILE_NAME) as store:
+        summary = score_files(folder, [("technical", scorer)], store)
+    assert summary.unchanged == 2
+    assert summary.scored in (2, 3)  # the broken one among them or before
+    assert len(ranking(folder)) == 4
+
+
+def test_label_then_nothing_left_to_do(folder: Path, curate: Curate) -> None:
+    before = {name: open_image(folder / name).tobytes() for name in NAMES}
+    assert "4 would be labelled" in curate("--label", "--dry-run")[2]
+    assert read_label(read_parameters(folder / "noise.png")) == {}
+    assert "4 labelled" in curate("--label")[2]
+    scores = ranking(folder)
+    for name in NAMES:
+        assert "Technical: " + f"{scores[name] + 0:.4f}" in read_parameters(folder / name)
+        assert open_image(folder / name).tobytes() == before[name]
+    again = curate("--label")[2]
+    assert "0 scored" in again
+    assert "0 labelled" in again
+
+
+def test_tables(folder: Path, curate: Curate, tmp_path: Path) -> None:
+    curate("--csv", tmp_path / "a.csv", "--jsonl", tmp_path / "a.jsonl")
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["file"] for row in rows] == [row["file"] for row in lines] == [str(folder / n) for n in ranking(folder)]
+    assert {row["model"] for row in rows} == {"m1"}
+
+
+def test_copy_best_twice_copies_once(curate: Curate, tmp_path: Path, folder: Path) -> None:
+    best = list(ranking_after(curate, folder))[:2]
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / Path(best[0]).name).write_bytes(b"something else")
+    assert "2 copied" in curate("--copy-best", 2, tmp_path / "best")[2]
+    assert "0 copied" in curate("--copy-best", 2, tmp_path / "best")[2]
+    first = Path(best[0])
+    names = {first.name, f"{first.stem} (1){first.suffix}", Path(best[1]).name}
+    assert {p.name for p in (tmp_path / "best").iterdir()} == names
+    assert (tmp_path / "best" / first.name).read_bytes() == b"something else"
+
+
+def ranking_after(curate: Curate, folder: Path) -> dict[str, float]:
+    curate()
+    return ranking(folder)
+
+
+def contents(*folders: Path) -> dict[str, bytes]:
+    return {
+        str(p): p.read_bytes()
+        for folder in folders
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not p.name.startswith(".")
+    }
+
+
+def test_move_below_and_rename_are_undone_in_turn(curate: Curate, folder: Path, tmp_path: Path) -> None:
+    scores = ranking_after(curate, folder)
+    worst = list(scores)[-1]
+    (folder / worst).with_suffix(".txt").write_text("its text")
+    start = contents(folder)
+    weak = folder / "weak"
+    limit = (scores[worst] + sorted(scores.values())[1]) / 2
+    assert "1 would be moved" in curate("--move-below", limit, weak, "--dry-run")[2]
+    assert contents(folder) == start
+    assert "1 moved" in curate("--move-below", limit, weak)[2]
+    assert {p.name for p in weak.iterdir()} == {Path(worst).name, Path(worst).with_suffix(".txt").name}
+    assert "0 moved" in curate("--move-below", limit, weak)[2]  # what lies there is left alone
+    moved = contents(folder)
+    assert "4 renamed" in curate("--rename", "{score:+.2f}_{name}")[2]
+    renamed = {Path(name).name for name in contents(folder)}
+    assert f"{scores['noise.png']:+.2f}_noise.png" in renamed
+    assert "0 renamed" in curate("--rename", "{score:+.2f}_{name}")[2]
+    curate("--undo")
+    assert contents(folder) == moved
+    curate("--undo")
+    assert contents(folder) == start
+    assert "nothing to undo" in curate("--undo")[2]
+
+
+def test_equal_names_are_numbered(curate: Curate, folder: Path) -> None:
+    curate("--rename", "same{name:.0}")
+    assert (folder / "same.png").exists()
+    assert (folder / "same (1).png").exists()
+    assert len(contents(folder)) == 6
+
+
+@pytest.mark.parametrize("template", ["{nonsense}", "plain", "{score.real}", "{score:zz}", "{name", "{name[0]}"])
+def test_odd_templates_are_refused_before_anything_is_scored(curate: Curate, folder: Path, template: str) -> None:
+    code, _, err = curate("--rename", template)
+    assert code == 2
+    assert "cannot rename to" in err
+    assert not (folder / FILE_NAME).exists()
+
+
+def test_a_name_cannot_lead_elsewhere(folder: Path, curate: Curate) -> None:
+    save_image(paint("noise"), folder / "evil.png", parameters="../../../evil\nSteps: 1, Seed: 2, Sampler: x")
+    curate("--rename", "{prompt}_{name}")
+    assert (folder / "_.._.._evil_evil.png").exists()
+
+
+def test_delete_below_goes_to_the_trash_alone(
+    curate: Curate, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "send2trash", None)
+    code, _, err = curate("--delete-below", 0)
+    assert code == 2
+    assert "pip install send2trash" in err
+    trash = tmp_path / "trash"
+    trash.mkdir()
+    fake = types.SimpleNamespace(send2trash=lambda path: os.replace(path, trash / os.path.basename(path)))
+    monkeypatch.setitem(sys.modules, "send2trash", fake)
+    assert "4 would be" in curate("--delete-below", 1e6, "--dry-run")[2]
+    assert "4 moved to the trash" in curate("--delete-below", 1e6)[2]
+    assert len(list(trash.iterdir())) == 4
+    assert (folder / "broken.png").exists()  # without a score nothing is touched
+
+
+def test_links_and_hidden_files_are_left_out(folder: Path, curate: Curate, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    paint("noise").save(outside)
+    (folder / "link.png").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    paint("noise").save(folder / ".hidden.png")
+    assert "5 images" in curate()[2]
+
+
+def test_a_read_only_folder_keeps_its_store_in_the_cache(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sd_imagereward.core.curate import store
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(store.os, "access", lambda path, mode: False)
+    place = store.default_store(folder)
+    assert place.parent == tmp_path / "cache" / "imagereward"
+    with Store(place) as opened:
+        summary = score_files(folder, [("technical", load_scorer("technical"))], opened)
+        one = Judge.of("technical", load_scorer("technical").info)
+        assert {p.path for p in opened.ranked(one)} == {(folder / name).resolve() for name in NAMES}
+    assert summary.scored == 4
+
+
+def test_a_foreign_store_is_refused(folder: Path, curate: Curate, tmp_path: Path) -> None:
+    (tmp_path / "x.sqlite3").write_bytes(b"no database" * 100)
+    code, _, err = curate("--store", tmp_path / "x.sqlite3")
+    assert code == 2
+    assert "cannot be used as a store" in err

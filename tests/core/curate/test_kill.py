@@ -1,0 +1,125 @@
+"""A process killed at any moment leaves every file whole and exactly once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sd_imagereward.core.curate.moving import Journal
+from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.store import FILE_NAME, Store
+from sd_imagereward.core.metadata import save_image
+from sd_imagereward.core.scorers.loading import load_scorer
+
+KILLS = 25  # of each action
+COUNT = 24
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills; needs a POSIX system")
+
+# Loads torch once, then forks a child a kill; the child does the action over and over with other values.
+WORKER = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r}); import conftest
+from sd_imagereward.core.curate.actions import Actions
+from sd_imagereward.core.curate.moving import Journal
+from sd_imagereward.core.curate.store import Store, FILE_NAME
+root = Path({root!r})
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        store = Store(root / FILE_NAME)
+        judge = store.judges()[0]
+        print(os.getpid(), flush=True)
+        while True:
+            for decimals in (1, 2, 3, 4):
+                actions = Actions(store, judge, root, Journal(root / ".undo.jsonl"))
+                if {action!r} == "label":
+                    actions.label(decimals=decimals)
+                else:
+                    actions.move_below(1e9, root / "weak")
+                    actions.undo()
+    os.waitpid(child, 0)
+    print("gone", flush=True)
+"""
+
+
+def pixels(path: Path) -> bytes:
+    return Image.open(path).tobytes()
+
+
+@pytest.mark.parametrize("action", ["label", "move"])
+def test_killed_at_random(tmp_path: Path, action: str) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    expected = {}
+    for i in range(COUNT):
+        path = root / f"{i}.{('png', 'jpg', 'webp')[i % 3]}"
+        array = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        save_image(Image.fromarray(array), path, parameters=f"picture {i}\nSteps: 1, Seed: 2, Sampler: x")
+        expected[path.name] = pixels(path)
+    with Store(root / FILE_NAME) as store:
+        score_files(root, [("technical", load_scorer("technical"))], store)
+    code = WORKER.format(tests=str(Path(__file__).parents[2]), root=str(root), action=action)
+    chance, changed = random.Random(action), 0
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdin
+        assert worker.stdout
+        for _ in range(KILLS):
+            before = state(root)
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            child = int(worker.stdout.readline())
+            time.sleep(chance.uniform(0.0, 0.1))
+            os.kill(child, signal.SIGKILL)
+            assert worker.stdout.readline() == "gone\n"
+            found = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")]
+            assert sorted(p.name for p in found) == sorted(expected)
+            assert {p.name: pixels(p) for p in found} == expected
+            changed += state(root) != before
+        worker.stdin.close()
+    assert changed > KILLS // 3  # or the kills came before anything happened
+    while Journal(root / ".undo.jsonl").undo():
+        pass
+    assert sorted(p.name for p in root.iterdir() if p.is_file() and not p.name.startswith(".")) == sorted(expected)
+
+
+def state(root: Path) -> list[tuple[str, int, int]]:
+    return sorted((str(p), p.stat().st_size, p.stat().st_ino) for p in root.rglob("*") if p.suffix != ".tmp")
+
+
+def test_a_move_to_another_file_system_that_was_cut_short_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sd_imagereward.core.curate import moving
+
+    def other_file_system(old: Path, new: Path) -> None:
+        if not old.name.startswith("."):  # the temporary copy is on the new one already
+            raise OSError(moving.errno.EXDEV, "Invalid cross-device link")
+        os.rename(old, new)
+
+    monkeypatch.setattr(moving, "_rename", other_file_system)
+    monkeypatch.setattr(moving, "_same_device", lambda first, second: False)
+    old, new = tmp_path / "a.png", tmp_path / "there" / "a.png"
+    old.write_bytes(b"content")
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path / "undo").move(old, new)
+    assert old.exists()
+    assert new.exists()
+    Journal(tmp_path / "undo").repair()
+    assert not old.exists()
+    assert new.read_bytes() == b"content"
+    Journal(tmp_path / "undo").undo()
+    assert old.read_bytes() == b"content"
+    assert not new.exists()

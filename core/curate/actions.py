@@ -259,10 +259,7 @@ def check_template(template: str) -> None:
 
 def _other_owner(text: Path, picture: Path) -> bool:
     """Whether another picture of the same name claims the text file."""
-    return any(
-        text.with_suffix(suffix) != picture and text.with_suffix(suffix).exists()
-        for suffix in (".png", ".jpg", ".webp")
-    )
+    return any(text.with_suffix(suffix) != picture and text.with_suffix(suffix).exists() for suffix in SUFFIXES)
 
 
 def trash() -> Callable[[str], None]:

@@ -211,8 +211,8 @@ class Store:
         with self._lock:
             row = self._db.execute("SELECT first_name FROM files WHERE path = ?", (self._key(old),)).fetchone()
             if row is not None:
-                values = (self._key(new), row[0] or os.fsencode(old.name), self._key(old))
-                self._db.execute("UPDATE OR REPLACE files SET path = ?, first_name = ? WHERE path = ?", values)
+                values = (self._key(new), row[0] or os.fsencode(old.name), self.last_run(), self._key(old))
+                self._db.execute("UPDATE OR REPLACE files SET path = ?, first_name = ?, run = ? WHERE path = ?", values)
 
     def forget(self, path: Path) -> None:
         with self._lock:

@@ -233,3 +233,45 @@ def _save(tensors: dict[str, Tensor], path: Path, wrap: str | None) -> Path:
     else:
         torch.save({wrap: tensors} if wrap else tensors, path)
     return path
+
+
+# -- goldens ---------------------------------------------------------------------------------------------------------
+
+GOLDEN_PROMPTS = (
+    "a painting of an ocean with clouds and birds, day time, low depth field effect",
+    "Café “naïve” ﬁsh &amp; chips,   8k!!!",
+    "",
+    "a very long prompt, " * 30,
+)
+GOLDEN_SIZES = ((300, 225), (331, 224), (224, 224), (640, 150))  # landscape or square: Pillows agree on their bytes
+
+
+def write_golden_pictures(folder: Path) -> list[Path]:
+    """Pictures of triangle waves, the same bytes everywhere."""
+    import numpy as np
+    from PIL import Image
+
+    paths = []
+    for number, (width, height) in enumerate(GOLDEN_SIZES):
+        y, x = np.mgrid[:height, :width]
+        waves = [(x * a + y * b) // 3 % 512 for a, b in ((2 + number, 1), (1, 3), (5, 2 + number))]
+        pixels = np.stack([np.minimum(wave, 511 - wave) for wave in waves], axis=-1)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def write_golden_checkpoint(name: str, folder: Path) -> Path:
+    """The small checkpoint of a judge with the originals' full vocabularies; the tokenizers must be put beside it."""
+    words = {"vocab_size": 49408}
+    if name == "blip":
+        return write_blip(folder, vocab_size=30524)
+    if name == "clip":
+        return write_clip(folder, name="clip.pt", layout="open_clip", **words)
+    if name == "aesthetic":
+        clip = write_clip(folder, name="clip.pt", layout="open_clip", embedding=768, **words)
+        (folder / "ViT-L-14.pt").write_bytes(clip.read_bytes())
+        return write_aesthetic(folder, width=768)
+    if name == "pickscore":
+        return write_clip(folder, name="PickScore_v1.safetensors", **TINY_H, **words)
+    return write_clip(folder, name="HPS_v2.1_compressed.pt", layout="open_clip", wrap="state_dict", **TINY_H, **words)

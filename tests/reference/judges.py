@@ -45,6 +45,7 @@ def _openai_clip(checkpoint: Path) -> Callable[..., Any]:
 
     tensors = {name: t.clone() for name, t in _read(checkpoint).items()}
     model = build_model(tensors).float().eval()
+    model.load_state_dict(_read(checkpoint), strict=False)  # again: building rounded the weights to fp16
     return lambda *_, **__: (model, _transform(model.visual.input_resolution))
 
 
@@ -67,9 +68,15 @@ def aesthetic(checkpoint: Path) -> Score:
 def blip(checkpoint: Path) -> Score:
     """image-reward's BLIPScore."""
     module = importlib.import_module("ImageReward.models.BLIPScore")
+    blip_pretrain = importlib.import_module("ImageReward.models.BLIP.blip_pretrain")
+    vit = importlib.import_module("ImageReward.models.BLIP.vit")
     package = importlib.import_module("package")
     tensors = _read(checkpoint)
-    with _offline_folder(checkpoint.parent / "vocab.txt") as folder:
+    width, _, patch, _ = tensors["visual_encoder.patch_embed.proj.weight"].shape
+    depth = _count(tensors, "visual_encoder.blocks.")
+    tower = vit.VisionTransformer(img_size=224, patch_size=patch, embed_dim=width, depth=depth, num_heads=width // 64)
+    made = mock.patch.object(blip_pretrain, "create_vit", return_value=(tower, width))  # the package fixes ViT-L/16
+    with made, _offline_folder(checkpoint.parent / "vocab.txt") as folder:
         config = folder / "med_config.json"
         config.write_text(json.dumps(package.bert_config({f"blip.{name}": t for name, t in tensors.items()})))
         model = module.BLIPScore(str(config))

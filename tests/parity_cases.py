@@ -6,9 +6,12 @@ directly, never converted from another mode, since Pillow's conversions may chan
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -182,9 +185,38 @@ def _pictures() -> dict[str, Picture]:
 #: Name -> a function that builds the picture. The name of a size is height x width.
 PICTURES: dict[str, Picture] = _pictures()
 
-#: What the reference does with 16-bit grey (everything above 255 becomes white) is deliberately not repeated.
-DEVIATIONS = ("I;16", "I;16, enlarged", "I, 16 bits", "I, 16 bits, enlarged")
+#: Not repeated on purpose: the reference turns 16-bit grey above 255 to white, and Pillow a resized PA to black.
+DEVIATIONS = ("I;16", "I;16, enlarged", "I, 16 bits", "I, 16 bits, enlarged", "PA", "PA, enlarged")
 
 #: One picture or prompt that stands for all where the other side varies.
 PICTURE, PROMPT = "512 x 512", "sentence"
 SECOND_PICTURE = "RGBA"
+
+
+# -- thousands of texts, kept as one digest -------------------------------------------------------------------------------
+
+
+def written_prompts(data: Path) -> list[str]:
+    """Every prompt of the test data: ReFL's 10,000, the 466 of the rankings, the 100 of the benchmark."""
+    texts = [row["text"] for row in json.loads((data / "refl_data.json").read_text(encoding="utf-8"))]
+    for file in ("imagereward-test-rankings.json", "benchmark-prompts.json"):
+        texts += [row["prompt"] for row in json.loads((data / file).read_text(encoding="utf-8"))]
+    return texts
+
+
+def digest_ids(ids: Callable[[str], list[int]], texts: Iterable[str]) -> str:
+    """One sha256 over the ids of many texts, so that thousands of cases need a line."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(np.asarray([*ids(text), -1], dtype="<i4").tobytes())
+    return digest.hexdigest()
+
+
+def code_points(step: int = 0x1000, stop: int = 0x20000) -> Iterator[tuple[str, list[str]]]:
+    """Every code point of the first two planes alone between letters, in blocks of `step`."""
+    for block in range(0, stop, step):
+        yield f"U+{block:04X}", [f"a{chr(c)}b {chr(c)} C" for c in range(block, block + step)]
+
+
+def sha256(pixels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()

@@ -9,13 +9,12 @@ Every file says which versions made it. Numbers may differ in the sixth digit on
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import random
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,17 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 from checkpoints import REAL_SIZE, write_imagereward  # noqa: E402  (the folder of tests comes onto the path above)
-from parity_cases import PICTURE, PICTURES, PROMPT, PROMPTS, SECOND_PICTURE  # noqa: E402
+from parity_cases import (  # noqa: E402
+    PICTURE,
+    PICTURES,
+    PROMPT,
+    PROMPTS,
+    SECOND_PICTURE,
+    code_points,
+    digest_ids,
+    sha256,
+    written_prompts,
+)
 from reference.package import load_reference, tokenizer, versions  # noqa: E402
 
 PROMPT_TOKENS = 35
@@ -52,7 +61,7 @@ def picture_cases(model: Any) -> dict[str, dict[str, Any]]:
             made[name] = {"error": f"{type(error).__name__}: {error}"}
             continue
         made[name] = {
-            "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
+            "pixels": sha256(pixels),
             "score": model.score(PROMPTS[PROMPT], build()),
         }
     return made
@@ -112,64 +121,25 @@ def bert_vocabulary(data: Path) -> dict[str, Any]:
         path = data / "sample_images" / name
         pixels = resized(model, Image.open(path))
         pictures[name] = {
-            "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
+            "pixels": sha256(pixels),
             "scores": [model.score(prompt, str(path)) for prompt in written],
         }
     first = Image.open(data / "sample_images" / SAMPLES[0])
     return {"seed": 0, "sizes": sizes, "pictures": pictures, "prompts": prompt_cases(model, first)}
 
 
-# -- the tokenizer, fuzzed ---------------------------------------------------------------------------------------------
-
-
-def written_prompts(data: Path) -> list[str]:
-    """Every prompt of the test data: ReFL's 10,000, the 466 of the rankings, the 100 of the benchmark."""
-    texts = [row["text"] for row in json.loads((data / "refl_data.json").read_text(encoding="utf-8"))]
-    for file in ("imagereward-test-rankings.json", "benchmark-prompts.json"):
-        texts += [row["prompt"] for row in json.loads((data / file).read_text(encoding="utf-8"))]
-    return texts
-
-
 def tokens(data: Path) -> dict[str, Any]:
     """One sha256 over the ids of every written prompt, and one over those of every code point in three settings."""
     slow = tokenizer(data / "bert-base-uncased-vocab.txt")
     return {
+        "unicode": unicodedata.unidata_version,
         "written prompts": digest_ids(slow_ids(slow), written_prompts(data)),
-        "code points": {str(block): digest_ids(slow_ids(slow), texts) for block, texts in code_points()},
+        "code points": {block: digest_ids(slow_ids(slow), texts) for block, texts in code_points()},
     }
 
 
 def slow_ids(slow: Any) -> Callable[[str], list[int]]:
     return lambda text: list(slow.convert_tokens_to_ids(slow.tokenize(text)))
-
-
-def digest_ids(ids: Callable[[str], list[int]], texts: Iterable[str]) -> str:
-    """One sha256 over the ids of many texts, so that thousands of cases need a line."""
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(np.asarray([*ids(text), -1], dtype="<i4").tobytes())
-    return digest.hexdigest()
-
-
-def code_points(step: int = 0x1000, stop: int = 0x20000) -> Iterable[tuple[int, list[str]]]:
-    """Every code point of the first two planes alone between letters, in blocks of `step`."""
-    for block in range(0, stop, step):
-        yield block, [f"a{chr(c)}b {chr(c)} C" for c in range(block, block + step)]
-
-
-def random_text(source: random.Random) -> str:
-    """Text of mixed scripts, marks, controls, spaces and special tokens."""
-    special = ("[SEP]", "[ENC]", "[DEC]", "[MASK]", "[CLS]", "[PAD]", "[UNK]", " ", "\n", "cat", "Σ", "İ", "##ing")
-    ranges = ((32, 127), (0, 0x2FF), (0x300, 0x370), (0x370, 0x600), (0x900, 0x1200), (0x2000, 0x2100), (0x3000, 0x3100),
-              (0x4E00, 0x4F00), (0xAC00, 0xAD00), (0xFB00, 0x10000), (0x1F300, 0x1F700), (0, 0x110000))  # fmt: skip
-    parts = []
-    for _ in range(source.randrange(1, 12)):
-        if source.random() < 0.3:
-            parts.append(source.choice(special))
-        else:
-            low, high = source.choice(ranges)
-            parts.append("".join(chr(source.randrange(low, high)) for _ in range(source.randrange(1, 6))))
-    return "".join(parts)
 
 
 def as_text(golden: dict[str, Any]) -> str:

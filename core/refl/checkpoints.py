@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import ImageRewardError
+from ..metadata.atomic import replacing
 from .config import ReflConfig, read_config, write_config
 
 CONFIG = "config.yaml"
@@ -84,9 +84,8 @@ class RunFolder:
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Written beside and renamed, so that a crash while writing leaves the file before it."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save(dict(state), partial)
-    os.replace(partial, path)
+    with replacing(path) as file:
+        torch.save(dict(state), file)
 
 
 def load_state(path: Path) -> dict[str, Any]:

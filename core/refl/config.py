@@ -121,9 +121,6 @@ class ReflConfig:
     checkpoint_every: int = _setting(50, "updates between checkpoints to resume from; 0 writes only the last")
     keep_checkpoints: int = _setting(2, "how many checkpoints to keep")
     tracker: str = _setting("tensorboard", "tensorboard, wandb or none; metrics.jsonl is always written")
-    single_file: bool = _setting(
-        False, "full tuning: also write one .safetensors with the original (A1111, ComfyUI) keys"
-    )
 
     def but(self, **changes: Any) -> ReflConfig:
         return replace(self, **changes)
@@ -170,10 +167,6 @@ class ReflConfig:
             raise ImageRewardError(
                 f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "
                 f"(held_out: technical), or switch it off (guard: false)"
-            )
-        if self.single_file and self.tune != "full":
-            raise ImageRewardError(
-                "single_file writes a fully tuned model, but tune is 'lora': a LoRA is one file already"
             )
 
     def _check_window(self) -> None:

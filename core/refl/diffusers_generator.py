@@ -72,11 +72,11 @@ class DiffusersGenerator(Generator):
             kind = (
                 diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
             )
-            pipeline = kind.from_single_file(model, torch_dtype=torch.float32)
+            pipeline = kind.from_single_file(model)
         else:
             try:
                 pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                    model, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+                    model, safety_checker=None, requires_safety_checker=False
                 )
             except (OSError, ValueError) as error:
                 raise ImageRewardError(
@@ -85,10 +85,10 @@ class DiffusersGenerator(Generator):
         return cls(pipeline, dtype=dtype, device=device)
 
     def _freeze_and_place(self, device: torch.device) -> None:
-        for module in self.encoders:
-            module.requires_grad_(False).eval().to(device=device, dtype=self.dtype)
-        self.network.requires_grad_(False).eval().to(device=device, dtype=self.dtype)
-        self.vae.requires_grad_(False).eval().to(device=device, dtype=self.vae_dtype)
+        for module, dtype in [(self.network, self.dtype), (self.vae, self.vae_dtype)] + [
+            (encoder, self.dtype) for encoder in self.encoders
+        ]:
+            nn.Module.to(module.requires_grad_(False).eval(), device=device, dtype=dtype)  # diffusers' own `to` warns
 
     @property
     def encoders(self) -> list[nn.Module]:

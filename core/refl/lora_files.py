@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..metadata.atomic import replacing
 from .lora import Lora, LoraLayer, weight_of
 
 PREFIX = "lora_unet_"
@@ -106,7 +106,7 @@ def prompts_hash(prompts: Sequence[str]) -> str:
 
 
 def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, str]:
-    """Write the file in one go (a temporary file, then renamed) and return its metadata, hashes included."""
+    """Write the file in one go (an older one stays until then) and return its metadata, hashes included."""
     path = Path(path)
     tensors = tensors_of(lora)
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -117,9 +117,8 @@ def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, st
     metadata = metadata_of(lora, record)
     metadata["sshs_model_hash"], metadata["sshs_legacy_hash"] = _hashes(save(tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors, metadata))
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(save(tensors, metadata))
     return metadata
 
 

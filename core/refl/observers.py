@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class ProgressBar(Observer):
         )
 
     def on_message(self, text: str) -> None:
-        self.bar.write(text)
+        self.bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()

@@ -1,0 +1,168 @@
+"""`imagereward refl`: tune Stable Diffusion with the reward."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import EXIT_OK, add_command
+
+if TYPE_CHECKING:
+    from ..refl.backend import Backend
+    from ..refl.config import ReflConfig
+    from ..refl.loop import ReflResult, ReflTrainer
+    from ..refl.observers import Observer
+
+LAUNCHED = "WORLD_SIZE"  # set by `accelerate launch` and torchrun
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from ..refl.config import CHOICES, ReflConfig, preset_names
+
+    parser = add_command(
+        subparsers,
+        "refl",
+        help="tune Stable Diffusion with the reward (ReFL): a LoRA, or the whole U-Net",
+        example="imagereward refl --model runwayml/stable-diffusion-v1-5 --prompts prompts.txt --steps 200 --output my_refl",
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings from a .yaml or .json file; options given here win")
+    parser.add_argument(
+        "--preset", choices=preset_names(), default="lora", help="start from these settings (default: lora)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --output, from its last checkpoint"
+    )
+    settings = parser.add_argument_group("settings (defaults are the preset's)")
+    for setting in dataclasses.fields(ReflConfig):
+        _add_setting(settings, setting, CHOICES.get(setting.name))
+    parser.set_defaults(run=run)
+
+
+def _add_setting(
+    group: argparse._ArgumentGroup, setting: dataclasses.Field[Any], choices: tuple[str, ...] | None
+) -> None:
+    option, text = f"--{setting.name.replace('_', '-')}", setting.metadata["help"].replace("%", "%%")
+    common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": text}
+    if setting.type == "bool":
+        group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+    elif str(setting.type).startswith("tuple[int"):
+        group.add_argument(option, nargs=2, type=int, metavar=("FIRST", "LAST"), **common)
+    else:
+        group.add_argument(option, choices=choices, **common)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    trainer = prepare(config, resume=args.resume)
+    result = trainer.train()
+    if trainer.backend.rank == 0:
+        _finish(trainer, result)
+    return EXIT_OK
+
+
+def config_of(args: argparse.Namespace) -> ReflConfig:
+    """Preset, then the config file, then the options. A resumed run keeps its own settings but for its length."""
+    from ..errors import ImageRewardError
+    from ..refl.checkpoints import RunFolder
+    from ..refl.config import ReflConfig, config_from, preset, read_config
+
+    given = {
+        field.name: getattr(args, field.name) for field in dataclasses.fields(ReflConfig) if hasattr(args, field.name)
+    }
+    if args.resume:
+        if "output" not in given:
+            raise ImageRewardError("--resume needs --output: the folder of the run to go on with")
+        refused = sorted(set(given) - {"output", "steps", "device"})
+        if refused:
+            raise ImageRewardError(
+                f"a resumed run keeps its settings; only --steps and --device can change, not {', '.join(refused)}"
+            )
+        return config_from(given, RunFolder(given["output"]).config())
+    config = preset(args.preset)
+    if args.config:
+        config = read_config(args.config, config)
+    return config_from(given, config)
+
+
+def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
+    """Everything that can be refused is refused before the first network is loaded."""
+    from ..errors import ImageRewardError
+    from ..refl.checkpoints import RunFolder
+    from ..refl.data import CaptionedImages, read_prompts
+
+    for needed, what in (("model", "what to tune"), ("output", "the folder of the run")):
+        if not getattr(config, needed):
+            raise ImageRewardError(f"--{needed} is missing: {what}")
+    config.check()
+    read_prompts(config.prompts)
+    if config.pretraining_data:
+        CaptionedImages.read(config.pretraining_data)
+    if not resume:
+        RunFolder(config.output).check_free()
+
+    import torch
+
+    from ..refl.checks import check_scorer
+    from ..refl.diffusers_generator import DiffusersGenerator, best_device
+    from ..refl.loop import ReflTrainer
+    from ..scorers.loading import load_scorer
+
+    backend = _backend(config)
+    device = _device(config, best_device())
+    scorer = load_scorer(config.reward, device=device, dtype="float32")
+    check_scorer(scorer)
+    held_out = load_scorer(config.held_out, device=device, dtype="float32") if config.guard else None
+    generator = DiffusersGenerator.load(config.model, dtype=getattr(torch, config.dtype), device=device)
+    trainer = ReflTrainer(generator, scorer, config, held_out=held_out, backend=backend, resume=resume)
+    trainer.observers = _observers(trainer)
+    return trainer
+
+
+def _backend(config: ReflConfig) -> Backend | None:
+    if int(os.environ.get(LAUNCHED, "1")) == 1:
+        return None
+    from ..refl.backend import Accelerated
+
+    return Accelerated.start(config.dtype, cpu=config.device == "cpu")
+
+
+def _device(config: ReflConfig, best: Any) -> Any:
+    """Each process of a machine takes its own GPU."""
+    import torch
+
+    if config.device:
+        return torch.device(config.device)
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if best.type == "cuda" else best
+
+
+def _observers(trainer: ReflTrainer) -> list[Observer]:
+    from ..refl.observers import ProgressBar, TensorBoard, WeightsAndBiases
+
+    config = trainer.config
+    if trainer.backend.rank != 0 or trainer.folder is None:
+        return []
+    watching: list[Observer] = [ProgressBar(config.steps, trainer.update)]
+    if config.tracker == "tensorboard":
+        watching.append(TensorBoard(trainer.folder.path / "tensorboard"))
+    elif config.tracker == "wandb":
+        watching.append(WeightsAndBiases(trainer.name, config.plain()))
+    return watching
+
+
+def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
+    from ..refl.diffusers_generator import DiffusersGenerator
+    from ..refl.report import write_report
+
+    assert trainer.folder is not None
+    files = list(result.files)
+    if trainer.config.tune == "full":
+        assert isinstance(trainer.generator, DiffusersGenerator)
+        trainer.generator.save(trainer.folder.path / "pipeline")
+        files.append(trainer.folder.path / "pipeline")
+    files.append(write_report(trainer.folder.path / "report.html", trainer.name, trainer.config, result))
+    print(f"{result.ended} after {result.updates} updates", file=sys.stderr)
+    for file in files:
+        print(file)

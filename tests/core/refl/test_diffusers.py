@@ -1,0 +1,286 @@
+"""The diffusers adapter on tiny pipelines: the reference's update to the digit, gradients, rising reward, LoRA files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl import DiffusersGenerator, ReflConfig, ReflTrainer, Sampling
+from sd_imagereward.core.refl.lora import Lora
+from sd_imagereward.core.refl.randomness import Draws, MicroBatch, SampleNoise
+from sd_imagereward.core.refl.tuning import FullTuning, LoraTuning
+from sd_imagereward.core.refl.update import walk
+from sd_imagereward.core.scorers.base import Scorer
+from sd_imagereward.core.scorers.loading import load_scorer
+from torch import Tensor
+from torch.nn import functional as F
+from toy_generator import ColourScorer
+
+pytest.importorskip("diffusers", reason='diffusers is not installed (pip install -e ".[refl]")')
+pytest.importorskip("transformers", reason='transformers is not installed (pip install -e ".[refl]")')
+
+KINDS = ("sd1", "sd2", "sdxl")
+TINY = ReflConfig(
+    prompts=("a cat", "a dog"),
+    denoising_steps=6,
+    stop_window=(4, 5),
+    learning_rate=1e-3,
+    batch_size=2,
+    accumulation=1,
+    dtype="float32",
+    guard=False,
+    tracker="none",
+    gradient_checkpointing=False,
+)
+
+
+def sampling(generator: DiffusersGenerator, **changes: Any) -> Sampling:
+    side = generator.native_resolution
+    return Sampling(**{"width": side, "height": side, "steps": 6, **changes})
+
+
+@pytest.fixture
+def scorer(tiny_checkpoint: Path) -> Scorer:
+    loaded = load_scorer(tiny_checkpoint, device="cpu")
+    loaded.network.requires_grad_(False)
+    return loaded
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_are_recognised(kind: str, make_pipeline: Callable[..., Any]) -> None:
+    generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
+    assert generator.family == kind
+    assert generator.v_prediction is (kind == "sd2")
+    assert not any(parameter.requires_grad for parameter in generator.network.parameters())
+
+
+def reference_update(pipeline: Any, scorer: Scorer, prompts: list[str], stop: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and U-Net gradient of ImageReward's ReFL.py / ReFL_SDXL.py for one batch, said in plain diffusers calls."""
+    from diffusers import DDPMScheduler
+
+    unet, vae, sdxl = pipeline.unet, pipeline.vae, hasattr(pipeline, "text_encoder_2")
+    unet.requires_grad_(True)
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    scheduler.set_timesteps(6)
+    encoded = pipeline.encode_prompt(prompts, "cpu", 1, False) if not sdxl else pipeline.encode_prompt(
+        prompts, device="cpu", do_classifier_free_guidance=False
+    )  # fmt: skip
+    latents = torch.randn((len(prompts), 4, unet.config.sample_size, unet.config.sample_size))
+    side = unet.config.sample_size * 8
+    ids = torch.tensor([[side, side, 0, 0, side, side]] * len(prompts)).float()
+    extra = {"text_embeds": encoded[2], "time_ids": ids} if sdxl else None
+
+    def predict(latents: Tensor, step: Tensor) -> Tensor:
+        return unet(latents, step, encoder_hidden_states=encoded[0], added_cond_kwargs=extra).sample
+
+    with torch.no_grad():
+        for step in scheduler.timesteps[:stop]:
+            latents = scheduler.step(predict(latents, step), step, latents).prev_sample
+    step = scheduler.timesteps[stop]
+    x0 = scheduler.step(predict(latents, step), step, latents).pred_original_sample
+    image = (vae.decode(x0 / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+    resized = F.interpolate(image, size=(224, 224), mode="bicubic", antialias=True)
+    rewards = scorer.score(resized, prompts)
+    loss = F.relu(2 - rewards).mean() * 1e-3
+    loss.backward()
+    gradients = {
+        name: parameter.grad.clone() for name, parameter in unet.named_parameters() if parameter.grad is not None
+    }
+    unet.zero_grad()
+    unet.requires_grad_(False)
+    return loss.detach(), gradients
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_update_equals_the_references(kind: str, make_pipeline: Callable[..., Any], scorer: Scorer) -> None:
+    pipeline, prompts = make_pipeline(kind), ["a cat"]
+    torch.manual_seed(7)
+    loss, gradients = reference_update(pipeline, scorer, prompts, stop=4)
+
+    generator = DiffusersGenerator(pipeline, device="cpu")
+    tuning = FullTuning(generator)
+    torch.manual_seed(7)
+    noise = SampleNoise([torch.default_generator])
+    walked = walk(generator, scorer, tuning, TINY, sampling(generator), prompts, noise, 4, lambda each: each.backward())
+
+    torch.testing.assert_close(walked.reward_loss, loss, rtol=1e-5, atol=0)
+    assert len(gradients) > 100
+    largest = max(gradient.abs().max().item() for gradient in gradients.values())
+    for name, parameter in generator.network.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4 * largest)
+
+
+def test_the_gradient_of_a_lora_matches_finite_differences(make_pipeline: Callable[..., Any]) -> None:
+    """Along a random direction, with guidance."""
+    generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+    config = TINY.but(lora_rank=2, gradient_steps=1, guidance=3.0, scale=1.0)
+    tuning = LoraTuning.of(generator, config)
+    scorer, parameters = ColourScorer(0), list(tuning.parameters().values())
+    torch.manual_seed(0)
+    for parameter in parameters:
+        parameter.data = torch.randn_like(parameter) * 0.05
+
+    def loss() -> Tensor:
+        losses: list[Tensor] = []
+        noise = SampleNoise.of_seeds([3])
+        walk(generator, scorer, tuning, config, sampling(generator, guidance=3.0), ["a cat"], noise, 4, losses.append)
+        return losses[0]
+
+    gradients = torch.autograd.grad(loss(), parameters)
+    direction = [torch.randn_like(parameter) for parameter in parameters]
+    predicted = sum((g * d).sum().item() for g, d in zip(gradients, direction, strict=True))
+    # Only the last step carries gradient, so the steps before it are drawn with the parameters as they were.
+    step, values = 1e-3, []
+    for sign in (1, -1):
+        values.append(_shifted_last_step(generator, tuning, scorer, config, parameters, direction, sign * step))
+    assert predicted == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.05)
+
+
+def _shifted_last_step(
+    generator: DiffusersGenerator,
+    tuning: LoraTuning,
+    scorer: Scorer,
+    config: ReflConfig,
+    parameters: list[Any],
+    direction: list[Tensor],
+    by: float,
+) -> float:
+    def body(denoiser: Any) -> float:
+        with torch.no_grad():
+            latents = denoiser.advance(denoiser.start(), 0, 4)
+            for parameter, way in zip(parameters, direction, strict=True):
+                parameter.add_(way, alpha=by)
+            reward = scorer.score(generator.decode(denoiser.x0(latents, 4)), ["a cat"])
+            for parameter, way in zip(parameters, direction, strict=True):
+                parameter.sub_(way, alpha=by)
+        return (config.scale * F.relu(config.threshold - reward).mean()).item()
+
+    return generator.denoise(["a cat"], sampling(generator, guidance=3.0), SampleNoise.of_seeds([3]), body)
+
+
+@pytest.mark.parametrize(("kind", "tune"), [("sd1", "lora"), ("sd1", "full"), ("sdxl", "lora")])
+def test_the_reward_of_a_real_checkpoint_rises_on_fixed_noise(
+    kind: str, tune: str, make_pipeline: Callable[..., Any], scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Draws, "micro_batch", lambda self, *position: MicroBatch(prompts=(0,), seeds=(5,), stop=1))
+    config = TINY.but(
+        prompts=("a cat",),
+        tune=tune,
+        steps=20,
+        batch_size=1,
+        denoising_steps=2,
+        stop_window=(1, 1),
+        learning_rate=2e-2 if tune == "lora" else 3e-4,
+    )
+    generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
+    rewards = [record["reward"] for record in ReflTrainer(generator, scorer, config).train().records]
+    assert sum(rewards[-5:]) / 5 > rewards[0] + 1e-3
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_a_lora_file_draws_the_same_through_diffusers_own_loader(
+    kind: str, make_pipeline: Callable[..., Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft", reason="diffusers loads LoRA files through peft")
+    generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
+    config = TINY.but(output=str(tmp_path / "run"), steps=1, learning_rate=0.5, lora_layers="linear", lora_alpha=2.0)
+    pytest.importorskip("yaml")
+    trainer = ReflTrainer(generator, ColourScorer(0), config)
+    trainer.train()
+    generator.gradient_checkpointing(False)
+    torch.manual_seed(1)
+    side = generator.network.config.sample_size
+    latents, steps = torch.randn(1, 4, side, side), torch.tensor([500])
+    conditioning = generator.conditioning(["a cat"])
+    ids = generator.time_ids([(64, 64, 0, 0)], (64, 64)) if kind == "sdxl" else None
+    with torch.no_grad():
+        tuned = generator.predict(latents, steps, conditioning, ids)
+        trainer.tuning.detach()
+        untuned = generator.predict(latents, steps, conditioning, ids)
+        generator.pipeline.load_lora_weights(str(tmp_path / "run"), weight_name="run.safetensors")
+        loaded = generator.predict(latents, steps, conditioning, ids)
+    assert (tuned - untuned).abs().max() > 1e-3
+    torch.testing.assert_close(loaded, tuned, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_no_gradient(make_pipeline: Callable[..., Any]) -> None:
+    found = []
+    for on in (False, True):
+        generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+        tuning = LoraTuning.of(generator, TINY)
+        generator.gradient_checkpointing(on)
+        noise = SampleNoise.of_seeds([3])
+        walk(
+            generator,
+            ColourScorer(0),
+            tuning,
+            TINY,
+            sampling(generator),
+            ["a cat"],
+            noise,
+            4,
+            lambda loss: loss.backward(),
+        )
+        found.append([p.grad.clone() for p in tuning.parameters().values()])
+    for plain, recomputed in zip(*found, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=1e-4, atol=1e-12)
+
+
+def test_sdxl_reads_the_size_it_draws(make_pipeline: Callable[..., Any]) -> None:
+    generator, seen = DiffusersGenerator(make_pipeline("sdxl"), device="cpu"), []
+    generator.network.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append((args[0].shape, kwargs["added_cond_kwargs"]["time_ids"])),
+        with_kwargs=True,
+    )
+    noise = SampleNoise.of_seeds([1])
+    shape = sampling(generator, width=96, height=64)
+    generator.denoise(["a cat"], shape, noise, lambda denoiser: denoiser.x0(denoiser.start(), 0))
+    assert tuple(seen[0][0]) == (1, 4, 8, 12)
+    assert seen[0][1].tolist() == [[64, 96, 0, 0, 64, 96]]
+
+
+def test_full_tuning_leaves_a_folder_that_the_pipeline_loads(make_pipeline: Callable[..., Any], tmp_path: Path) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+    generator.network.conv_out.bias.data += 1
+    generator.save(tmp_path / "pipeline")
+    again = DiffusersGenerator.load(str(tmp_path / "pipeline"), device="cpu")
+    assert torch.equal(again.network.conv_out.bias, generator.network.conv_out.bias)
+
+
+def test_pretraining_loss_trains_on_captioned_images(make_pipeline: Callable[..., Any], pictures: list[Path]) -> None:
+    rows = "\n".join(f"{path.name},a picture" for path in pictures)
+    table = pictures[0].parent / "captions.csv"
+    table.write_text(f"image,text\n{rows}\n")
+    for kind in ("sd2", "sdxl"):
+        generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
+        config = TINY.but(
+            denoising_steps=2, stop_window=(1, 1), batch_size=1, pretraining_data=str(table), steps=1, snr_gamma=5.0
+        )
+        record = ReflTrainer(generator, ColourScorer(0), config).train().records[0]
+        assert record["pretraining_loss"] > 0.01
+        assert record["loss"] == pytest.approx(record["reward_loss"] + record["pretraining_loss"], rel=1e-5)
+
+
+def test_a_pipeline_without_its_parts_is_refused(make_pipeline: Callable[..., Any]) -> None:
+    pipeline = make_pipeline("sd1")
+    pipeline.vae = None
+    with pytest.raises(ImageRewardError, match="has no vae"):
+        DiffusersGenerator(pipeline, device="cpu")
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageRewardError, match="neither"):
+        DiffusersGenerator.load(str(tmp_path / "nothing" / "here" / "at" / "all"))
+
+
+def test_lora_layers_choices(make_pipeline: Callable[..., Any]) -> None:
+    layers = DiffusersGenerator(make_pipeline("sd1"), device="cpu").layers()
+    attention, linear = (set(Lora.on(layers, rank=2, which=which).names) for which in ("attention", "linear"))
+    assert len(attention) == 16 * 8  # 16 transformer blocks, two attentions of four layers each
+    assert attention < linear
+    assert all("ff.net" in name or "proj" in name for name in linear - attention)

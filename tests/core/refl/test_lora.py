@@ -1,0 +1,161 @@
+"""LoRA layers and their files: exact off-switch, one delta by both roads, and keys that the hosts look for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl import Lora, LoraRecord, read_lora, write_lora
+from sd_imagereward.core.refl.lora import LoraLayer
+from sd_imagereward.core.refl.lora_files import key_of, lora_from_tensors, tensors_of
+from torch import nn
+from toy_generator import BLOCK, ToyGenerator
+
+RECORD = LoraRecord(
+    name="my_refl",
+    family="sdxl",
+    v_prediction=False,
+    resolution=(1024, 768),
+    base_model="some/model",
+    reward="ImageReward",
+    steps=100,
+    learning_rate=1e-4,
+    seed=0,
+    prompts=("a cat",),
+    recommended_strength=0.7,
+)
+
+
+def filled(lora: Lora) -> Lora:
+    for parameter in lora.parameters():
+        nn.init.normal_(parameter)
+    return lora
+
+
+@pytest.mark.parametrize(
+    ("base", "shape"),
+    [
+        (nn.Linear(6, 4), (2, 6)),
+        (nn.Conv2d(6, 4, 3, padding=1, stride=2), (2, 6, 8, 8)),
+        (nn.Conv2d(6, 4, 1), (2, 6, 8, 8)),
+    ],
+)
+def test_branch_and_weight_delta_are_the_same_change(base: Any, shape: tuple[int, ...]) -> None:
+    layer = LoraLayer(base, rank=2, alpha=3.0)
+    nn.init.normal_(layer.up)
+    x = torch.randn(shape)
+    by_branch = base(x) + layer(x)
+    base.weight.data += layer.delta()
+    torch.testing.assert_close(base(x), by_branch, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_lora_and_strength_zero_change_nothing() -> None:
+    generator = ToyGenerator()
+    x, prompt = torch.randn(1, 4, 8, 8), torch.zeros(1, 4, 1, 1)
+    before = generator.network(x, prompt)
+    lora = Lora.on(generator.layers(), rank=2)
+    generator.attach(lora)
+    assert torch.equal(generator.network(x, prompt), before)
+    filled(lora)
+    assert not torch.equal(generator.network(x, prompt), before)
+    with lora.at(0):
+        assert torch.equal(generator.network(x, prompt), before)
+
+
+def test_choice_of_layers() -> None:
+    layers = ToyGenerator().layers()
+    assert Lora.on(layers, rank=1).names == [f"{BLOCK}.attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")]
+    with pytest.raises(ImageRewardError, match="attention, linear"):
+        Lora.on(layers, rank=1, which="everything")
+    with pytest.raises(ImageRewardError, match="conv_out"):
+        Lora.on({"conv_out": layers["conv_out"]}, rank=1)
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    lora = filled(Lora.on(ToyGenerator().layers(), rank=2, alpha=3.0))
+    write_lora(lora, tmp_path / "my_refl.safetensors", RECORD)
+    again = lora_from_tensors(read_lora(tmp_path / "my_refl.safetensors").tensors, ToyGenerator().layers())
+    assert again.names == lora.names
+    for (_, a), (_, b) in zip(lora.items(), again.items(), strict=True):
+        assert torch.equal(a.delta(), b.delta())
+
+
+def test_metadata_that_the_hosts_read(tmp_path: Path) -> None:
+    path = tmp_path / "my_refl.safetensors"
+    write_lora(filled(Lora.on(ToyGenerator().layers(), rank=2)), path, RECORD)
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["ss_base_model_version"].startswith("sdxl_")  # A1111 hides it from SDXL otherwise
+    assert metadata["ss_output_name"] == "my_refl"
+    assert (metadata["ss_network_dim"], metadata["ss_network_alpha"]) == ("2", "2")
+    assert metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    assert metadata["modelspec.resolution"] == "1024x768"
+    assert metadata["refl_recommended_strength"] == "0.70"
+    assert metadata["refl_reward"] == "ImageReward"
+    assert metadata["refl_prompts_sha256"] == hashlib.sha256(b"a cat").hexdigest()
+    raw = path.read_bytes()  # as A1111 hashes a file whose metadata names no hash
+    header = int.from_bytes(raw[:8], "little")
+    assert metadata["sshs_model_hash"] == hashlib.sha256(raw[8 + header :]).hexdigest()
+
+
+def test_a_lora_with_nan_is_not_written(tmp_path: Path) -> None:
+    lora = Lora.on(ToyGenerator().layers(), rank=2)
+    next(iter(lora.parameters())).data.fill_(float("nan"))
+    with pytest.raises(ImageRewardError, match="NaN"):
+        write_lora(lora, tmp_path / "bad.safetensors", RECORD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lora_of_another_model_is_refused(tmp_path: Path) -> None:
+    layers = ToyGenerator().layers()
+    tensors = tensors_of(Lora.on(layers, rank=2))
+    with pytest.raises(ImageRewardError, match="fit no layer"):
+        lora_from_tensors(tensors | {"lora_unet_elsewhere.lora_down.weight": torch.zeros(2, 4)}, layers)
+    name = f"{BLOCK}.attn1.to_q"
+    with pytest.raises(ImageRewardError, match="another model"):
+        lora_from_tensors(tensors, {**layers, name: nn.Linear(5, 5)})
+    (tmp_path / "text.safetensors").write_text("not a LoRA")
+    with pytest.raises(ImageRewardError, match="not a readable"):
+        read_lora(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_keys_are_those_that_the_hosts_look_for(kind: str) -> None:
+    """lora_keys.json: the linear layers' keys that ComfyUI 0.12.1's `model_lora_keys_unet` makes for the real model,
+    each of which A1111's `convert_diffusers_name_to_compvis` also leads to a module of the model."""
+    diffusers = pytest.importorskip("diffusers")
+    tables = json.loads((Path(__file__).parent / "lora_keys.json").read_text())[kind]
+    wanted = {
+        f"{block}_{layer.replace('_N', f'_{n}')}"
+        for block, depth in tables["blocks"].items()
+        for layer in tables["layers"]
+        for n in range(depth)
+    }
+    down, up = ("CrossAttnDownBlock2D",), ("CrossAttnUpBlock2D",)
+    sdxl = {
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", *down * 2),
+        "up_block_types": (*up * 2, "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10),
+        "attention_head_dim": (5, 10, 20),
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+    }
+    own = {
+        "sd1": {"cross_attention_dim": 768},
+        "sd2": {"cross_attention_dim": 1024, "use_linear_projection": True},
+        "sdxl": sdxl,
+    }
+    with torch.device("meta"):
+        network = diffusers.UNet2DConditionModel(**own[kind])
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+    from sd_imagereward.core.refl.lora import touches
+
+    ours = {key_of(name) for name, module in layers.items() if touches(name, module, "linear")}
+    assert ours == wanted

@@ -1,0 +1,240 @@
+"""Randomness, losses, the guard's rule, settings and prompt files, each alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl.config import ReflConfig, config_from, preset, preset_names, read_config, write_config
+from sd_imagereward.core.refl.data import CaptionedImages, read_prompts
+from sd_imagereward.core.refl.ema import Ema
+from sd_imagereward.core.refl.guard import Evaluation, Guard
+from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward_loss
+from sd_imagereward.core.refl.optimisers import learning_rate
+from sd_imagereward.core.refl.randomness import Draws, SampleNoise
+from torch import nn
+
+# randomness
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 7), st.integers(0, 20), st.integers(0, 2**32))
+def test_two_processes_draw_what_one_with_twice_the_batch_draws(
+    batch: int, accumulation: int, prompts: int, update: int, seed: int
+) -> None:
+    pair = Draws(seed, prompts, batch, accumulation, (30, 39), world=2)
+    whole = Draws(seed, prompts, 2 * batch, accumulation, (30, 39))
+    for micro in range(accumulation):
+        a, b, both = (
+            pair.micro_batch(update, micro, 0),
+            pair.micro_batch(update, micro, 1),
+            whole.micro_batch(update, micro),
+        )
+        assert (*a.prompts, *b.prompts) == both.prompts
+        assert (*a.seeds, *b.seeds) == both.seeds
+        assert a.stop == b.stop == both.stop
+        assert set(a.seeds).isdisjoint(b.seeds)
+
+
+def test_every_prompt_is_used_once_an_epoch_and_stops_fill_the_window() -> None:
+    draws = Draws(0, 10, 2, 1, (30, 39))
+    plans = [draws.micro_batch(update, 0) for update in range(500)]
+    assert sorted(n for plan in plans[:5] for n in plan.prompts) == list(range(10))
+    assert [n for plan in plans[:5] for n in plan.prompts] != [n for plan in plans[5:10] for n in plan.prompts]
+    counts = torch.tensor([plan.stop for plan in plans]).bincount(minlength=40)[30:]
+    assert counts.min() > 25
+    assert len({seed for plan in plans for seed in plan.seeds}) == 1000
+
+
+def test_noise_depends_on_the_picture_not_on_its_batch() -> None:
+    alone, pair = SampleNoise.of_seeds([5]), SampleNoise.of_seeds([4, 5])
+    for _ in range(3):
+        assert torch.equal(pair.normal((4, 8, 8))[1], alone.normal((4, 8, 8))[0])
+
+
+# losses
+
+
+def test_losses_are_their_formulas() -> None:
+    rewards = torch.tensor([-1.0, 0.5, 3.0])
+    assert reward_loss(rewards).item() == pytest.approx(1e-3 * (3 + 1.5 + 0) / 3)
+    x, noise, alpha, sigma = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), 0.6, 0.8
+    x0 = (x - sigma * noise) / alpha
+    moved = (x - sigma * (noise + 0.1)) / alpha
+    assert prior_loss(moved, x0, alpha**2 / sigma**2).item() == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("velocity", [False, True])
+def test_min_snr_weights(velocity: bool) -> None:
+    prediction, target, snr = torch.ones(2, 4, 2, 2), torch.zeros(2, 4, 2, 2), torch.tensor([1.0, 20.0])
+    expected = (1 / 2 + 5 / 21) / 2 if velocity else (1 + 5 / 20) / 2
+    assert pretraining_loss(prediction, target, snr, 5.0, velocity).item() == pytest.approx(expected)
+    assert pretraining_loss(prediction, target, snr).item() == 1
+
+
+def test_ema_warms_up_and_swaps() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    ema = Ema({"p": parameter}, decay=0.5)
+    values = []
+    for value in (1.0, 2.0, 3.0):
+        parameter.data.fill_(value)
+        ema.update()
+        values.append(ema.average["p"].item())
+    assert values == pytest.approx([1.0, 1 + 9 / 11, 3 - (3 / 12) * (3 - 1 - 9 / 11)])
+    with ema.applied():
+        assert parameter.item() == pytest.approx(values[-1])
+    assert parameter.item() == 3
+
+
+def test_learning_rate_schedules() -> None:
+    config = ReflConfig(learning_rate=1.0, warmup=4, steps=12)
+    assert [learning_rate(config, n) for n in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert learning_rate(config.but(schedule="linear"), 8) == 0.5
+    assert learning_rate(config.but(schedule="cosine"), 8) == pytest.approx(0.5)
+
+
+# the guard
+
+
+def evaluation(update: int, reward: float, held_out: list[float], strength: float = 1.0) -> Evaluation:
+    return Evaluation(update, strength, (reward,) * len(held_out), tuple(held_out))
+
+
+def test_the_guards_rule() -> None:
+    guard = Guard(patience=2, tolerance=1.0)
+    guard.add(evaluation(0, 0.0, [1.0, 2.0, 3.0]))
+    guard.add(evaluation(10, 0.5, [1.1, 1.9, 3.0]))  # no change beyond its error
+    guard.add(evaluation(20, 1.0, [0.5, 1.4, 2.6]))  # fallen everywhere
+    assert not guard.should_stop
+    assert guard.best_tuned is guard.evaluations[1]
+    guard.add(evaluation(30, 2.0, [0.4, 1.3, 2.5]))
+    assert guard.should_stop
+    assert guard.best_tuned is guard.evaluations[1]
+    strength, reason = guard.recommend(
+        [evaluation(30, s, [1.0, 2.0, 3.0 - max(0, s - 0.5)], s) for s in (0.3, 0.5, 0.9)]
+    )
+    assert strength == 0.9  # one picture alone is within the error
+    assert "not fallen" in reason
+
+
+def test_a_reward_that_also_falls_is_no_hack() -> None:
+    guard = Guard(patience=1)
+    guard.add(evaluation(0, 0.0, [1.0, 2.0]))
+    guard.add(evaluation(10, -1.0, [0.0, 1.0]))
+    assert not guard.should_stop
+
+
+def test_nan_from_the_held_out_scorer_counts_as_fallen() -> None:
+    guard = Guard()
+    guard.add(evaluation(0, 0.0, [1.0, 2.0]))
+    assert guard.has_fallen(evaluation(1, 1.0, [float("nan"), 2.0]))
+
+
+# settings
+
+
+def test_presets_are_the_references() -> None:
+    pytest.importorskip("yaml")
+    assert preset_names() == ["lora", "sd1-full", "sdxl-full", "sdxl-lora"]
+    for name in preset_names():
+        config = preset(name)
+        config.check()
+        same = (
+            config.denoising_steps,
+            config.stop_window,
+            config.guidance,
+            config.sampler,
+            config.threshold,
+            config.scale,
+        )
+        assert same == (40, (30, 39), 1.0, "ddpm", 2.0, 1e-3)
+        assert (config.weight_decay, config.clip, config.optimizer) == (1e-2, 1.0, "adamw")
+    sd1, lora = preset("sd1-full"), preset("sdxl-lora")
+    assert (sd1.learning_rate, sd1.batch_size, sd1.accumulation, sd1.steps, sd1.ema, sd1.width) == (
+        1e-5,
+        2,
+        4,
+        100,
+        True,
+        512,
+    )
+    assert (lora.learning_rate, lora.lora_rank, lora.lora_alpha, lora.warmup, lora.width) == (1e-4, 4, 4, 500, 1024)
+    assert preset("lora") == ReflConfig()
+
+
+def test_settings_survive_yaml(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    config = ReflConfig(prompts=("a cat", "ein Fuchs — 狐"), stop_window=(3, 9), lora_alpha=None, guard=False)
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+    (tmp_path / "config.json").write_text(json.dumps(config.plain()))
+    assert read_config(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"lerning_rate": 1}, "no such setting: lerning_rate"),
+        ({"steps": "many"}, "steps: 'many'"),
+        ({"steps": 1.5}, "whole number"),
+        ({"guard": "yes"}, "true or false"),
+        ({"stop_window": [1, 2, 3]}, "stop_window"),
+        ({"learning_rate": None}, "a value is needed"),
+    ],
+)
+def test_wrong_settings_are_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ImageRewardError, match=said):
+        config_from(values)
+
+
+def test_yaml_numbers_without_a_dot_are_numbers() -> None:
+    assert config_from({"learning_rate": "1e-4"}).learning_rate == 1e-4  # YAML 1.1 reads 1e-4 as text
+
+
+# prompts
+
+
+def test_prompts_from_every_kind_of_file(tmp_path: Path) -> None:
+    wanted = ["a cat", "a dog, running"]
+    files = {
+        "p.txt": "a cat\na dog, running\n\n",
+        "p.csv": 'id,prompt\n1,a cat\n2,"a dog, running"\n',
+        "p.jsonl": '{"caption": "a cat"}\n{"caption": "a dog, running"}\n',
+        "p.json": json.dumps([{"text": "a cat", "image": "000044-0048"}, {"text": "a dog, running", "image": "x"}]),
+        "list.json": json.dumps(wanted),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        assert read_prompts(str(tmp_path / name)) == wanted, name
+
+
+def test_the_references_prompts_are_read(shared_data: Path) -> None:
+    assert len(read_prompts(str(shared_data / "refl_data.json"))) == 10000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("p.txt", "a cat\n\na dog\n", "prompt 2 of"),
+        ("p.txt", "", "holds no prompts"),
+        ("p.csv", "title\nx\n", "has columns title; one of text, prompt, caption"),
+        ("p.json", "{", "not readable as json"),
+        ("p.json", '{"text": "a cat"}', "a list expected"),
+        ("p.docx", "x", "its ending must be"),
+    ],
+)
+def test_bad_prompt_files_are_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ImageRewardError, match=said):
+        read_prompts(str(tmp_path / name))
+
+
+def test_a_list_without_pictures_cannot_drive_the_pretraining_loss(tmp_path: Path) -> None:
+    (tmp_path / "refl_data.json").write_text(json.dumps([{"text": "a cat", "image": "000044-0048"}]))
+    with pytest.raises(ImageRewardError, match="needs the pictures themselves"):
+        CaptionedImages.read(str(tmp_path / "refl_data.json"))

@@ -1,0 +1,47 @@
+"""Run by test_distributed.py under torchrun: trains the toy with accelerate and leaves the tuned tensors in a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import conftest  # noqa: F401 (mounts the package)
+import torch
+from sd_imagereward.core.refl import ReflConfig, ReflTrainer
+from sd_imagereward.core.refl.backend import Accelerated
+from toy_generator import ColourScorer, ToyGenerator
+
+CONFIG = ReflConfig(
+    prompts=("a cat", "a dog", "a fox"),
+    steps=3,
+    accumulation=2,
+    learning_rate=1e-2,
+    lora_rank=2,
+    denoising_steps=4,
+    stop_window=(2, 3),
+    evaluate_every=2,
+    evaluation_images=3,
+    dtype="float32",
+    prior_weight=0.1,
+)
+
+
+def train(batch: int, backend: Accelerated | None) -> dict[str, object]:
+    config = CONFIG.but(batch_size=batch)
+    trainer = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=ColourScorer(1), backend=backend)
+    result = trainer.train()
+    return {
+        "tensors": {name: tensor.clone() for name, tensor in trainer.tuning.state().items()},
+        "rewards": [record["reward"] for record in result.records],
+        "evaluations": [list(each.reward) for each in result.evaluations],
+    }
+
+
+if __name__ == "__main__":
+    backend = Accelerated.start(cpu=True)
+    made = train(1, backend)
+    if backend.rank == 0:
+        torch.save({**made, "world": backend.world}, sys.argv[1])
+    backend.wait()

@@ -46,7 +46,7 @@ class ClipVision(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         tokens: Tensor = self.tower(normalise(pixels).to(self.projection.weight.dtype))
-        return self.projection(tokens[:, 0])  # type: ignore[no-any-return]
+        return self.projection(tokens[:, 0])
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class ClipText(nn.Module):
             x = block(x, causal=True)
         # The end of text has the highest id of all; argmax finds its first occurrence.
         last = x[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
-        return self.projection(self.norm(last))  # type: ignore[no-any-return]
+        return self.projection(self.norm(last))
 
 
 # -- layouts ---------------------------------------------------------------------------------------------------------

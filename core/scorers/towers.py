@@ -41,7 +41,7 @@ class Tower(Generic[N]):
             return self.cache.features(prepared, self.network)
         memo = _memo.get()
         if memo is None:
-            return self.network(prepared)  # type: ignore[no-any-return]
+            return self.network(prepared)
         key = (id(self), id(prepared))
         if key not in memo:
             memo[key] = (prepared, self.network(prepared))  # the tensor is kept, so that its id stays its own

@@ -17,6 +17,7 @@ from torch import Tensor
 LEADING = 128
 _FIRST = 512  # candidates compared in full before anything is known
 _CHUNK = 1 << 16
+_SAMPLE = 1 << 14  # vectors that the axes are found with
 _ROUNDING = 1e-5  # of a float32 product of unit vectors
 
 
@@ -39,10 +40,9 @@ class ExactSearch:
     @classmethod
     def of(cls, vectors: Tensor) -> ExactSearch:
         """(N, D) vectors of length 1, N >= 1."""
-        moment = torch.zeros(vectors.shape[1], vectors.shape[1], dtype=torch.float64)
-        for chunk in _chunks(vectors):
-            moment += chunk.double().T @ chunk.double()
-        rotation = torch.linalg.eigh(moment).eigenvectors.flip(1).float().contiguous()
+        sample = vectors[:: max(1, len(vectors) // _SAMPLE)]  # any rotation is exact; a good one is fast
+        moment = sample.T @ sample
+        rotation = torch.linalg.eigh(moment.double()).eigenvectors.flip(1).float().contiguous()
         length = min(LEADING, vectors.shape[1])
         rotated = torch.cat([chunk @ rotation for chunk in _chunks(vectors)])
         leading, trailing = rotated[:, :length].contiguous(), rotated[:, length:].contiguous()

@@ -106,13 +106,12 @@ class Page:
         raise AssertionError(f"{selector} does not offer {option!r}")
 
     def generate(self) -> str:
-        """Clicks Generate and waits for the text below the gallery to be of a new run; returns it."""
-        self.js("document.querySelector('#html_info_txt2img').dataset.before = 'yes'")
+        """Clicks Generate, waits for the run to end, and returns the text below the gallery."""
         self.click("#txt2img_generate")
+        # Interrupt lies over Generate for as long as the page knows of a run.
+        self.wait(lambda: self.visible("#txt2img_interrupt"), "the generation to begin")
+        self.wait(lambda: not self.visible("#txt2img_interrupt"), "the generation to end", 120)
         time.sleep(1)
-        self.wait(lambda: self.visible("#txt2img_generate"), "the generation to end")
-        self.wait(lambda: "Time taken" in self.text("#html_log_txt2img"), "the time it took", 90)
-        time.sleep(1.5)
         return self.text("#html_info_txt2img")
 
     def screenshot(self, path: Path) -> None:

@@ -16,13 +16,14 @@ from .config import ReflConfig
 from .guard import Evaluation
 from .loop import ReflResult
 
-WIDTH, HEIGHT, MARGIN = 640, 240, 48
+WIDTH, HEIGHT, MARGIN = 520, 220, 68
 THUMBNAIL = 320
 _STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0}h2{margin-top:2.2rem}.note{opacity:.75}svg{max-width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:currentColor}table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;
 text-align:left;vertical-align:top}.num{text-align:right;font-variant-numeric:tabular-nums}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1rem}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:1.2rem}figure{margin:0}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:4px}.pair img{width:100%;display:block}figcaption{font-size:13px}
 .chosen{font-weight:600}
@@ -72,7 +73,8 @@ def _curves(result: ReflResult) -> str:
         ("Held-out score of the fixed pictures", [(e.update, e.mean_held_out) for e in result.evaluations], "#d8733b"),
         ("Loss", [(r["update"], r["loss"]) for r in sound], "#777777"),
     ]
-    return "<h2>Curves</h2>" + "".join(_chart(*chart) for chart in charts if chart[1])
+    drawn = "".join(_chart(*chart) for chart in charts if chart[1])
+    return f"<h2>Curves</h2><div class=charts>{drawn}</div>"
 
 
 def _chart(title: str, points: Sequence[tuple[float, float]], colour: str) -> str:

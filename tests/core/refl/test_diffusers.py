@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import DiffusersGenerator, ReflConfig, ReflTrainer, Sampling
+from sd_imagereward.core.refl.diffusers_generator import _is_sdxl_file
 from sd_imagereward.core.refl.lora import Lora
 from sd_imagereward.core.refl.randomness import Draws, MicroBatch, SampleNoise
 from sd_imagereward.core.refl.tuning import FullTuning, LoraTuning
@@ -284,3 +286,19 @@ def test_lora_layers_choices(make_pipeline: Callable[..., Any]) -> None:
     assert len(attention) == 16 * 8  # 16 transformer blocks, two attentions of four layers each
     assert attention < linear
     assert all("ff.net" in name or "proj" in name for name in linear - attention)
+
+
+@pytest.mark.parametrize(
+    ("key", "sdxl"),
+    [("conditioner.embedders.1.model.ln_final.weight", True), ("cond_stage_model.transformer.text_model.x", False)],
+)
+def test_single_files_are_told_apart_by_their_keys(key: str, sdxl: bool, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4), key: torch.zeros(1)}, path)
+    assert _is_sdxl_file(path) is sdxl
+    save_file({"lora_unet_x.alpha": torch.zeros(1)}, path)
+    with pytest.raises(ImageRewardError, match="no Stable Diffusion checkpoint"):
+        _is_sdxl_file(path)
+    (tmp_path / "model.ckpt").write_bytes(b"pickle")
+    with pytest.raises(ImageRewardError, match=r"must be \.safetensors"):
+        DiffusersGenerator.load(str(tmp_path / "model.ckpt"))

@@ -8,6 +8,7 @@ from . import folders
 from .nodes.filter import FilterImages
 from .nodes.load import LoadRewardModel
 from .nodes.load_folder import LoadImageFolder
+from .nodes.load_scored import LoadScoredImages
 from .nodes.mix import MixRewardModels
 from .nodes.pick_best import PickBest
 from .nodes.rank import RankImages
@@ -26,6 +27,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveScoredImages,
     ScoreTable,
     LoadImageFolder,
+    LoadScoredImages,
     SuggestPrompts,
 ]
 

@@ -1,0 +1,34 @@
+"""`imagereward gallery`: browse scored folders in the browser, pick winners, act on files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import EXIT_OK, add_command
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "gallery",
+        help="a local page to browse folders by score, pick winners and act on files",
+        example="imagereward gallery outputs",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="nothing outside them is shown or changed")
+    parser.add_argument("--port", type=int, metavar="N", help="on 127.0.0.1 (default: a free one from 7860 on)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..errors import ImageRewardError
+    from ..gallery.serve import HOST, serve
+
+    for folder in args.folders:
+        if not folder.is_dir():
+            raise ImageRewardError(f"expected a folder, and {folder} is none")
+    print(f"gallery on http://{HOST}:{args.port or '7860 or the next free port'}; Ctrl+C ends it", file=sys.stderr)
+    serve(args.folders, port=args.port, open_browser=not args.no_browser)
+    return EXIT_OK

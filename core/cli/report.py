@@ -1,0 +1,66 @@
+"""`imagereward report`: the scores of a folder as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import EXIT_OK, EXIT_PARTIAL, add_command
+from .curate import add_store_option
+
+if TYPE_CHECKING:
+    from ..curate.store import Judge, Store
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        subparsers,
+        "report",
+        help="one HTML page of a folder that `curate` scored: pictures, histogram, averages by checkpoint and LoRA",
+        example="imagereward report outputs --output report.html",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that `imagereward curate` has scored")
+    parser.add_argument(
+        "--output", type=Path, default=Path("report.html"), metavar="FILE", help="(default report.html)"
+    )
+    parser.add_argument("--scorer", metavar="NAME", help="whose scores (default: whoever scored most pictures)")
+    parser.add_argument("--top", type=int, default=0, metavar="N", help="cards for the best N alone; tables count all")
+    parser.add_argument("--link", action="store_true", help="show the files themselves instead of embedded thumbnails")
+    add_store_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..curate.report import write_report
+
+    with open_store(args) as store:
+        judge = chosen_judge(store, args.scorer)
+        count = write_report(store, judge, args.output, top=args.top, linked=args.link)
+    print(f"{count} pictures: {args.output}", file=sys.stderr)
+    return EXIT_OK if count else EXIT_PARTIAL
+
+
+def open_store(args: argparse.Namespace) -> Store:
+    """The store of a folder that was scored before."""
+    from ..curate.store import Store, default_store
+    from ..errors import ImageRewardError
+
+    if not args.folder.is_dir():
+        raise ImageRewardError(f"expected a folder, and {args.folder} is none")
+    path = args.store or default_store(args.folder)
+    if not path.is_file():
+        raise ImageRewardError(f"{args.folder} has no scores yet; run: imagereward curate {args.folder}")
+    return Store(path)
+
+
+def chosen_judge(store: Store, name: str | None) -> Judge:
+    from ..errors import ImageRewardError
+
+    judges = store.judges()
+    found = [judge for judge in judges if name is None or name.lower() in (judge.key.lower(), judge.title.lower())]
+    if not found:
+        known = ", ".join(judge.key for judge in judges) or "nobody"
+        raise ImageRewardError(f"expected a scorer that scored this folder ({known}), got {name}")
+    return found[0]

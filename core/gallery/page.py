@@ -1,0 +1,155 @@
+"""The gallery as a Gradio page; of Gradio only what 3.41, 4 and later ones have in common, as WebUIs ship all of these."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImageRewardError
+from .album import GRID, VIEWS, Album, Choice
+from .cards import detail_html, page_html
+
+SCRIPT = Path(__file__).resolve().parents[2] / "javascript" / "imagereward_gallery.js"
+ScoreFolder = Callable[[Path, str], str]  # (folder, title of a scorer) -> a line that says what came of it
+_MOST_LINES = 50
+ACTIONS = {
+    "Write scores into the files": "label",
+    "Copy the best N to a folder": "copy",
+    "Move what scores less than N to a folder": "move",
+    "Rename by template": "rename",
+    "Move what scores less than N to the trash": "trash",
+    "Undo the last move or renaming": "undo",
+}
+
+
+def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFolder) -> None:
+    """Puts the gallery into the Gradio layout that is open.
+
+    albums: the folders to choose from. scorers: titles to choose from when scoring. score: does that.
+    """
+    import gradio as gr
+
+    by_name = {str(album.root): album for album in albums}
+    names = list(by_name)
+    first = albums[0]
+    low, high = first.bounds("")
+    titles = [judge.title for judge in first.judges()] or list(scorers)
+    with gr.Row():
+        folder = gr.Dropdown(names, value=names[0], label="Folder", visible=len(names) > 1)
+        scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")
+        search = gr.Textbox("", label="Search", placeholder="name, prompt, checkpoint", elem_id="ir_gallery_search")
+        least = gr.Slider(**_range(low, high), step=0.01, label="At least", elem_id="ir_gallery_least")
+    with gr.Row():
+        view = gr.Radio(list(VIEWS), value=GRID, label="View", elem_id="ir_gallery_view")
+        page = gr.Number(1, label="Page", precision=0, elem_id="ir_gallery_page")
+        previous = gr.Button("Previous", elem_id="ir_gallery_previous")
+        following = gr.Button("Next", elem_id="ir_gallery_next")
+        scoring = gr.Button("Score new pictures", elem_id="ir_gallery_score")
+    wire = gr.Textbox("", label="events", elem_id="ir_gallery_wire", elem_classes=["ir-wire"])
+    grid = gr.HTML(page_html(first, Choice(titles[0])), elem_id="ir_gallery_grid")
+    status = gr.HTML("", elem_id="ir_gallery_status")
+    detail = gr.HTML("", elem_id="ir_gallery_detail")
+    with gr.Accordion("Actions", open=False):
+        action = gr.Dropdown(list(ACTIONS), value=next(iter(ACTIONS)), label="Action", elem_id="ir_gallery_action")
+        with gr.Row():
+            number = gr.Number(10, label="N")
+            text = gr.Textbox(
+                "", label="Folder below this one, or template", placeholder="best, or {score:+.2f}_{name}"
+            )
+            dry = gr.Checkbox(True, label="Try out: only say what would be done", elem_id="ir_gallery_dry")
+        with gr.Row():
+            apply = gr.Button("Apply", elem_id="ir_gallery_apply")
+            export = gr.Button("Export picks as preference pairs", elem_id="ir_gallery_export")
+
+    controls = [folder, scorer, search, least, view, page]
+
+    def chosen(name: str, *values: Any) -> tuple[Album, Choice]:
+        title, words, limit, kind, number_of_page = values
+        return by_name[name], Choice(title, words or "", limit, kind, int(number_of_page or 1))
+
+    def refresh(*values: Any) -> str:
+        return page_html(*chosen(*values))
+
+    def turn(by: int) -> Callable[..., tuple[int, str]]:
+        def turned(*values: Any) -> tuple[int, str]:
+            album, choice = chosen(*values[:-1], int(values[-1] or 1) + by)
+            return album.show(choice).page, page_html(album, choice)
+
+        return turned
+
+    def restart(*values: Any) -> tuple[int, str]:
+        album, choice = chosen(*values[:-1], 1)
+        return 1, page_html(album, choice)
+
+    def switch(name: str) -> Any:
+        return gr.update(**_range(*by_name[name].bounds("")))
+
+    def receive(message: str, *values: Any) -> tuple[str, str]:
+        """An event of the page's script: a picture is opened or picked, by its id."""
+        album, choice = chosen(*values)
+        event = _parsed(message)
+        identity = str(event.get("id", ""))
+        judge = album.judge(choice.scorer)
+        if event.get("do") == "pick":
+            album.pick(identity, choice)
+        opened = detail_html(album, judge, identity) if event.get("do") == "open" and judge is not None else ""
+        return page_html(album, choice), opened
+
+    def apply_action(what: str, amount: float, words: str, only_say: bool, *values: Any) -> tuple[str, str]:
+        album, choice = chosen(*values)
+        try:
+            outcome, lines = album.act(ACTIONS[what], choice.scorer, amount or 0, words or "", dry_run=only_say)
+        except ImageRewardError as error:
+            return page_html(album, choice), _note(str(error))
+        lines = lines[:_MOST_LINES] + [f"{path}: {reason}" for path, reason in outcome.failed[:_MOST_LINES]]
+        done = f"{outcome.changed} files {'would be changed' if only_say and ACTIONS[what] != 'undo' else 'changed'}"
+        return page_html(album, choice), _note(done, lines)
+
+    def write_pairs(name: str) -> str:
+        try:
+            path, count = by_name[name].export()
+        except ImageRewardError as error:
+            return _note(str(error))
+        return _note(f"{count} pairs: {path}")
+
+    def score_new(*values: Any) -> tuple[str, str, Any]:
+        album, choice = chosen(*values)
+        try:
+            said = score(album.root, choice.scorer)
+        except ImageRewardError as error:
+            said = str(error)
+        return page_html(album, choice), _note(said), switch(values[0])
+
+    for control in (scorer, search, least, view):
+        control.change(restart, controls, [page, grid])
+    folder.change(switch, [folder], [least]).then(restart, controls, [page, grid])
+    page.submit(refresh, controls, [grid])
+    previous.click(turn(-1), controls, [page, grid])
+    following.click(turn(+1), controls, [page, grid])
+    scoring.click(score_new, controls, [grid, status, least])
+    wire.change(receive, [wire, *controls], [grid, detail])
+    apply.click(apply_action, [action, number, text, dry, *controls], [grid, status])
+    export.click(write_pairs, [folder], [status])
+
+
+def _range(low: float, high: float) -> dict[str, float]:
+    """The ends of the threshold slider, and its place at the lower one, where every picture passes."""
+    low, high = math.floor(low * 100) / 100, math.ceil(high * 100) / 100
+    return {"minimum": low, "maximum": high, "value": low}
+
+
+def _parsed(message: str) -> dict[str, Any]:
+    try:
+        event = json.loads(message)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _note(text: str, lines: Sequence[str] = ()) -> str:
+    listed = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<p>{html.escape(text)}</p>" + (f"<ul>{listed}</ul>" if lines else "")

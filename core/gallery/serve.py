@@ -1,0 +1,65 @@
+"""The gallery as a program of its own: one page on 127.0.0.1."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..curate.judges import store_key
+from ..curate.pipeline import score_files
+from ..errors import ImageRewardError
+from ..scorers.loading import load_scorer
+from ..scorers.registry import scorer_infos
+from .album import Album
+from .page import SCRIPT, build_page
+
+HOST = "127.0.0.1"
+
+
+def serve(folders: Sequence[Path], *, port: int | None = None, open_browser: bool = True, block: bool = True) -> str:
+    """Opens the gallery of these folders and returns its address. Nothing outside them is read or served."""
+    gr = _gradio()
+    albums = [Album.open(folder) for folder in folders]
+    look = {"head": f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"}
+    # Gradio 6 takes the page's head when it is launched, earlier ones when it is built.
+    late = "head" in inspect.signature(gr.Blocks.launch).parameters
+    with gr.Blocks(title="ImageReward gallery", analytics_enabled=False, **({} if late else look)) as page:
+        build_page(albums, [info.title for info in scorer_infos().values()], _score_with(albums))
+    options: dict[str, Any] = look if late else {}
+    _, address, _ = page.launch(
+        server_name=HOST,
+        server_port=port,
+        inbrowser=open_browser,
+        share=False,
+        quiet=True,
+        allowed_paths=[],
+        blocked_paths=[str(album.root) for album in albums],  # pictures come inside the page, never as files
+        prevent_thread_lock=not block,
+        **options,
+    )
+    return str(address)
+
+
+def _score_with(albums: Sequence[Album]) -> Any:
+    def score(folder: Path, title: str) -> str:
+        album = next(album for album in albums if album.root == folder)
+        name = next((info.name for info in scorer_infos().values() if info.title == title), "")
+        if not name:
+            raise ImageRewardError(f"{title} was no scorer of the catalogue; score with: imagereward curate {folder}")
+        scorer = load_scorer(name)
+        summary = score_files(folder, [(store_key(name, scorer), scorer)], album.store)
+        return f"{summary.scored} scored, {summary.unchanged} unchanged, {summary.no_prompt} without prompt"
+
+    return score
+
+
+def _gradio() -> Any:
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImageRewardError(
+            "the gallery is a Gradio page and needs that package: pip install 'sd-imagereward[gallery]' or pip install gradio"
+        ) from error
+    return gradio

@@ -1,0 +1,32 @@
+// The ImageReward gallery: clicks and keys become messages in a hidden text field that the server reads.
+(() => {
+  "use strict";
+  const root = () => (typeof gradioApp === "function" ? gradioApp() : document);
+
+  function send(what) {
+    const field = root().querySelector("#ir_gallery_wire textarea, #ir_gallery_wire input");
+    if (!field) return;
+    const prototype = field.tagName === "TEXTAREA" ? HTMLTextAreaElement.prototype : HTMLInputElement.prototype;
+    // Through the prototype's setter, so that the framework notices; the time makes every message a new value.
+    Object.getOwnPropertyDescriptor(prototype, "value").set.call(field, JSON.stringify({ ...what, at: Date.now() }));
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  document.addEventListener("click", (event) => {
+    const card = event.composedPath().find((element) => element.dataset && element.dataset.irDo);
+    if (card) send({ do: card.dataset.irDo, id: card.dataset.irId });
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const target = event.composedPath()[0];
+    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.isContentEditable;
+    const grid = root().querySelector("#ir_gallery_grid");
+    if (typing || event.ctrlKey || event.altKey || event.metaKey || !grid || !grid.offsetParent) return;
+    const button = { ArrowLeft: "#ir_gallery_previous", ArrowRight: "#ir_gallery_next" }[event.key];
+    const card = /^[1-9]$/.test(event.key) && grid.querySelector(`[data-ir-do][data-ir-key="${event.key}"]`);
+    if (button) root().querySelector(button).click();
+    else if (card) send({ do: card.dataset.irDo, id: card.dataset.irId });
+    else return;
+    event.preventDefault();
+  });
+})();

@@ -1,0 +1,120 @@
+"""The gallery in a real Chromium: what a person sees, clicks and types."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.store import Store, default_store
+from sd_imagereward.core.demo import write_demo
+from sd_imagereward.core.scorers.loading import load_scorer
+
+FLAGS = [
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
+    *("--disable-component-update", "--disable-sync", "--window-size=1280,1000"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo(folder, size=128)
+    with Store(default_store(folder)) as store:
+        score_files(folder, [("technical", load_scorer("technical"))], store)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> str:
+    pytest.importorskip("gradio", reason="pip install gradio to serve the gallery")
+    from sd_imagereward.core.gallery.serve import serve
+
+    return serve([folder], port=None, open_browser=False, block=False)
+
+
+@pytest.fixture(scope="module")
+def driver(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium to drive the page")
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("install chromium and chromedriver to drive the page")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    driver.get(address)
+    wait(lambda: driver.find_elements("css selector", ".ir-card"), "the cards")
+    time.sleep(2)  # gradio attaches its listeners after it has drawn
+    yield driver
+    driver.quit()
+
+
+def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def text(driver: Any, name: str) -> str:
+    return str(driver.execute_script("return document.getElementById(arguments[0]).innerText", f"ir_gallery_{name}"))
+
+
+def test_browse_open_pick_and_export(driver: Any, folder: Path) -> None:
+    cards = driver.find_elements("css selector", ".ir-card")
+    assert len(cards) == 12
+    assert "mountains.png" in text(driver, "grid")
+    driver.find_element("css selector", '.ir-card[title*="misty mountains"]').click()
+    wait(lambda: "a painting of misty mountains" in text(driver, "detail"), "the picture's metadata")
+
+    driver.execute_script("document.querySelectorAll('#ir_gallery_view input')[1].click()")
+    wait(lambda: "1 of 6 groups" in text(driver, "grid"), "the groups")
+    body = driver.find_element("tag name", "body")
+    body.send_keys("2")
+    wait(lambda: driver.find_elements("css selector", '.ir-card.ir-winner[data-ir-key="2"]'), "the winner's frame")
+    body.send_keys("\ue014")  # arrow to the right
+    wait(lambda: "2 of 6 groups" in text(driver, "grid"), "the next group")
+    body.send_keys("1")
+    wait(lambda: driver.find_elements("css selector", '.ir-card.ir-winner[data-ir-key="1"]'), "the second winner")
+
+    driver.execute_script("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Actions')).click()")
+    wait(lambda: driver.find_elements("id", "ir_gallery_export"), "the actions")
+    driver.execute_script("document.getElementById('ir_gallery_export').click()")
+    wait(lambda: "2 pairs" in text(driver, "status"), "the exported pairs")
+    rows = [json.loads(line) for line in (folder / "preference-pairs.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert all((folder / row[key]).is_file() for row in rows for key in ("better", "worse"))
+
+
+def test_no_route_serves_files(driver: Any, address: str, folder: Path) -> None:
+    base = address.rstrip("/")
+    (folder / "link.png").symlink_to("/etc/hostname")
+    paths = [str(folder / "mountains.png"), str(folder / "link.png"), "/etc/passwd", f"{folder}/../../../../etc/passwd"]
+    for path in paths:
+        for route in ("/gradio_api/file=", "/file=", "/file/"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"{base}{route}{path}")
+            assert refused.value.code in (403, 404)
+
+
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    assert address.startswith("http://127.0.0.1:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -56,7 +57,8 @@ class Page:
             if found:
                 return found
             time.sleep(0.2)
-        self.screenshot(Path("page-failure.png"))
+        if os.environ.get("IMAGEREWARD_SCREENSHOTS"):
+            self.screenshot(Path(os.environ["IMAGEREWARD_SCREENSHOTS"]) / "failure.png")
         raise AssertionError(f"waited {seconds} s in vain for {what}")
 
     def find(self, selector: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 from pathlib import Path
 
 import pytest
@@ -71,12 +70,7 @@ def test_each_picture_is_judged_by_its_own_prompt(fresh: WebUI) -> None:
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "avif"])
 def test_every_format_carries_the_score(fresh: WebUI, extension: str) -> None:
     fresh.set_options(samples_format=extension)
-    try:
-        fresh.generate(script=None, batch_size=1, n_iter=1)
-    except urllib.error.HTTPError:
-        pytest.skip(f"this host cannot save {extension}, with or without a script")
-    fresh.saved()[0].unlink()
-    result = fresh.generate(batch_size=1, n_iter=1)
+    result = fresh.generate(batch_size=1, n_iter=1, send_images=False)  # the host's API answers no AVIF
     [file] = fresh.saved()
     assert file.suffix == f".{extension}"
     assert read_parameters(file) == result.texts[0]
@@ -222,7 +216,7 @@ def _axes(webui: WebUI) -> list[str]:
     return plot["args"][0]["choices"]
 
 
-def test_extras_step_writes_the_score_into_the_text(four: Result, fresh: WebUI) -> None:
+def test_the_extras_route_of_the_api_is_left_alone(four: Result, fresh: WebUI) -> None:
     """The API's own Extras route names its steps one by one, so ours is off there and changes nothing."""
     answer = fresh.call("/sdapi/v1/extra-single-image", {"image": to_base64(four.images[1]), "upscaler_1": "None"})
     assert "ImageReward" not in answer["html_info"]

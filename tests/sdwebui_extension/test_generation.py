@@ -156,7 +156,24 @@ def test_interrupt(run: Any, p: Any, host: SimpleNamespace, interrupt_after: int
     host.shared.state.interrupted = False
 
 
-def test_aesthetic_pair_only_from_an_aesthetic_scorer(run: Any, host: SimpleNamespace) -> None:
+@pytest.mark.parametrize("wanted", [False, True])
+def test_aesthetic_pair_for_image_browsers(
+    run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    import torch
+    from sd_imagereward.core.rating import Ratings
+    from sd_imagereward.core.scorers.registry import scorer_infos
+
+    total = torch.tensor([6.1234])
+    ratings = Ratings(total, {"Aesthetic": total}, scorer_infos()["imagereward"])
+    monkeypatch.setattr(host.service.Service, "score", lambda *_: ratings)
+    host.shared.opts.data["image_reward_aesthetic_pair"] = wanted
+    fields = parse_parameters(run().infotexts[1]).fields
+    assert fields["Aesthetic"] == "6.1234"
+    assert fields.get("aesthetic_score") == ("6.12" if wanted else None)
+
+
+def test_no_aesthetic_pair_from_another_scorer(run: Any, host: SimpleNamespace) -> None:
     host.shared.opts.data["image_reward_aesthetic_pair"] = True
     assert "aesthetic_score" not in run().infotexts[1]
 

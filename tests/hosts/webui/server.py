@@ -48,6 +48,8 @@ class WebUI:
         cards = self.data / "extensions" / "word-cards" / "scripts"
         cards.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(__file__).with_name("wordcards.py"), cards / "wordcards.py")
+        # Previews need a model that reForge would download.
+        (self.data / "config.json").write_text('{"live_previews_enable": false}', encoding="utf-8")
         self.log = self.data / "webui.log"
         self.port = _free_port()
         command = [self.python, "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--api"]

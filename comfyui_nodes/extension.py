@@ -16,6 +16,7 @@ from .nodes.save import SaveScoredImages
 from .nodes.score import ScoreImages
 from .nodes.score_table import ScoreTable
 from .nodes.suggest_prompts import SuggestPrompts
+from .nodes.train_refl import TrainReflLora
 
 NODES: list[type[io.ComfyNode]] = [
     LoadRewardModel,
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadImageFolder,
     LoadScoredImages,
     SuggestPrompts,
+    TrainReflLora,
 ]
 
 

@@ -59,6 +59,11 @@ def bar_chart(title: str, bars: Sequence[Bar], path: Path, *, decimals: int = 3)
 
 
 def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None:
+    """`draw_line_chart`, into a PNG file."""
+    _save(draw_line_chart(title, lines), path)
+
+
+def draw_line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Image.Image:
     """Lines through (x, y) points by name, with a legend; points that are not finite are left out."""
     points = {name: [(x, y) for x, y in line if math.isfinite(x + y)] for name, line in lines.items()}
     xs = [x for line in points.values() for x, _ in line] or [0.0]
@@ -80,7 +85,7 @@ def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], p
         draw.line([(across(x), up(y)) for x, y in line], fill=colour, width=3)
         draw.text((place, _MARGIN + 38), name, fill=colour, font=font)
         place += _width(font, name) + 24
-    _save(image, path)
+    return image
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:

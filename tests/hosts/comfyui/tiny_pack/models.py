@@ -1,10 +1,14 @@
-"""Random networks of SD1.5's make, 32 channels wide, in ComfyUI's own classes. The same bits for the same seed."""
+"""Random networks of SD1.5's, SD2's and SDXL's make, 32 channels wide, in ComfyUI's own classes. Same seed, same bits.
+
+They are built as the stock loaders build theirs: under inference mode, so that training meets what it meets in life.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 import comfy.ldm.models.autoencoder
+import comfy.model_base
 import comfy.model_management as model_management
 import comfy.model_patcher
 import comfy.sd
@@ -19,6 +23,20 @@ CONTEXT = 32
 class TinyConfig(comfy.supported_models_base.BASE):
     unet_extra_config: ClassVar = {"num_heads": 2, "num_head_channels": -1}
     latent_format = latent_formats.SD15
+
+
+class TinySd2(TinyConfig):
+    """Velocity prediction and linear projections, as the 768 model of SD2."""
+
+    def model_type(self, state_dict, prefix=""):
+        return comfy.model_base.ModelType.V_PREDICTION
+
+
+class TinySdxl(TinyConfig):
+    latent_format = latent_formats.SDXL
+
+    def get_model(self, state_dict, prefix="", device=None):
+        return comfy.model_base.SDXL(self, device=device)
 
 
 UNET = {
@@ -37,6 +55,24 @@ UNET = {
     "adm_in_channels": None,
     "legacy": False,
     "dtype": torch.float32,
+}
+
+SIZE_ADM = 6 * 256  # ComfyUI embeds each of SDXL's six sizes in 256 numbers, whatever the network
+
+KINDS = {
+    "sd1": (TinyConfig, {}),
+    "sd2": (TinySd2, {"use_linear_in_transformer": True}),
+    "sdxl": (
+        TinySdxl,
+        {
+            "use_linear_in_transformer": True,
+            "adm_in_channels": CONTEXT + SIZE_ADM,
+            "num_classes": "sequential",
+            "transformer_depth": [0, 2],
+            "transformer_depth_output": [0, 0, 2, 2],
+            "transformer_depth_middle": 2,
+        },
+    ),
 }
 
 TEXT = {
@@ -95,9 +131,10 @@ class TinyTokenizers(comfy.sd1_clip.SD1Tokenizer):
         )
 
 
-def make_model(seed: int):
-    with torch.inference_mode(False):
-        model = TinyConfig(dict(UNET)).get_model({}, device="cpu")
+def make_model(seed: int, kind: str = "sd1"):
+    config, changes = KINDS[kind]
+    with torch.inference_mode():
+        model = config({**UNET, **changes}).get_model({}, device="cpu")
         randomise(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(
         model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
@@ -105,14 +142,14 @@ def make_model(seed: int):
 
 
 def make_clip(seed: int):
-    with torch.inference_mode(False):
+    with torch.inference_mode():
         clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(TinyTokenizers, TinyClip), parameters=1)
         randomise(clip.cond_stage_model, seed)
     return clip
 
 
 def make_vae(seed: int):
-    with torch.inference_mode(False):
+    with torch.inference_mode():
         network = comfy.ldm.models.autoencoder.AutoencoderKL(**VAE)
         randomise(network, seed)
         return comfy.sd.VAE(sd=network.state_dict(), config={"params": VAE})

@@ -11,10 +11,10 @@ class TinyCheckpoint:
 
     @classmethod
     def INPUT_TYPES(cls):  # noqa: N802, the host's name
-        return {"required": {"seed": ("INT", {"default": 0})}}
+        return {"required": {"seed": ("INT", {"default": 0})}, "optional": {"kind": (list(models.KINDS), {})}}
 
-    def make(self, seed):
-        return models.make_model(seed), models.make_clip(seed), models.make_vae(seed)
+    def make(self, seed, kind="sd1"):
+        return models.make_model(seed, kind), models.make_clip(seed), models.make_vae(seed)
 
 
 class TinyImages:

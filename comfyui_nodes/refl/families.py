@@ -1,0 +1,69 @@
+"""What kind of model a MODEL is, what ReFL can do with it, and what its layers are called in LoRA files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.model_base
+import comfy.utils
+from torch import nn
+
+from ...core.errors import ImageRewardError
+
+NATIVE = {"sd1": 512, "sd2": 768, "sdxl": 1024}
+_EXPERIMENTAL = {"SD3": "sd3", "Flux": "flux"}
+
+
+def family_of(model: Any) -> str:
+    """ "sd1", "sd2", "sdxl", "sd3" or "flux"; other models are refused. `model`: a comfy.model_base.BaseModel."""
+    kind = type(model).__name__
+    if kind in _EXPERIMENTAL:
+        return _EXPERIMENTAL[kind]
+    config = model.model_config.unet_config
+    if isinstance(model, comfy.model_base.SDXL):
+        family = "sdxl"
+    elif type(model) is comfy.model_base.BaseModel and "context_dim" in config:
+        family = "sd2" if config.get("use_linear_in_transformer") else "sd1"
+    else:
+        raise ImageRewardError(
+            f"Expected a text-to-image model of the kind SD1.x, SD2.x or SDXL (SD3 and Flux are experimental), got {kind}."
+        )
+    if config["in_channels"] != model.latent_format.latent_channels:
+        raise ImageRewardError(
+            f"The model takes {config['in_channels']} channels, its latents have {model.latent_format.latent_channels}: "
+            "inpainting and instruct models cannot be tuned from prompts alone; take the plain text-to-image model."
+        )
+    return family
+
+
+def predicts_velocity(model: Any) -> bool:
+    return bool(model.model_type == comfy.model_base.ModelType.V_PREDICTION)
+
+
+def signal_to_noise(model: Any, sigma: float) -> float:
+    """alpha^2 / sigma^2 at a noise level of ComfyUI's: x0 + sigma * noise, or (1 - sigma) * x0 + sigma * noise of flows."""
+    flow = {getattr(comfy.model_base.ModelType, name, None) for name in ("FLOW", "FLUX")}
+    return ((1 - sigma) / sigma) ** 2 if model.model_type in flow else sigma**-2
+
+
+def layers_of(model: Any) -> Mapping[str, nn.Module]:
+    """Linear and convolution layers by their diffusers names, which ComfyUI knows for every U-Net.
+
+    Transformers (SD3, Flux) keep ComfyUI's own names: its loader reads `lora_unet_` keys made of them, too.
+    """
+    network = model.diffusion_model
+    names = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
+    if not names:
+        return {name: module for name, module in network.named_modules() if _is_layer(module)}
+    modules = dict(network.named_modules())
+    ours = {
+        key.removesuffix(".weight"): own.removesuffix(".weight")
+        for key, own in names.items()
+        if key.endswith(".weight")
+    }
+    return {name: modules[own] for name, own in ours.items() if _is_layer(modules.get(own))}
+
+
+def _is_layer(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv2d)

@@ -1,0 +1,226 @@
+"""ComfyUI's MODEL, CLIP and VAE as something ReFL can tune. Sampling, guidance, conditioning and x0 are the host's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_management as model_management
+import comfy.patcher_extension
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...core.errors import ImageRewardError
+from ...core.prompts.syntax import plain_prompt
+from ...core.refl.generator import Denoiser, Generator, Sampling, T
+from ...core.refl.lora import Lora
+from ...core.refl.randomness import SampleNoise
+from . import checkpointing, families
+from . import sampling as walking
+from .conditioning import Conditioning, EncodedPrompts, plain_copy
+from .memory import are_held, hold, refuse_dynamic, release
+
+ACTIVATION_MIB_PER_MEGAPIXEL = 6 * 1024  # of one picture's VAE and reward in the backward pass, blocks recomputed
+
+
+class ComfyGenerator(Generator):
+    """Call everything under `memory.training_mode()`. `companions` stay in memory beside the model and the VAE: the reward."""
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        clip: Any,
+        vae: Any,
+        *,
+        negative: Conditioning | None = None,
+        dtype: torch.dtype | None = None,
+        companions: Sequence[ModelPatcher] = (),
+        on_walk: Callable[[], None] = lambda: None,
+    ) -> None:
+        if clip is None or vae is None:
+            raise ImageRewardError(
+                f"The checkpoint holds no {'CLIP' if clip is None else 'VAE'}: load one and connect it."
+            )
+        self.family = families.family_of(model.model)
+        self.v_prediction = families.predicts_velocity(model.model)
+        refuse_dynamic([model, clip.patcher, vae.patcher])
+        self.native_resolution = families.NATIVE.get(self.family, 1024)
+        self.patcher = _for_training(model, dtype)
+        self.network: nn.Module = self.patcher.model.diffusion_model
+        self.vae, self.prompts = vae, EncodedPrompts(clip)
+        self.negative = plain_copy(negative) if negative is not None else None
+        self.companions = list(companions)
+        self.on_walk = on_walk
+        self._attached: list[Lora] = []
+        self._room = 0  # bytes for activations that were asked for at the last loading
+        self.scale = int(getattr(vae, "downscale_ratio", 8))
+        self.sizes_divide_by = self.scale * 2 ** (len(self._unet_config.get("channel_mult", (1, 1))) - 1)
+
+    @property
+    def _unet_config(self) -> Mapping[str, Any]:
+        return self.patcher.model.model_config.unet_config
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.patcher.load_device)
+
+    @property
+    def computes_in(self) -> torch.dtype:
+        """The type of the network's own arithmetic: the type asked for, or what the host chose at loading."""
+        asked = self.patcher.object_patches.get("manual_cast_dtype")
+        own = getattr(self.patcher.model, "manual_cast_dtype", None)
+        return asked or own or self.patcher.model.get_dtype()
+
+    # memory
+
+    def hold(self, width: int, height: int, batch: int) -> None:
+        """Model, VAE and reward in memory at once, as the backward pass goes through all three."""
+        megapixels = batch * width * height / 2**20
+        activations = int(megapixels * ACTIVATION_MIB_PER_MEGAPIXEL * 2**20)
+        networks = [self.patcher, self.vae.patcher, *self.companions]
+        if activations > self._room or not are_held(networks):
+            hold(networks, activations)
+            self._room = activations
+
+    def close(self) -> None:
+        """Leave MODEL and VAE as they were found."""
+        for lora in list(self._attached):
+            self.detach(lora)
+        self.gradient_checkpointing(False)
+        release(self.patcher)
+
+    # prompts
+
+    def remember(self, prompts: Sequence[str]) -> None:
+        self.prompts.encode(prompts)
+        self.prompts.free()
+
+    def plain(self, prompt: str) -> str:
+        return plain_prompt(prompt) or prompt
+
+    # drawing
+
+    def denoise(
+        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], T]
+    ) -> T:
+        self.hold(sampling.width, sampling.height, len(prompts))
+        guider = comfy.samplers.CFGGuider(self.patcher)
+        negative = self.negative or (self.prompts.batch([sampling.negative_prompt]) if sampling.guidance != 1 else [])
+        guider.set_conds(self.prompts.batch(prompts), negative)
+        guider.set_cfg(sampling.guidance)
+        sigmas = walking.noise_levels(
+            self.patcher.get_model_object("model_sampling"),
+            sampling.scheduler or walking.DEFAULT_SCHEDULER,
+            sampling.steps,
+        )
+        walker = _Walker(self, sampling, noise, walk)
+        channels = self.patcher.get_model_object("latent_format").latent_channels
+        empty = torch.zeros(len(prompts), channels, sampling.height // self.scale, sampling.width // self.scale)
+        guider.sample(empty, empty, walker, sigmas, disable_pbar=True, seed=0)
+        self.on_walk()
+        return walker.result  # type: ignore[return-value]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        latents = self.patcher.model.process_latent_out(latents)
+        decoded = self.vae.first_stage_model.decode(latents.to(self.device, self.vae.vae_dtype))
+        return self.vae.process_output(decoded.float()).clamp(0, 1)
+
+    # what is tuned
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        return families.layers_of(self.patcher.model)
+
+    def attach(self, lora: Lora) -> None:
+        """Forward hooks, on the device where the model will be. No weight changes, so none needs to be put back."""
+        lora.to(self.device)
+        lora.hook(self.layers())
+        self._attached.append(lora)
+
+    def detach(self, lora: Lora) -> None:
+        lora.unhook()
+        self._attached = [one for one in self._attached if one is not lora]
+
+    def gradient_checkpointing(self, on: bool) -> None:
+        for network in (self.network, self.vae.first_stage_model):
+            (checkpointing.switch_on if on else checkpointing.switch_off)(network)
+
+
+class _Walker(comfy.samplers.Sampler):  # type: ignore[misc]
+    """A host's sampler that lets the caller walk, while the host lends its model, conditioning and guidance."""
+
+    def __init__(
+        self, generator: ComfyGenerator, sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], Any]
+    ) -> None:
+        self.generator, self.sampling, self.noise, self.walk = generator, sampling, noise, walk
+        self.result: Any = None
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        self.result = self.walk(_HostDenoiser(self, model_wrap, sigmas, extra_args, noise))
+        return noise  # what the guider would return is not looked at
+
+
+class _HostDenoiser(Denoiser):
+    def __init__(self, walker: _Walker, model: Any, sigmas: Tensor, extra: dict[str, Any], empty: Tensor) -> None:
+        self.walker, self.model, self.sigmas, self.extra, self.empty = walker, model, sigmas, extra, empty
+
+    def start(self) -> Tensor:
+        levels = self.model.inner_model.model_sampling
+        highest = bool(self.walker.max_denoise(self.model, self.sigmas))
+        return levels.noise_scaling(self.sigmas[0], self._draw(), self.empty, highest)
+
+    def advance(self, latents: Tensor, start: int, stop: int) -> Tensor:
+        if start == stop:
+            return latents
+        sigmas = self.sigmas[start : stop + 1]
+        latents = walking.advance(self.walker.sampling.sampler, self._predict, latents, sigmas, self.extra, self._draw)
+        if stop == len(self.sigmas) - 1:
+            return self.model.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], latents)
+        return latents
+
+    def x0(self, latents: Tensor, step: int) -> Tensor:
+        return self._predict(latents, self.sigmas[step].expand(len(latents)), **self.extra)
+
+    def signal_to_noise(self, step: int) -> float:
+        return families.signal_to_noise(self.model.inner_model, float(self.sigmas[step]))
+
+    def _predict(self, latents: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
+        """x0 by the host's denoiser, guidance included; every call is a place where Interrupt takes hold."""
+        model_management.throw_exception_if_processing_interrupted()
+        return self.model(latents, sigma, **extra).float()
+
+    def _draw(self) -> Tensor:
+        return self.walker.noise.normal(self.empty.shape[1:]).to(self.empty.device)
+
+
+def _for_training(model: ModelPatcher, dtype: torch.dtype | None) -> ModelPatcher:
+    """A clone whose attention has autograd, computing in `dtype` (None: in the type it was loaded for)."""
+    patcher = model.clone()
+    if dtype is not None:
+        patcher.set_model_compute_dtype(dtype)
+    attention = comfy.ldm.modules.attention.attention_pytorch
+
+    def differentiable(host_attention: Callable[..., Tensor], *args: Any, **keywords: Any) -> Tensor:
+        return attention(*args, **keywords)
+
+    options = patcher.model_options.setdefault("transformer_options", {})
+    options["optimized_attention_override"] = differentiable
+    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, _already_prepared)
+    return patcher
+
+
+def _already_prepared(executor: Any, model: ModelPatcher, noise_shape: Any, conds: Any, *_: Any, **__: Any) -> Any:
+    """In place of the host's loading before each sampling: `hold` has loaded more, and a partial load must not follow."""
+    return model.model, conds, []

@@ -1,0 +1,47 @@
+"""Where LoRA files lie: `models/loras`, where the Load LoRA node looks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...core.errors import ImageRewardError
+
+NONE = "[None]"
+
+
+def lora_files() -> list[str]:
+    return [NONE, *folder_paths.get_filename_list("loras")]
+
+
+def lora_path(name: str) -> str:
+    """ "" for none."""
+    if name == NONE:
+        return ""
+    path = folder_paths.get_full_path("loras", name)
+    if path is None:
+        raise ImageRewardError(f"No LoRA '{name}' in models/loras.")
+    return str(path)
+
+
+def free_path(name: str) -> Path:
+    """`models/loras/<name>.safetensors`, with a number behind it if that is taken. Subfolders are allowed."""
+    stem = name.strip().removesuffix(".safetensors")
+    parts = stem.split("/")
+    if not all(re.fullmatch(r"[^\\:*?\"<>|\x00-\x1f]+", part) and part.strip(". ") for part in parts):
+        raise ImageRewardError(
+            f"'{name}' is no name for a file below models/loras: write letters, digits, spaces, - and _ (and / for a folder)."
+        )
+    folder = Path(folder_paths.get_folder_paths("loras")[0])
+    path, count = folder / f"{stem}.safetensors", 1
+    while path.exists():
+        count += 1
+        path = folder / f"{stem}_{count}.safetensors"
+    return path
+
+
+def shown_name(path: Path) -> str:
+    """As the Load LoRA node lists it."""
+    return path.relative_to(folder_paths.get_folder_paths("loras")[0]).as_posix()

@@ -1,0 +1,27 @@
+"""What a run shows: curves, and pictures before and after."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core.chart import draw_line_chart
+from .training import Trained
+
+GAP = 8  # pixels between the pictures
+
+
+def reward_curve(trained: Trained) -> Image.Image:
+    lines = {"reward in training": [(float(one["update"]), float(one["reward"])) for one in trained.records]}
+    evaluations = [one for one in trained.evaluations if one.strength == 1]
+    lines["reward, fixed pictures"] = [(float(one.update), one.mean_reward) for one in evaluations]
+    lines["held out"] = [(float(one.update), one.mean_held_out) for one in evaluations]
+    return draw_line_chart(f"ReFL for {trained.record.reward}", lines)
+
+
+def before_and_after(trained: Trained) -> Tensor:
+    """(N, H, 2 W + gap, 3) float32 in 0..1: each picture untuned on the left, tuned on the right."""
+    before, after = (pictures.float() / 255 for pictures in (trained.before, trained.after))
+    gap = torch.ones(*before.shape[:3], GAP)
+    return torch.cat([before, gap, after], dim=3).permute(0, 2, 3, 1).contiguous()  # BCHW -> BHWC

@@ -1,0 +1,73 @@
+"""ComfyUI's samplers and schedulers, a few steps at a time, with autograd where it is asked for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import comfy.samplers
+import torch
+from comfy.k_diffusion import sampling as k_diffusion
+from torch import Tensor
+
+from ...core.errors import ImageRewardError
+
+DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "ddpm", "ddim_uniform"  # together: the reference's DDPM at evenly spaced steps
+_NOT_STEPWISE = ("dpm_fast", "dpm_adaptive", "uni_pc", "uni_pc_bh2")  # they choose or spread their steps by themselves
+
+
+def sampler_names() -> list[str]:
+    return [name for name in comfy.samplers.SAMPLER_NAMES if name not in _NOT_STEPWISE and _function(name) is not None]
+
+
+def scheduler_names() -> list[str]:
+    return list(comfy.samplers.SCHEDULER_NAMES)
+
+
+def noise_levels(model_sampling: Any, scheduler: str, steps: int) -> Tensor:
+    """(steps + 1,) float32, falling to 0. The schedulers that give a step more or less than asked are cut or refused."""
+    sigmas = comfy.samplers.calculate_sigmas(model_sampling, scheduler, steps).float().clone()
+    if len(sigmas) > steps + 1:  # ddim_uniform, where the steps do not divide the model's thousand
+        sigmas = sigmas[-(steps + 1) :]
+    if len(sigmas) < steps + 1:
+        raise ImageRewardError(
+            f"The scheduler '{scheduler}' gives {len(sigmas) - 1} steps when asked for {steps}: choose another scheduler, "
+            f"or {len(sigmas) - 1} denoising steps."
+        )
+    return sigmas
+
+
+def advance(
+    sampler: str,
+    model: Callable[..., Tensor],
+    latents: Tensor,
+    sigmas: Tensor,
+    extra: dict[str, Any],
+    draw: Callable[[], Tensor],
+) -> Tensor:
+    """Latents (B, C, h, w) at noise level sigmas[0] -> at sigmas[-1], by ComfyUI's sampler of that name.
+
+    `draw` gives the noise of stochastic samplers, so that nothing random comes from elsewhere.
+    """
+    function = _function(sampler)
+    if function is None:
+        raise ImageRewardError(
+            f"No sampler '{sampler}' can be walked step by step. There are: {', '.join(sampler_names())}."
+        )
+    options: dict[str, Any] = {"extra_args": extra, "disable": True}
+    if "noise_sampler" in inspect.signature(function).parameters:
+        options["noise_sampler"] = lambda sigma, sigma_next: draw().to(latents)
+    if not torch.is_grad_enabled():
+        return function(model, latents, sigmas, **options)
+    # The functions are decorated with no_grad; what they decorate is differentiable.
+    result = inspect.unwrap(function)(model, latents, sigmas, **options)
+    if not result.requires_grad:
+        raise ImageRewardError(
+            f"The sampler '{sampler}' lets no gradient through its steps: take 'euler' or 'ddpm', or set gradient_steps to 1."
+        )
+    return result
+
+
+def _function(name: str) -> Callable[..., Tensor] | None:
+    return getattr(k_diffusion, "sample_euler" if name == "ddim" else f"sample_{name}", None)

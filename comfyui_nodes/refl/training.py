@@ -1,0 +1,195 @@
+"""One training run inside ComfyUI: the loop of `core.refl` on the host's networks, with its progress bar and its Interrupt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as model_management
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...core.errors import ImageRewardError
+from ...core.refl.config import ReflConfig
+from ...core.refl.guard import SWEEP, Evaluation
+from ...core.refl.loop import ReflTrainer
+from ...core.refl.lora import Lora
+from ...core.refl.lora_files import LoraRecord, write_lora
+from ...core.refl.observers import Observer
+from ...core.scorers.loading import load_scorer
+from ..hosting import RewardModel, host
+from ..pictures import to_picture
+from .autograd_probe import expect_gradients
+from .conditioning import Conditioning
+from .generator import ComfyGenerator
+from .memory import explained_memory, hold, training_mode
+
+log = logging.getLogger("ImageReward")
+ADVICE = (
+    "lower 'resolution' or 'batch_size' (raise 'accumulation' instead), set 'gradient_steps' to 1, leave "
+    "'gradient_checkpointing' on, set 'dtype' to bf16, or load the reward model in fp16"
+)
+_NAMES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, by what, how."""
+
+    model: ModelPatcher
+    clip: Any
+    vae: Any
+    reward: RewardModel
+    held_out: RewardModel | None
+    negative: Conditioning | None
+    config: ReflConfig
+    """`model`, `reward` and `held_out` are filled in here."""
+    dtype: torch.dtype | None
+    """What the network computes in; None: what ComfyUI chose."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    lora: Lora
+    """On the CPU."""
+    record: LoraRecord
+    records: Sequence[Mapping[str, Any]]
+    evaluations: Sequence[Evaluation]
+    before: Tensor
+    """(N, 3, H, W) uint8; same prompts and noises as `after`."""
+    after: Tensor
+    reason: str
+
+    def write(self, path: Path) -> None:
+        write_lora(self.lora, path, replace(self.record, name=path.stem))
+
+
+def train(job: Job, rescue: Path) -> Trained:
+    """Run to the end. If anything stops it after the first update, the LoRA so far is written to `rescue`.
+
+    MODEL, CLIP and VAE are afterwards as they were, whatever happened.
+    """
+    held_out = _held_out(job)
+    with training_mode(), job.reward.scorer.lock, explained_memory(ADVICE):
+        companions = list(dict.fromkeys([*job.reward.patchers, *held_out.patchers]))
+        progress = Progress(job.config)
+        generator = ComfyGenerator(
+            job.model,
+            job.clip,
+            job.vae,
+            negative=job.negative,
+            dtype=job.dtype,
+            companions=companions,
+            on_walk=progress.walked,
+        )
+        try:
+            return _train(generator, job, held_out, progress, rescue)
+        finally:
+            generator.close()
+
+
+def _train(generator: ComfyGenerator, job: Job, held_out: RewardModel, progress: Progress, rescue: Path) -> Trained:
+    if generator.companions:
+        hold(generator.companions, 0)
+    config = job.config.but(
+        model=type(job.model.model).__name__,
+        reward=job.reward.scorer.info.name,
+        held_out=f"{held_out.scorer.info.name} (held out)",
+        dtype=_NAMES.get(generator.computes_in, "float32"),
+    )
+    trainer = ReflTrainer(generator, job.reward.scorer, config, held_out=held_out.scorer, observers=[progress])
+    lora = trainer.tuning.lora  # type: ignore[attr-defined]
+    try:
+        expect_gradients(generator, lora, trainer.sampling, trainer.prompts[0], config.stop_window[0])
+        result = trainer.train()
+    except BaseException:
+        _rescue(trainer, lora, rescue)
+        raise
+    finally:
+        trainer.tuning.detach()
+        lora.requires_grad_(False).to("cpu")
+    if result.before is None:
+        raise ImageRewardError("the run ended without an evaluation")
+    record = trainer.lora_record(result.recommended_strength, result.reason)
+    after = result.before if result.after is None else result.after
+    return Trained(lora, record, result.records, result.evaluations, result.before, after, result.reason)
+
+
+def _held_out(job: Job) -> RewardModel:
+    """The second opinion; the technical scorer, which needs no file, unless another is connected."""
+    if job.held_out is None:
+        if job.reward.scorer.info.name == "technical":
+            raise ImageRewardError(
+                "The reward is the technical scorer, which is also the second opinion when none is connected: connect "
+                "another REWARD_MODEL to 'held_out', so that training does not see it."
+            )
+        return host(load_scorer("technical", device="cpu"), torch.device("cpu"))
+    if job.held_out.scorer is job.reward.scorer:
+        raise ImageRewardError(
+            "'held_out' is the reward model itself: a second opinion must not be what is trained for. Connect another one, "
+            "or none."
+        )
+    return job.held_out
+
+
+def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:
+    if not trainer.update:
+        return
+    note = f"weights after {trainer.update} of {trainer.config.steps} updates, when the run was stopped"
+    record = replace(trainer.lora_record(None, note), name=path.stem)
+    try:
+        write_lora(lora, path, record)
+    except (OSError, ImageRewardError) as error:
+        log.error("ImageReward: the LoRA so far could not be saved: %s", error)
+    else:
+        log.info("ImageReward: stopped after %d updates; the LoRA so far is %s", trainer.update, path)
+
+
+class Progress(Observer):
+    """ComfyUI's progress bar, one tick a walk from noise to picture, with the last picture as its preview."""
+
+    PREVIEW = 512  # pixels
+
+    def __init__(self, config: ReflConfig) -> None:
+        rounds = -(-config.steps // config.evaluate_every) + 1
+        pictures = config.evaluation_images * (rounds + len(SWEEP) - 1)
+        self.total = config.steps * config.accumulation + pictures
+        self.done, self.steps = 0, config.steps
+        self.bar = comfy.utils.ProgressBar(self.total)
+
+    def walked(self) -> None:
+        self.done = min(self.done + 1, self.total)
+        self.bar.update_absolute(self.done, self.total)
+
+    def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
+        log.info(
+            "ImageReward ReFL %d/%d: reward %+.4f, loss %.3e, %.1f s",
+            record["update"],
+            self.steps,
+            record["reward"],
+            record["loss"],
+            record["seconds"],
+        )
+        self._show(pixels)
+
+    def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
+        log.info(
+            "ImageReward ReFL: after %d updates at strength %.1f: reward %+.4f, held out %+.4f",
+            evaluation.update,
+            evaluation.strength,
+            evaluation.mean_reward,
+            evaluation.mean_held_out,
+        )
+        self._show(pixels.float() / 255)
+
+    def on_message(self, text: str) -> None:
+        log.info("ImageReward ReFL: %s", text)
+
+    def _show(self, pixels: Tensor) -> None:
+        self.bar.update_absolute(self.done, self.total, ("JPEG", to_picture(pixels[0].float().cpu()), self.PREVIEW))
+        model_management.throw_exception_if_processing_interrupted()

@@ -10,6 +10,7 @@ from .nodes.load import LoadRewardModel
 from .nodes.load_folder import LoadImageFolder
 from .nodes.load_scored import LoadScoredImages
 from .nodes.mix import MixRewardModels
+from .nodes.optimise_noise import OptimiseNoise
 from .nodes.pick_best import PickBest
 from .nodes.rank import RankImages
 from .nodes.save import SaveScoredImages
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadScoredImages,
     SuggestPrompts,
     TrainReflLora,
+    OptimiseNoise,
 ]
 
 

@@ -2,25 +2,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import comfy.sd
 import torch
 from comfy_api.latest import io
 
-from ...core.refl.config import ReflConfig
-from ...core.refl.lora import LAYER_CHOICES
+from ...core.refl.config import LAYER_CHOICES, ReflConfig
 from ...core.refl.lora_files import tensors_of
 from ..captions import show
 from ..host_version import fit, node_schema
 from ..hosting import RewardModel, expect_reward_model
 from ..pictures import to_image
-from ..refl import lora_paths, sampling
+from ..refl import lora_paths, samplers
 from ..refl import prompts as prompt_sources
 from ..refl.memo import Memo
 from ..refl.pictures import before_and_after, reward_curve
-from ..refl.training import Job, Trained, train
 from ..types import LoraModelType, LossMapType, RewardModelType
+
+if TYPE_CHECKING:
+    from ..refl.training import Trained
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -67,6 +67,11 @@ class TrainReflLora(io.ComfyNode):
         negative: Sequence[Any] = (),
         **widgets: Any,
     ) -> io.NodeOutput:
+        # Here, so that a host whose sampling differs costs the user this node and not the whole pack.
+        import comfy.sd
+
+        from ..refl.training import Job, train
+
         reward, other = expect_reward_model(reward_model[0]), _optional_reward(held_out)
         config = config_of(widgets)
         path = lora_paths.free_path(widgets["file_name"][0])
@@ -135,8 +140,10 @@ def summary(trained: Trained, file: str) -> str:
     first, last = trained.evaluations[0], max(trained.evaluations[1:], key=lambda one: one.update)
     strength = trained.record.recommended_strength
     return (
-        f"{file}: {len(trained.records)} updates; on fixed pictures reward {first.mean_reward:+.4f} -> {last.mean_reward:+.4f}, "
-        f"held out {first.mean_held_out:+.4f} -> {last.mean_held_out:+.4f}; recommended strength {strength:.1f} ({trained.reason})"
+        f"{file}: {len(trained.records)} updates; on fixed pictures "
+        f"reward {first.mean_reward:+.4f} -> {last.mean_reward:+.4f}, "
+        f"held out {first.mean_held_out:+.4f} -> {last.mean_held_out:+.4f}; "
+        f"recommended strength {strength:.1f} ({trained.reason})"
     )
 
 
@@ -279,15 +286,15 @@ def _rare() -> list[io.Input]:
         _rarely(
             io.Combo.Input,
             "sampler",
-            options=sampling.sampler_names(),
-            default=sampling.DEFAULT_SAMPLER,
+            options=samplers.sampler_names(),
+            default=samplers.DEFAULT_SAMPLER,
             tooltip="How pictures are drawn in training. ddpm with ddim_uniform is the paper's.",
         ),
         _rarely(
             io.Combo.Input,
             "scheduler",
-            options=sampling.scheduler_names(),
-            default=sampling.DEFAULT_SCHEDULER,
+            options=samplers.scheduler_names(),
+            default=samplers.DEFAULT_SCHEDULER,
             tooltip="Spacing of the noise levels.",
         ),
         _rarely(

@@ -43,8 +43,11 @@ def predicts_velocity(model: Any) -> bool:
 
 def signal_to_noise(model: Any, sigma: float) -> float:
     """alpha^2 / sigma^2 at a noise level of ComfyUI's: x0 + sigma * noise, or (1 - sigma) * x0 + sigma * noise of flows."""
-    flow = {getattr(comfy.model_base.ModelType, name, None) for name in ("FLOW", "FLUX")}
-    return ((1 - sigma) / sigma) ** 2 if model.model_type in flow else sigma**-2
+    return ((1 - sigma) / sigma) ** 2 if is_flow(model) else sigma**-2
+
+
+def is_flow(model: Any) -> bool:
+    return model.model_type in {getattr(comfy.model_base.ModelType, name, None) for name in ("FLOW", "FLUX")}
 
 
 def layers_of(model: Any) -> Mapping[str, nn.Module]:

@@ -18,8 +18,7 @@ from ...core.prompts.syntax import plain_prompt
 from ...core.refl.generator import Denoiser, Generator, Sampling, T
 from ...core.refl.lora import Lora
 from ...core.refl.randomness import SampleNoise
-from . import checkpointing, families
-from . import sampling as walking
+from . import checkpointing, families, samplers
 from .conditioning import Conditioning, EncodedPrompts, plain_copy
 from .memory import are_held, hold, refuse_dynamic, release
 
@@ -111,9 +110,9 @@ class ComfyGenerator(Generator):
         negative = self.negative or (self.prompts.batch([sampling.negative_prompt]) if sampling.guidance != 1 else [])
         guider.set_conds(self.prompts.batch(prompts), negative)
         guider.set_cfg(sampling.guidance)
-        sigmas = walking.noise_levels(
+        sigmas = samplers.noise_levels(
             self.patcher.get_model_object("model_sampling"),
-            sampling.scheduler or walking.DEFAULT_SCHEDULER,
+            sampling.scheduler or samplers.DEFAULT_SCHEDULER,
             sampling.steps,
         )
         walker = _Walker(self, sampling, noise, walk)
@@ -185,7 +184,7 @@ class _HostDenoiser(Denoiser):
         if start == stop:
             return latents
         sigmas = self.sigmas[start : stop + 1]
-        latents = walking.advance(self.walker.sampling.sampler, self._predict, latents, sigmas, self.extra, self._draw)
+        latents = samplers.advance(self.walker.sampling.sampler, self._predict, latents, sigmas, self.extra, self._draw)
         if stop == len(self.sigmas) - 1:
             return self.model.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], latents)
         return latents

@@ -102,7 +102,7 @@ def _expect_whole(patcher: ModelPatcher) -> None:
     away = _away(patcher)
     if away:
         raise OutOfMemory(
-            f"{type(patcher.model).__name__} is only partly on {patcher.load_device} ({len(away)} tensors are not, such as {away[0]}), "
-            "and a network loaded in part cannot be trained. Start ComfyUI without --lowvram and --novram, close other "
-            "programs that use the graphics memory, or take a smaller model, reward model (fp16) or resolution."
+            f"{type(patcher.model).__name__} is only partly on {patcher.load_device} ({len(away)} tensors are not, such as "
+            f"{away[0]}), and a network loaded in part cannot be trained. Start ComfyUI without --lowvram and --novram, "
+            "close other programs that use the graphics memory, or take a smaller model, reward model (fp16) or resolution."
         )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ...core.chart import draw_line_chart
-from .training import Trained
+
+if TYPE_CHECKING:
+    from .training import Trained
 
 GAP = 8  # pixels between the pictures
 

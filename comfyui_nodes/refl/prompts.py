@@ -32,6 +32,13 @@ def prompt_file_path(name: str) -> str | None:
     return os.path.join(folder_paths.get_input_directory(), name)
 
 
+def expect_texts(texts: Sequence[str]) -> list[str]:
+    """Whole texts, line breaks and all; an empty one is refused."""
+    if not texts or not all(text.strip() for text in texts):
+        raise ImageRewardError("No prompt: write into 'prompt' what the picture should show, or connect a text.")
+    return list(texts)
+
+
 def gather(texts: Sequence[str], file: str = NO_FILE) -> tuple[str, ...]:
     """Every line of every text is a prompt, empty lines are none; then the file's."""
     prompts = [line.strip() for text in texts for line in text.splitlines() if line.strip()]

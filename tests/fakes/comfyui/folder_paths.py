@@ -14,6 +14,7 @@ def use(base: str | os.PathLike[str]) -> None:
     base_path = os.fspath(base)
     models_dir = os.path.join(base_path, "models")
     folder_names_and_paths.clear()
+    folder_names_and_paths["loras"] = ([os.path.join(models_dir, "loras")], {".safetensors"})
     for folder in (get_input_directory(), get_output_directory(), get_temp_directory()):
         os.makedirs(folder, exist_ok=True)
 

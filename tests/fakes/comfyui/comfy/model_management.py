@@ -11,6 +11,8 @@ class InterruptProcessingException(Exception):
     pass
 
 
+OOM_EXCEPTION = torch.cuda.OutOfMemoryError
+
 interrupted = False
 current_loaded_models: list[Any] = []
 requests: list[dict[str, Any]] = []  # of `load_models_gpu`

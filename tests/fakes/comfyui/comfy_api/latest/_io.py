@@ -66,6 +66,7 @@ def Custom(io_type: str) -> Any:  # noqa: N802, the host's name
 
 
 Image, Mask, Latent, Conditioning = map(Custom, ("IMAGE", "MASK", "LATENT", "CONDITIONING"))
+Model, Clip, Vae = map(Custom, ("MODEL", "CLIP", "VAE"))
 
 
 class Boolean(Custom("BOOLEAN")):  # type: ignore[misc]

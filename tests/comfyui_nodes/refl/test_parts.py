@@ -1,0 +1,214 @@
+"""The parts of the trainer that need no networks, on stand-ins of ComfyUI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import folder_paths
+import pytest
+import torch
+from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora, config_of
+from sd_imagereward.comfyui_nodes.refl import lora_paths, memory, prompts, samplers
+from sd_imagereward.comfyui_nodes.refl.conditioning import join, plain_copy
+from sd_imagereward.comfyui_nodes.refl.memo import Memo
+from sd_imagereward.core.errors import ImageRewardError, OutOfMemory
+
+
+def widgets(**changes: Any) -> dict[str, list[Any]]:
+    given = {one.id: [one.default] for one in TrainReflLora.define_schema().inputs if one.default is not None}
+    return {**given, "prompts": ["a cat\n\n a dog "], **{name: [value] for name, value in changes.items()}}
+
+
+class TestPrompts:
+    def test_one_a_line_from_every_text_and_the_file(self, base: Path) -> None:
+        (base / "input" / "more.txt").write_text("a house\nthe sea\n")
+        found = prompts.gather(["a cat\n\n  a dog ", "a bird"], "more.txt")
+        assert found == ("a cat", "a dog", "a bird", "a house", "the sea")
+
+    def test_only_readable_files_are_offered(self, base: Path) -> None:
+        for name in ("a.txt", "b.JSONL", "c.png"):
+            (base / "input" / name).write_text("x")
+        assert prompts.prompt_files() == ["[None]", "a.txt", "b.JSONL"]
+
+    def test_none_at_all(self) -> None:
+        with pytest.raises(ImageRewardError, match="No prompts: write one a line"):
+            prompts.gather([" \n "])
+
+    def test_a_path_out_of_the_folder_is_no_file(self) -> None:
+        with pytest.raises(ImageRewardError, match=r"No file '\.\./secret\.txt'"):
+            prompts.gather([], "../secret.txt")
+
+
+class TestFiles:
+    def test_nothing_is_overwritten(self) -> None:
+        first = lora_paths.free_path("mine/refl")
+        assert first == Path(folder_paths.get_folder_paths("loras")[0]) / "mine" / "refl.safetensors"
+        first.parent.mkdir(parents=True)
+        first.touch()
+        assert lora_paths.shown_name(lora_paths.free_path("mine/refl.safetensors")) == "mine/refl_2.safetensors"
+
+    @pytest.mark.parametrize("name", ["", "../out", "a/../../b", "/root", "a\\b", "what?", "..", "a//b"])
+    def test_names_that_lead_elsewhere_are_refused(self, name: str) -> None:
+        with pytest.raises(ImageRewardError, match="no name for a file"):
+            lora_paths.free_path(name)
+
+
+class TestConfig:
+    def test_the_widgets_are_the_settings(self) -> None:
+        config = config_of(widgets(steps=3, rank=4, resolution=256, cfg=2.0))
+        assert (config.prompts, config.steps, config.lora_rank) == (("a cat", "a dog"), 3, 4)
+        assert (config.width, config.height, config.guidance) == (256, 256, 2.0)
+        assert (config.lora_alpha, config.lora_from, config.output) == (None, "", "")
+
+    def test_defaults_are_the_papers(self) -> None:
+        config = config_of(widgets())
+        assert (config.denoising_steps, config.stop_window, config.gradient_steps) == (40, (30, 39), 1)
+        assert (config.threshold, config.scale, config.guidance) == (2.0, 1e-3, 1.0)
+
+    def test_a_window_outside_the_steps(self) -> None:
+        with pytest.raises(ImageRewardError, match=r"stop_window is 30\.\.9"):
+            config_of(widgets(denoising_steps=10))
+
+
+class TestSamplers:
+    def test_those_that_cannot_be_walked_are_not_offered(self) -> None:
+        assert samplers.sampler_names() == ["euler", "euler_ancestral", "ddpm", "ddim"]
+
+    @pytest.mark.parametrize("steps", [1, 3, 7, 40])
+    @pytest.mark.parametrize("scheduler", ["simple", "ddim_uniform"])
+    def test_as_many_levels_as_asked_falling_to_zero(self, scheduler: str, steps: int) -> None:
+        levels = samplers.noise_levels(SimpleNamespace(sigmas=torch.linspace(0.03, 14.6, 1000)), scheduler, steps)
+        assert len(levels) == steps + 1
+        assert levels[-1] == 0
+        assert (levels.diff() < 0).all()
+
+    def test_gradient_passes_an_undecorated_sampler_and_equals_the_decorated_one(self) -> None:
+        scale = torch.tensor(0.5, requires_grad=True)
+
+        def model(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return x * scale
+
+        start, sigmas = torch.ones(1, 4, 2, 2), torch.tensor([2.0, 1.0, 0.5])
+        with torch.enable_grad():
+            walked = samplers.advance("euler", model, start, sigmas, {}, lambda: start)
+        walked.sum().backward()
+        assert scale.grad is not None
+        assert scale.grad != 0
+        with torch.no_grad():
+            assert torch.equal(walked, samplers.advance("euler", model, start, sigmas, {}, lambda: start))
+
+    def test_a_sampler_without_gradient_is_refused(self) -> None:
+        weight = torch.ones((), requires_grad=True)
+        start = torch.ones(1, 4, 2, 2)
+        with pytest.raises(ImageRewardError, match="'ddpm' lets no gradient through"):
+            samplers.advance("ddpm", lambda x, s: x * weight, start, torch.tensor([2.0, 1.0]), {}, lambda: start)
+
+    def test_noise_comes_from_the_caller_alone(self) -> None:
+        with torch.no_grad():
+            out = samplers.advance(
+                "euler_ancestral",
+                lambda x, s: x * 0,
+                torch.ones(1, 4, 2, 2),
+                torch.tensor([2.0, 1.0]),
+                {},
+                lambda: torch.full((1, 4, 2, 2), 3.0),
+            )
+        assert torch.equal(out, torch.full((1, 4, 2, 2), 3.0))
+
+
+class TestConditioning:
+    def test_rows_of_a_batch_with_unequal_lengths(self) -> None:
+        short, long = torch.rand(1, 2, 4), torch.rand(1, 3, 4)
+        ((embeddings, options),) = join(
+            [[[short, {"pooled_output": torch.ones(1, 4)}]], [[long, {"pooled_output": torch.zeros(1, 4)}]]]
+        )
+        assert embeddings.shape == (2, 6, 4)
+        query = torch.rand(1, 5, 4)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        torch.testing.assert_close(attend(query, embeddings[:1], embeddings[:1]), attend(query, short, short))
+        torch.testing.assert_close(attend(query, embeddings[1:], embeddings[1:]), attend(query, long, long))
+        assert options["pooled_output"].tolist() == [[1.0] * 4, [0.0] * 4]
+
+    def test_a_scheduled_prompt_cannot_share_a_batch(self) -> None:
+        one = [torch.rand(1, 2, 4), {}]
+        with pytest.raises(ImageRewardError, match="set batch_size to 1"):
+            join([[one, one], [one]])
+
+    def test_copies_can_be_kept_for_a_backward_pass(self) -> None:
+        with torch.inference_mode():
+            given = [[torch.rand(1, 2, 4), {"pooled_output": torch.rand(1, 4), "area": (1, 2)}]]
+        copied = plain_copy(given)
+        assert not copied[0][0].is_inference()
+        assert not copied[0][1]["pooled_output"].is_inference()
+        assert copied[0][1]["area"] == (1, 2)
+
+
+class TestMemory:
+    def test_networks_born_under_inference_mode_become_trainable_with_the_same_bits(self) -> None:
+        with torch.inference_mode():
+            network = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+        before = [tensor.clone() for tensor in network.state_dict().values()]
+        with memory.training_mode():
+            memory.make_trainable(network.eval())
+            x = torch.rand(2, 3, requires_grad=True)
+            network(x).sum().backward()
+        assert x.grad is not None
+        after = list(network.state_dict().values())
+        assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+    def test_a_taint_that_moving_has_hidden_is_found(self) -> None:
+        with torch.inference_mode():
+            layer = torch.nn.Linear(3, 3)
+        layer.to(torch.float64)
+        layer.to(torch.float32)
+        with memory.training_mode():
+            memory.make_trainable(layer)
+            x = torch.rand(2, 3, requires_grad=True)
+            layer(x).sum().backward()
+        assert x.grad is not None
+
+    def test_dynamic_memory_is_refused(self) -> None:
+        patcher = SimpleNamespace(model=torch.nn.Linear(1, 1), is_dynamic=lambda: True)
+        with pytest.raises(ImageRewardError, match="dynamic VRAM"):
+            memory.refuse_dynamic([patcher])
+
+    def test_a_network_in_part_is_refused(self) -> None:
+        from comfy.model_patcher import ModelPatcher
+
+        network = torch.nn.Linear(2, 2)
+        patcher = ModelPatcher(network, torch.device("meta"), torch.device("cpu"))
+        with pytest.raises(OutOfMemory, match="only partly on meta"):
+            memory._expect_whole(patcher)
+
+    def test_out_of_memory_says_what_to_turn(self) -> None:
+        import comfy.model_management as model_management
+
+        with (
+            pytest.raises(OutOfMemory, match="Out of memory: lower 'resolution'"),
+            memory.explained_memory("lower 'resolution'"),
+        ):
+            raise model_management.OOM_EXCEPTION("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+class TestMemo:
+    class Thing:
+        pass
+
+    def test_the_same_objects_and_settings_are_remembered_and_no_others(self) -> None:
+        memo: Memo[str] = Memo()
+        one, other = self.Thing(), self.Thing()
+        memo.put([one, None], ("a", 1), "made")
+        assert memo.get([one, None], ("a", 1)) == "made"
+        assert memo.get([other, None], ("a", 1)) is None
+        assert memo.get([one, other], ("a", 1)) is None
+        assert memo.get([one, None], ("a", 2)) is None
+
+    def test_objects_are_not_kept_alive(self) -> None:
+        memo: Memo[str] = Memo()
+        one = self.Thing()
+        memo.put([one], (), "made")
+        del one
+        assert memo.get([None], ()) is None

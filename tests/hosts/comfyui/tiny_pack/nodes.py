@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+
+import comfy.model_management as model_management
 import torch
 
 from . import models
@@ -77,9 +80,37 @@ class TinySee:
         return {"ui": {"seen": [describe(one) for one in value]}}
 
 
+class TinyTrouble:
+    """A MODEL that runs out of memory at its n-th prediction."""
+
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"model": ("MODEL",), "after": ("INT", {"default": 1, "max": 10000})}}
+
+    def make(self, model, after):
+        left = [after]
+
+        def predict(apply_model, given):
+            left[0] -= 1
+            if left[0] < 0:
+                raise model_management.OOM_EXCEPTION("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return apply_model(given["input"], given["timestep"], **given["c"])
+
+        troubled = model.clone()
+        troubled.set_model_unet_function_wrapper(predict)
+        return (troubled,)
+
+
 def describe(one):
     if isinstance(one, torch.Tensor):
-        return {"shape": list(one.shape), "mean": float(one.float().mean())}
+        return {"shape": list(one.shape), "mean": float(one.float().mean()), "bits": digest([one])}
+    network = network_of(one)
+    if network is not None:
+        model_management.unload_all_models()  # LoRAs that ComfyUI has merged for a sampler are taken out again
+        return {"bits": digest([*network.parameters(), *network.buffers()])}
     if isinstance(one, dict):
         return {"shape": list(one["samples"].shape), "batch_index": one.get("batch_index")}
     if isinstance(one, (int, float, str, bool)):
@@ -89,7 +120,25 @@ def describe(one):
     return type(one).__name__
 
 
+def network_of(one):
+    """The network of a MODEL, CLIP or VAE."""
+    if hasattr(one, "first_stage_model"):
+        return one.first_stage_model
+    patcher = getattr(one, "patcher", one)
+    return patcher.model if hasattr(patcher, "model_options") else None
+
+
+def digest(tensors):
+    """Equal for equal bits, shapes and types."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 NODE_CLASS_MAPPINGS = {
+    "TinyTrouble": TinyTrouble,
     "TinyCheckpoint": TinyCheckpoint,
     "TinyImages": TinyImages,
     "TinyTexts": TinyTexts,

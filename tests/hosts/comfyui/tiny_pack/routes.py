@@ -1,4 +1,5 @@
-"""GET /tiny: how many images reward models have judged so far, and which networks ComfyUI holds."""
+"""GET /tiny: how many images reward models have judged and how many predictions diffusion models have made so far, how many
+prompts were encoded, and which networks ComfyUI holds."""
 
 from __future__ import annotations
 
@@ -6,9 +7,13 @@ import sys
 
 import comfy.model_management as model_management
 from aiohttp import web
+from comfy.model_base import BaseModel
+from comfy.sd import CLIP
 from server import PromptServer
 
 judged = 0
+predicted = 0
+encoded = 0
 
 
 def install() -> None:
@@ -16,11 +21,12 @@ def install() -> None:
     async def tiny(_request):
         _count_from_now_on()
         loaded = [type(patcher.model).__name__ for patcher in model_management.loaded_models() if patcher is not None]
-        return web.json_response({"judged": judged, "loaded": loaded})
+        return web.json_response({"judged": judged, "predicted": predicted, "encoded": encoded, "loaded": loaded})
 
 
 def _count_from_now_on() -> None:
-    """Wraps the scorer's own method, wherever ComfyUI mounted the pack."""
+    """Wraps the scorer's own method, wherever ComfyUI mounted the pack, and the host's."""
+    _count_the_host()
     for name, module in list(sys.modules.items()):
         if name.endswith(".core.scorers.imagereward") and not hasattr(module, "counted"):
             module.counted = True
@@ -32,3 +38,23 @@ def _count_from_now_on() -> None:
                 return real(self, pixels, prompts)
 
             module.ImageRewardScorer.score = counting
+
+
+def _count_the_host() -> None:
+    if hasattr(BaseModel, "counted"):
+        return
+    BaseModel.counted = True
+    apply_model, encode = BaseModel.apply_model, CLIP.encode_from_tokens_scheduled
+
+    def counting_predictions(self, *args, **keywords):
+        global predicted
+        predicted += 1
+        return apply_model(self, *args, **keywords)
+
+    def counting_prompts(self, *args, **keywords):
+        global encoded
+        encoded += 1
+        return encode(self, *args, **keywords)
+
+    BaseModel.apply_model = counting_predictions
+    CLIP.encode_from_tokens_scheduled = counting_prompts

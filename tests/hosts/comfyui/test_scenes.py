@@ -47,7 +47,7 @@ class TestTheServerKnowsUs:
     def test_english_texts_and_workflows_are_served(self, server: Server) -> None:
         texts = server.get("/i18n")["en"]["nodeDefs"]
         assert texts["SDImageRewardScore"]["display_name"] == "ImageReward Score"
-        assert len(server.get("/workflow_templates")["sd-imagereward"]) == 4
+        assert len(server.get("/workflow_templates")["sd-imagereward"]) == 5
 
     def test_nothing_of_ours_complains_in_the_log(self, server: Server) -> None:
         assert "Error while calling comfy_entrypoint" not in server.log()

@@ -33,6 +33,9 @@ def with_tiny_models(graph: Graph) -> Graph:
             one.update(class_type="TinyCheckpoint", inputs={"seed": number})
         elif one["class_type"] == "SDImageRewardLoad":
             inputs["model"] = "tiny.pt"
+        elif one["class_type"] == "SDImageRewardTrainReFL":
+            inputs |= {"resolution": SMALL, "steps": 2, "accumulation": 1, "evaluation_images": 1, "rank": 2}
+            inputs |= {"denoising_steps": 3, "stop_first": 1, "stop_last": 2}
         elif one["class_type"] == "KSampler":
             inputs["steps"] = 2
         elif one["class_type"] == "EmptyLatentImage":

@@ -79,7 +79,8 @@ def optimise_noise(
         pixels = generator.decode(denoiser.advance(start, 0, sampling.steps))
         rewards = scorer.score(pixels, texts)
         if torch.is_grad_enabled():
-            (settings.regularisation * norm_penalty(current).sum() - rewards.sum().to(current.device)).backward()
+            loss = settings.regularisation * norm_penalty(current).sum() - rewards.sum().to(current.device)
+            torch.autograd.backward(loss)
         return start.detach().cpu(), pixels.detach().cpu(), rewards.detach().float().cpu()
 
     for iteration in range(settings.iterations + 1):

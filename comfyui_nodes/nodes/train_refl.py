@@ -137,12 +137,12 @@ def config_of(widgets: dict[str, Any]) -> ReflConfig:
 
 
 def summary(trained: Trained, file: str) -> str:
-    first, last = trained.evaluations[0], max(trained.evaluations[1:], key=lambda one: one.update)
+    first, kept = trained.evaluations[0], trained.kept
     strength = trained.record.recommended_strength
     return (
-        f"{file}: {len(trained.records)} updates; on fixed pictures "
-        f"reward {first.mean_reward:+.4f} -> {last.mean_reward:+.4f}, "
-        f"held out {first.mean_held_out:+.4f} -> {last.mean_held_out:+.4f}; "
+        f"{file}: {len(trained.records)} updates, kept that after {kept.update}; on fixed pictures "
+        f"reward {first.mean_reward:+.4f} -> {kept.mean_reward:+.4f}, "
+        f"held out {first.mean_held_out:+.4f} -> {kept.mean_held_out:+.4f}; "
         f"recommended strength {strength:.1f} ({trained.reason})"
     )
 

@@ -60,6 +60,8 @@ class Trained:
     record: LoraRecord
     records: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Evaluation]
+    kept: Evaluation
+    """The one whose LoRA this is."""
     before: Tensor
     """(N, 3, H, W) uint8; same prompts and noises as `after`."""
     after: Tensor
@@ -113,11 +115,11 @@ def _train(generator: ComfyGenerator, job: Job, held_out: RewardModel, progress:
     finally:
         trainer.tuning.detach()
         lora.requires_grad_(False).to("cpu")
-    if result.before is None:
+    if result.before is None or result.best is None:
         raise ImageRewardError("the run ended without an evaluation")
     record = trainer.lora_record(result.recommended_strength, result.reason)
     after = result.before if result.after is None else result.after
-    return Trained(lora, record, result.records, result.evaluations, result.before, after, result.reason)
+    return Trained(lora, record, result.records, result.evaluations, result.best, result.before, after, result.reason)
 
 
 def _held_out(job: Job) -> RewardModel:

@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         example="imagereward curate outputs --label --copy-best 10 best --move-below -1 weak --dry-run",
     )
     parser.epilog = "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use; 3 no weights"
-    parser.add_argument("folder", type=Path, metavar="DIR", help="PNG, JPEG, WebP and AVIF files in it and below")
+    parser.add_argument("source", metavar="DIR", help="PNG, JPEG, WebP and AVIF files in it and below")
     parser.add_argument("--prompt", help="for files that bring none in their metadata or in a .txt beside them")
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="files read at once (default: one a core, plus one)"
@@ -47,6 +47,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions.add_argument("--rename", metavar="TEMPLATE", help='such as "{score:+.2f}_{name}"')
     actions.add_argument("--dry-run", action="store_true", help="say what the actions would do, and do nothing")
     actions.add_argument("--undo", action="store_true", help="revert the last moves and renames; score nothing")
+    cluster = parser.add_argument_group("many machines")
+    cluster.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: score with Ray Data, no actions"
+    )
+    cluster.add_argument("--parquet", metavar="DIR", help="with --engine ray: where the results go")
     add_scorers_options(parser)
     parser.set_defaults(run=run)
 
@@ -62,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
     from ..curate.store import Store, default_store
     from ..errors import ImageRewardError
 
+    if args.engine == "ray":
+        return _run_on_ray(args)
+    args.folder = Path(args.source)
     if not args.folder.is_dir():
         raise ImageRewardError(f"expected a folder, and {args.folder} is none")
     if args.rename is not None:
@@ -78,6 +86,24 @@ def run(args: argparse.Namespace) -> int:
         _tell(summary)
         failed = [outcome for outcome in _act(args, store, judges, copying, moving) if outcome.failed]
     return EXIT_PARTIAL if failed or summary.broken or not summary.found else EXIT_OK
+
+
+def _run_on_ray(args: argparse.Namespace) -> int:
+    from ..curate.ray_engine import score_with_ray
+    from ..errors import ImageRewardError
+
+    if not args.parquet or len(args.scorers) != 1:
+        raise ImageRewardError("--engine ray takes one scorer and needs --parquet DIR for its results")
+    score_with_ray(
+        [args.source],
+        args.parquet,
+        scorer=args.scorers[0],
+        prompt=args.prompt,
+        workers=args.workers or 2,
+        device=args.device,
+        batch_size=args.batch_size or 32,
+    )
+    return EXIT_OK
 
 
 def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple[Summary, list[Judge]]:

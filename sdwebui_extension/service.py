@@ -51,6 +51,10 @@ class Service:
                 scorer, images, prompts, on_cpu=lambda: self._ready_on_cpu(name), make_room=host.free_memory
             )
 
+    def ready(self, name: str) -> Scorer:
+        """The scorer `name`, loaded and where it runs, for work over many files. `settle` when that is done."""
+        return self._ready(name)
+
     def _ready(self, name: str) -> Scorer:
         """The scorer `name`, where the settings want it and there is room for it."""
         device = torch.device("cpu") if self._no_room else settings.device()

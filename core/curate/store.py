@@ -6,6 +6,7 @@ Scores hang on the content's hash, so a renamed, moved or copied file is not sco
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -104,6 +105,7 @@ class Store:
         self.path = Path(os.path.realpath(path))
         self._base = self.path.parent
         self._lock = threading.RLock()
+        self._tables = itertools.count()
         try:
             self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -227,7 +229,7 @@ class Store:
         """
         run = self.last_run() if run is None else run
         reads = "f.prompt_key" if judge.reads_prompt else "x''"
-        table = f"ranked_{id(object()):x}_{threading.get_ident():x}"
+        table = f"ranked_{next(self._tables)}"
         with self._lock:
             self._db.execute(
                 f"""CREATE TEMP TABLE {table} AS SELECT {_FILE_OF_F}, s.score AS score, s.parts AS parts

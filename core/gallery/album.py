@@ -56,16 +56,24 @@ class Album:
     """A scored folder, and the winners picked in it: group of ids -> winner's id."""
 
     root: Path
-    store: Store
     picks: dict[frozenset[str], str] = field(default_factory=dict)
     _met: dict[str, Picture] = field(default_factory=dict)  # what was shown, by id
+    _store: Store | None = None
 
     @classmethod
     def open(cls, root: Path) -> Album:
-        root = Path(os.path.realpath(root))
-        return cls(root, Store(default_store(root)))
+        return cls(Path(os.path.realpath(root)))
+
+    @property
+    def store(self) -> Store:
+        """Opened, and made, only when it is needed."""
+        if self._store is None:
+            self._store = Store(default_store(self.root))
+        return self._store
 
     def judges(self) -> list[Judge]:
+        if self._store is None and not default_store(self.root).is_file():
+            return []
         return self.store.judges()
 
     def judge(self, title: str) -> Judge | None:

@@ -37,7 +37,7 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
     names = list(by_name)
     first = albums[0]
     low, high = first.bounds("")
-    titles = [judge.title for judge in first.judges()] or list(scorers)
+    titles = [judge.title for judge in first.judges()] or list(scorers)  # the first one is shown
     with gr.Row():
         folder = gr.Dropdown(names, value=names[0], label="Folder", visible=len(names) > 1)
         scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")

@@ -1,0 +1,71 @@
+"""The tab *ImageReward*: the gallery on the folders that the WebUI saves to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from modules import shared
+from modules.call_queue import wrap_queued_call
+
+from ..core.curate.judges import store_key
+from ..core.curate.pipeline import score_files
+from ..core.gallery.album import Album
+from ..core.gallery.page import build_page
+from . import host
+from .request import scorer_name, scorer_titles
+from .service import service
+
+_FOLDERS = (
+    "outdir_samples",
+    "outdir_txt2img_samples",
+    "outdir_img2img_samples",
+    "outdir_extras_samples",
+    "outdir_save",
+)
+
+
+def tabs() -> list[tuple[Any, str, str]]:
+    """What the host's `on_ui_tabs` asks for; no tab where nothing was ever saved."""
+    albums = {album.root: album for album in map(Album.open, _output_folders())}
+    if not albums:
+        return []
+
+    def score(folder: Path, title: str) -> str:
+        return str(wrap_queued_call(_score)(albums[folder], scorer_name(title)))
+
+    with gr.Blocks(analytics_enabled=False) as tab:
+        build_page(list(albums.values()), scorer_titles(), score)
+    return [(tab, "ImageReward", "image_reward_gallery")]
+
+
+def _output_folders() -> list[Path]:
+    """Those of the settings that exist; relative ones lie below the WebUI's data folder."""
+    from modules import paths
+
+    chosen = [getattr(shared.opts, name, "") for name in _FOLDERS]
+    found = [Path(os.path.realpath(Path(paths.data_path) / folder)) for folder in chosen if folder]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+def _score(album: Album, name: str) -> str:
+    def advance(done: int, found: int) -> None:
+        if shared.state.interrupted:
+            raise InterruptedError
+        shared.state.textinfo = f"ImageReward: {done} of {found} pictures"
+
+    try:
+        # Forge and reForge may call this under inference mode; what is loaded there could not be moved later.
+        with torch.inference_mode(False), torch.no_grad():
+            scorer = service.ready(name)
+            summary = score_files(album.root, [(store_key(name, scorer), scorer)], album.store, on_progress=advance)
+    except InterruptedError:
+        return "stopped; the next time goes on from here"
+    finally:
+        service.settle()
+    host.log(f"{album.root}: {summary.scored} scored, {summary.unchanged} unchanged")
+    text = f"{summary.scored} scored, {summary.unchanged} unchanged, {summary.no_prompt} without prompt"
+    return text + (f", {summary.broken} not readable" if summary.broken else "")

@@ -1,0 +1,116 @@
+"""Curating a folder against a plain loop over the same scorer: files per second, and memory as the folder grows.
+
+    python benchmarks/curate.py --files 2000 --memory-at 10000,100000
+
+The pictures are generated (PNG and JPEG with A1111 parameters), the scorer is `technical`, which needs no weights. Each
+measurement runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=1000, help="files for the speed (default 1000)")
+    parser.add_argument("--side", type=int, default=256, help="pixels a side for the speed (default 256)")
+    parser.add_argument("--memory-at", default="1000,10000", help="numbers of small files (default 1000,10000)")
+    parser.add_argument("--child", nargs=2, metavar=("WHAT", "DIR"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(measure(args.child[0], Path(args.child[1]))))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "speed"
+        make_files(folder, args.files, args.side)
+        rows = {what: in_a_process(what, folder) for what in ("loop", "first", "again")}
+        loop = rows["loop"]["seconds"]
+        for what, title in (("loop", "plain loop"), ("first", "curate, first run"), ("again", "curate, second run")):
+            seconds = rows[what]["seconds"]
+            print(f"{title:20} {args.files / seconds:9.1f} files/s   {loop / seconds:7.2f} x the loop")
+        for count in map(int, args.memory_at.split(",")):
+            folder = Path(scratch) / f"memory{count}"
+            make_files(folder, count, 16)
+            first, again = in_a_process("first", folder), in_a_process("again", folder)
+            print(
+                f"{count:>8} files: {first['megabytes']:6.0f} MB at most, {first['seconds']:7.1f} s; "
+                f"second run {again['seconds']:6.1f} s"
+            )
+
+
+def make_files(folder: Path, count: int, side: int) -> None:
+    """Pictures that all differ, from one noise image shifted, in folders of 1000."""
+    mount()
+    import numpy as np
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for i in range(count):
+        path = folder / f"{i // 1000:04}" / f"{i:07}{'.jpg' if i % 4 == 3 else '.png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = np.roll(noise, i % side, axis=1)
+        array[0, 0] = (i & 255, i >> 8 & 255, i >> 16 & 255)
+        info = PngInfo()
+        info.add_text("parameters", f"picture {i}\nSteps: 20, Sampler: Euler a, Seed: {i}, Size: {side}x{side}")
+        Image.fromarray(array).save(
+            path, **({"quality": 90} if path.suffix == ".jpg" else {"pnginfo": info, "compress_level": 1})
+        )
+
+
+def in_a_process(what: str, folder: Path) -> dict[str, float]:
+    command = [sys.executable, os.fspath(Path(__file__)), "--child", what, os.fspath(folder)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(what: str, folder: Path) -> dict[str, float]:
+    mount()
+    from sd_imagereward.core.curate.pipeline import score_files
+    from sd_imagereward.core.curate.store import Store, default_store
+    from sd_imagereward.core.rating import rate
+    from sd_imagereward.core.scorers.loading import load_scorer
+
+    scorer = load_scorer("technical")
+    start = time.perf_counter()
+    if what == "loop":
+        for path in sorted(folder.rglob("*.*")):
+            rate(scorer, path, "")
+    else:
+        with Store(default_store(folder)) as store:
+            summary = score_files(folder, [("technical", scorer)], store)
+        assert (summary.scored == 0) == (what == "again"), summary
+    return {
+        "seconds": time.perf_counter() - start,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def mount() -> None:
+    """The checkout as the package, installed or not."""
+    if "sd_imagereward" in sys.modules:
+        return
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(
+        "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sd_imagereward"] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    main()

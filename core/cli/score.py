@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="*",
         metavar="[PROMPT] IMAGE...",
         help="a prompt, then images, folders, patterns, or JSONL / CSV lists of path and prompt. Without a prompt each "
-        "image's own is taken: a .txt beside it, or the parameters a WebUI wrote into it",
+        "image's own is taken: what a WebUI, ComfyUI or another program wrote into it, or a .txt beside it",
     )
     parser.add_argument("--demo", action="store_true", help="score sample pictures made on the spot; needs no weights")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, as many as images")

@@ -119,7 +119,11 @@ class Actions:
     def move_below(self, threshold: float, folder: Path) -> Outcome:
         """Moves pictures that score less into a folder; a text file of the same name goes along."""
 
+        there = Path(os.path.realpath(folder))
+
         def move(picture: Picture) -> bool:
+            if picture.path.parent == there:  # moved before
+                return False
             if not self.dry_run:
                 self._move(picture.path, folder / picture.path.name)
             return True

@@ -41,6 +41,8 @@ class Journal:
     def move(self, old: Path, new: Path) -> Path:
         """Moves a file; a name that is taken is numbered: `cat (1).png`. Returns where it went."""
         old, new = Path(os.path.abspath(old)), Path(os.path.abspath(new))
+        if not os.path.lexists(old):
+            raise FileNotFoundError(errno.ENOENT, "is no longer there", os.fspath(old))
         new.parent.mkdir(parents=True, exist_ok=True)
         for target in numbered(new):
             if os.path.lexists(target):

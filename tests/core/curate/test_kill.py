@@ -30,14 +30,18 @@ from pathlib import Path
 sys.path.insert(0, {tests!r}); import conftest
 from sd_imagereward.core.curate.actions import Actions
 from sd_imagereward.core.curate.moving import Journal
+from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store, FILE_NAME
+from sd_imagereward.core.scorers.loading import load_scorer
 root = Path({root!r})
+scorer = load_scorer("technical")
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
         store = Store(root / FILE_NAME)
+        score_files(root, [("technical", scorer)], store)  # as every call of the command begins: where is what now?
         judge = store.judges()[0]
-        print(os.getpid(), flush=True)
+        going = False
         while True:
             for decimals in (1, 2, 3, 4):
                 actions = Actions(store, judge, root, Journal(root / ".undo.jsonl"))
@@ -46,6 +50,9 @@ for line in sys.stdin:
                 else:
                     actions.move_below(1e9, root / "weak")
                     actions.undo()
+                if not going:  # busy from here on, however slow the machine is
+                    print(os.getpid(), flush=True)
+                    going = True
     os.waitpid(child, 0)
     print("gone", flush=True)
 """

@@ -97,6 +97,7 @@ def test_actions_and_undo(album: Album) -> None:
     assert not (album.root / "weak").exists()
     album.act("move", "Technical", 0.15, "weak", dry_run=False)
     assert sorted(p.name for p in (album.root / "weak").iterdir()) == ["00.png", "01.png"]
+    assert album.act("move", "Technical", 0.15, "weak", dry_run=False)[0].changed == 0  # they are there already
     assert album.act("undo", "", 0, "", dry_run=False)[0].changed == 2
     assert (album.root / "00.png").exists()
     assert album.act("copy", "Technical", 3, "best", dry_run=False)[0].changed == 3

@@ -253,7 +253,8 @@ def test_camera_exif_is_kept(tmp_path: Path, suffix: str) -> None:
     new = Image.open(io.BytesIO(labelled(data, {"ImageReward": 0.5}))).getexif()
     assert new[0x010F] == "A camera"
     assert new[0x0112] == 6
-    assert new.get_ifd(0x8825)[2] == (51.0, 30.0, 0.0)
+    old = Image.open(io.BytesIO(data)).getexif()
+    assert dict(new.get_ifd(0x8825)) == dict(old.get_ifd(0x8825))  # Pillow 9.5 wrote none
 
 
 def test_a_jpeg_without_room_is_refused(tmp_path: Path) -> None:

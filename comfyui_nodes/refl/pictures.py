@@ -17,11 +17,13 @@ GAP = 8  # pixels between the pictures
 
 
 def reward_curve(trained: Trained) -> Image.Image:
-    lines = {"reward in training": [(float(one["update"]), float(one["reward"])) for one in trained.records]}
-    evaluations = [one for one in trained.evaluations if one.strength == 1]
-    lines["reward, fixed pictures"] = [(float(one.update), one.mean_reward) for one in evaluations]
-    lines["held out"] = [(float(one.update), one.mean_held_out) for one in evaluations]
-    return draw_line_chart(f"ReFL for {trained.record.reward}", lines)
+    """Changes since the untuned model, as the two scorers have ranges of their own."""
+    untuned = trained.evaluations[0]
+    rewards = [(float(one["update"]), float(one["reward"]) - untuned.mean_reward) for one in trained.records]
+    fixed = [(float(one.update), one.mean_reward - untuned.mean_reward) for one in trained.evaluations]
+    held_out = [(float(one.update), one.mean_held_out - untuned.mean_held_out) for one in trained.evaluations]
+    lines = {"in training": rewards, "fixed pictures": fixed, "fixed pictures, held out": held_out}
+    return draw_line_chart(f"{trained.record.reward} since the untuned model, over the updates", lines)
 
 
 def before_and_after(trained: Trained) -> Tensor:

@@ -159,8 +159,7 @@ def _sources() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The model to train on: SD1.x, SD2.x, SDXL (SD3 and Flux are experimental). "
-            "It stays as it is; LoRAs applied to it stay applied.",
+            tooltip="The model to train on: SD1.x, SD2.x or SDXL. It stays as it is; LoRAs applied to it stay applied.",
         ),
         io.Clip.Input("clip", tooltip="Encodes each prompt once and is then released."),
         io.Vae.Input("vae", tooltip="Decodes the pictures that are judged."),

@@ -31,7 +31,7 @@ def expect_gradients(generator: ComfyGenerator, lora: Lora, sampling: Sampling, 
     except (RuntimeError, NotImplementedError) as error:
         raise ImageRewardError(
             f"This ComfyUI cannot train {kind}: a step of its network has no gradient ({str(error).splitlines()[0]}). "
-            "SD1.x, SD2.x and SDXL can be trained; SD3 and Flux only where ComfyUI's kernels for them have autograd."
+            "Switch off attention or weight extensions on this MODEL, or load it unquantised (not GGUF, not fp8)."
         ) from error
     without = [name for name, layer in lora.items() if all(p.grad is None for p in layer.parameters())]
     broken = [

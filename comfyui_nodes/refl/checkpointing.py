@@ -17,9 +17,6 @@ _BLOCKS = (
     ("comfy.ldm.modules.attention", "BasicTransformerBlock"),
     ("comfy.ldm.modules.diffusionmodules.model", "ResnetBlock"),
     ("comfy.ldm.modules.diffusionmodules.model", "AttnBlock"),
-    ("comfy.ldm.modules.diffusionmodules.mmdit", "JointBlock"),
-    ("comfy.ldm.flux.layers", "DoubleStreamBlock"),
-    ("comfy.ldm.flux.layers", "SingleStreamBlock"),
 )
 
 

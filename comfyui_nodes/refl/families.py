@@ -12,14 +12,11 @@ from torch import nn
 from ...core.errors import ImageRewardError
 
 NATIVE = {"sd1": 512, "sd2": 768, "sdxl": 1024}
-_EXPERIMENTAL = {"SD3": "sd3", "Flux": "flux"}
 
 
 def family_of(model: Any) -> str:
-    """ "sd1", "sd2", "sdxl", "sd3" or "flux"; other models are refused. `model`: a comfy.model_base.BaseModel."""
+    """One of sd1, sd2, sdxl; other models are refused. `model`: a comfy.model_base.BaseModel."""
     kind = type(model).__name__
-    if kind in _EXPERIMENTAL:
-        return _EXPERIMENTAL[kind]
     config = model.model_config.unet_config
     if isinstance(model, comfy.model_base.SDXL):
         family = "sdxl"
@@ -27,7 +24,8 @@ def family_of(model: Any) -> str:
         family = "sd2" if config.get("use_linear_in_transformer") else "sd1"
     else:
         raise ImageRewardError(
-            f"Expected a text-to-image model of the kind SD1.x, SD2.x or SDXL (SD3 and Flux are experimental), got {kind}."
+            f"Expected a text-to-image model of the kind SD1.x, SD2.x or SDXL, got {kind}: transformers such as SD3 and "
+            "Flux cannot be trained here yet (their attention kernels in ComfyUI partly have no gradient)."
         )
     if config["in_channels"] != model.latent_format.latent_channels:
         raise ImageRewardError(
@@ -51,15 +49,9 @@ def is_flow(model: Any) -> bool:
 
 
 def layers_of(model: Any) -> Mapping[str, nn.Module]:
-    """Linear and convolution layers by their diffusers names, which ComfyUI knows for every U-Net.
-
-    Transformers (SD3, Flux) keep ComfyUI's own names: its loader reads `lora_unet_` keys made of them, too.
-    """
-    network = model.diffusion_model
+    """Linear and convolution layers by their diffusers names, which ComfyUI knows for every U-Net."""
     names = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
-    if not names:
-        return {name: module for name, module in network.named_modules() if _is_layer(module)}
-    modules = dict(network.named_modules())
+    modules = dict(model.diffusion_model.named_modules())
     ours = {
         key.removesuffix(".weight"): own.removesuffix(".weight")
         for key, own in names.items()

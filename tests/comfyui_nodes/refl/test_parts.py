@@ -193,6 +193,16 @@ class TestMemory:
             raise model_management.OOM_EXCEPTION("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
+def test_pictures_before_and_after_stand_side_by_side() -> None:
+    from sd_imagereward.comfyui_nodes.refl.pictures import GAP, before_and_after
+
+    black, white = torch.zeros(2, 3, 4, 5, dtype=torch.uint8), torch.full((2, 3, 4, 5), 255, dtype=torch.uint8)
+    pairs = before_and_after(SimpleNamespace(before=black, after=white))  # type: ignore[arg-type]
+    assert pairs.shape == (2, 4, 5 + GAP + 5, 3)
+    assert (pairs[:, :, :5] == 0).all()
+    assert (pairs[:, :, 5 + GAP :] == 1).all()
+
+
 class TestMemo:
     class Thing:
         pass

@@ -24,8 +24,8 @@ def family_of(model: Any) -> str:
         family = "sd2" if config.get("use_linear_in_transformer") else "sd1"
     else:
         raise ImageRewardError(
-            f"Expected a text-to-image model of the kind SD1.x, SD2.x or SDXL, got {kind}: transformers such as SD3 and "
-            "Flux cannot be trained here yet (their attention kernels in ComfyUI partly have no gradient)."
+            f"Expected a text-to-image model of the kind SD1.x, SD2.x or SDXL, got {kind}. Transformers such as SD3 and "
+            "Flux cannot be trained here yet."
         )
     if config["in_channels"] != model.latent_format.latent_channels:
         raise ImageRewardError(

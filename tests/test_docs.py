@@ -1,0 +1,161 @@
+"""Runs what README and docs show. A block that cannot run here says why, in a comment above it: <!-- not run: reason -->."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import checkpoints
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"python", "sh", "bash", "shell", "console", ""}
+FILE = re.compile(r"<!-- file: (?P<path>[\w/.]+) -->\n```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"(?P<file><!-- file: [^>]+-->\s*\n)?(?P<mark><!--\s*not run:\s*(?P<reason>[^>]+?)\s*-->\s*\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)#\s]+)[^)]*\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    language: str
+    code: str
+    reason: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            if match["file"]:
+                continue
+            line = text.count("\n", 0, match.start("code"))
+            yield Block(page, line, match["language"], match["code"], match["reason"])
+
+
+BLOCKS = [block for block in blocks() if block.language in LANGUAGES]
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo pictures under the names the pages use, and a tiny ImageReward where the real one would be."""
+    from sd_imagereward.core.demo import write_demo
+
+    folder = tmp_path_factory.mktemp("docs")
+    checkpoints.write_imagereward(folder / "weights")
+    (folder / "weights" / "vocab.txt").rename(folder / "weights" / "bert-base-uncased-vocab.txt")
+    pictures = write_demo(folder / "outputs")
+    for picture, name in zip(pictures, ("1.webp", "2.webp", "cat.png", "fox.png"), strict=False):
+        shutil.copy(picture, folder / name)
+    for picture in pictures[6:]:
+        picture.unlink()
+    return folder
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh copy of that folder to work in."""
+    folder = tmp_path / "work"
+    shutil.copytree(furnished, folder)
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(folder / "weights"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_what_the_pages_show_runs(block: Block, workshop: Path) -> None:
+    if block.reason is not None:
+        pytest.skip(block.reason)
+    if block.language == "python":
+        exec(compile(block.code, str(block), "exec"), {"__name__": "__main__"})
+        return
+    for command in commands(block.code):
+        run_command(command)
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """Each command line, continuation lines joined, comments and prompts taken off."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words:
+            yield words
+
+
+def run_command(words: list[str]) -> None:
+    from sd_imagereward.core.cli import main
+
+    assert words[0] == "imagereward", (
+        f"this block runs {words[0]!r}: say above it why the test cannot (<!-- not run: ... -->)"
+    )
+    arguments = [word for pattern in words[1:] for word in expand(pattern)]
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    assert code in (0, 1), f"{' '.join(words)} ended with exit code {code}"
+
+
+def expand(word: str) -> list[str]:
+    """What a shell makes of an unquoted pattern."""
+    matches = (
+        sorted(str(path) for path in Path().glob(word)) if "*" in word and " " not in word and "<" not in word else []
+    )
+    return matches or [word]
+
+
+def test_the_worked_example_of_a_scorer_works(workshop: Path) -> None:
+    example = FILE.search((ROOT / "docs" / "contributing.md").read_text(encoding="utf-8"))
+    package = workshop / "site" / "sd_imagereward"
+    shutil.copytree(ROOT / "core", package / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "__init__.py", package)
+    (package / example["path"]).write_text(example["code"], encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(workshop / "site")}
+    command = [
+        sys.executable,
+        "-m",
+        "sd_imagereward.core.cli",
+        "score",
+        "1.webp",
+        "2.webp",
+        "--scorer",
+        "warmth",
+        "--json",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len({row["score"] for row in json.loads(done.stdout)}) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for match in LINK.finditer(text):
+        if "://" not in match["target"] and not match["target"].startswith("mailto:"):
+            assert (page.parent / match["target"]).exists(), (
+                f"{page.name} links to {match['target']}, which is not there"
+            )
+
+
+def test_pictures_are_small() -> None:
+    large = [
+        p.name
+        for p in (ROOT / "docs").rglob("*")
+        if p.suffix in (".png", ".jpg", ".webp") and p.stat().st_size > 300_000
+    ]
+    assert not large

@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def mount_package() -> None:
+    mounted = sys.modules.get("sd_imagereward")
+    if mounted is not None and Path(str(mounted.__file__)).parent == ROOT:
+        return  # a second mount would be a second package, and tests would patch the one that nobody uses
     spec = importlib.util.spec_from_file_location(
         "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )

@@ -82,7 +82,7 @@ def check_wrong_input(scorer: Scorer) -> None:
             scorer.score(torch.zeros(2, 3, 224, 224), ["one"])
 
 
-def check_gradient(scorer: Scorer) -> None:
+def check_gradient(scorer: Scorer, tolerance: float = 0.05) -> None:
     """The gradient in the pixels is finite, and right along itself by central differences."""
     pixels = torch.stack([as_tensor(image.resize((240, 232))).float() / 255 for image in pictures()[:2]])
     pixels = 0.1 + 0.8 * pixels
@@ -96,7 +96,7 @@ def check_gradient(scorer: Scorer) -> None:
     expected = gradient.norm().item()
     step = 0.02 / expected  # a change of the score that is far above rounding and within the gradient's reach
     measured = (_smooth(scorer, pixels + step * direction) - _smooth(scorer, pixels - step * direction)) / (2 * step)
-    assert measured == pytest.approx(expected, rel=0.05)
+    assert measured == pytest.approx(expected, rel=tolerance)
 
 
 def _smooth(scorer: Scorer, pixels: Tensor) -> float:
@@ -104,11 +104,18 @@ def _smooth(scorer: Scorer, pixels: Tensor) -> float:
     return scorer.score(pixels.requires_grad_(), PROMPTS[:2]).detach().double().sum().item()
 
 
+def skip_without_half_on_the_cpu(dtype: str) -> None:
+    """torch 2.1 has no float16 matrix product on the CPU; hosts with it use float16 on a GPU alone."""
+    if dtype == "fp16" and tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 2):
+        pytest.skip("this torch has no float16 matrix product on the CPU")
+
+
 def check_half(scorer: Scorer, half: Scorer) -> None:
     """Half precision stays near single."""
     images = pictures()
     exact, rounded = rate(scorer, images, PROMPTS), rate(half, images, PROMPTS)
-    assert (exact - rounded).abs().max() < 0.02 * max(1.0, exact.abs().max().item())
+    tolerance = 0.02 if half.dtype == torch.float16 else 0.05  # bfloat16 has three bits less, and kernels differ
+    assert (exact - rounded).abs().max() < tolerance * max(1.0, exact.abs().max().item())
 
 
 def check_unload(scorer: Scorer) -> None:

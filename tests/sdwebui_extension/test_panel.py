@@ -252,7 +252,7 @@ def test_reload_ui_keeps_the_model_and_loads_none(host: SimpleNamespace, reposit
     assert sys.modules["sd_imagereward.sdwebui_extension.service"].service._scorer is scorer
     assert again["ImageRewardScript"] is host.script.ImageRewardScript
     counts = {kind: len(found) for kind, found in host.script_callbacks.callbacks.items()}
-    kinds = ("ui_settings", "before_ui", "before_image_saved", "image_saved", "app_started")
+    kinds = ("ui_settings", "before_ui", "ui_tabs", "before_image_saved", "image_saved", "app_started")
     assert counts == dict.fromkeys(kinds, 1)
 
 

@@ -36,3 +36,7 @@ def on_image_saved(callback: Callable[..., Any]) -> None:
 
 def on_app_started(callback: Callable[..., Any]) -> None:
     callbacks.setdefault("app_started", []).append(callback)
+
+
+def on_ui_tabs(callback: Callable[..., Any]) -> None:
+    callbacks.setdefault("ui_tabs", []).append(callback)

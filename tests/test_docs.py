@@ -21,7 +21,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"python", "sh", "bash", "shell", "console", ""}
 FILE = re.compile(r"<!-- file: (?P<path>[\w/.]+) -->\n```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
 BLOCK = re.compile(
-    r"(?P<file><!-- file: [^>]+-->\s*\n)?(?P<mark><!--\s*not run:\s*(?P<reason>[^>]+?)\s*-->\s*\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```",
+    r"(?P<file><!-- file: [^>]+-->\s*\n)?"
+    r"(?P<mark><!--\s*not run:\s*(?P<reason>[^>]+?)\s*-->\s*\n)?"
+    r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)#\s]+)[^)]*\)")

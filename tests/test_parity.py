@@ -43,8 +43,20 @@ HALF = 0.02  # weights held in float16
 SIZES = ("tiny", pytest.param("real_size", marks=pytest.mark.slow))
 
 
+# Its last character is assigned since Unicode 14 (Python 3.11). Before, the reference takes it for a control character too.
+TOO_NEW = {"chinese, extension B"} if int(unicodedata.unidata_version.split(".")[0]) < 14 else set()
+KNOWN_PROMPTS = [name for name in PROMPTS if name not in TOO_NEW]
+
+
 def golden(name: str) -> dict[str, Any]:
-    return json.loads((GOLDENS / f"{name}.json").read_text(encoding="utf-8"))
+    """The numbers of a file, without the prompts that this Python's Unicode does not know."""
+    return _known(json.loads((GOLDENS / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def _known(numbers: Any) -> Any:
+    if not isinstance(numbers, dict):
+        return numbers
+    return {name: _known(value) for name, value in numbers.items() if name not in TOO_NEW}
 
 
 def rebuilt(folder: Path, sizes: dict[str, int], vocabulary: Path | None = None, **options: Any) -> Scorer:
@@ -122,14 +134,14 @@ def test_every_prompt_scores_the_same(case: Any, picture: str):
     within(ours, [row["score"] for row in rows.values()], list(rows), EXACT)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", KNOWN_PROMPTS)
 def test_tokens_of_the_tiny_vocabulary(name: str, tmp_path: Path):
     tokenizer = WordPiece(write_imagereward(tmp_path).parent / "vocab.txt")
     expected = golden("tiny")["prompts"][PICTURE][name]["ids"]
     assert [tokenizer.first, *tokenizer.encode(PROMPTS[name]).ids[:33], tokenizer.last] == expected
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", KNOWN_PROMPTS)
 def test_tokens_of_berts_vocabulary(name: str, shared_data: Path):
     tokenizer = WordPiece(shared_data / "bert-base-uncased-vocab.txt")
     expected = golden("bert_vocabulary")["prompts"][name]["ids"]

@@ -2,8 +2,9 @@
 
     python benchmarks/parity.py --reference-python PYTHON --images FOLDER --clip-tokenizer FOLDER --bert-vocabulary FILE
 
-PYTHON has the originals (tests/reference/judges.py tells how to install them). One checkpoint at a time is made, scored by
-the original and by this package in fp32, fp16 and bf16 on the CPU, and deleted; ViT-H needs about 10 GB of memory and disk.
+PYTHON has the originals (tests/reference/judges.py tells how to install them). Scored are the pictures of FOLDER and the four
+of the goldens, which have other shapes than a square. One checkpoint at a time is made, scored by the original and by this
+package in fp32, fp16 and bf16 on the CPU, and deleted; ViT-H needs about 10 GB of memory and disk.
 """
 
 from __future__ import annotations
@@ -25,12 +26,6 @@ import judge_checkpoints as write  # noqa: E402
 import torch  # noqa: E402
 from sd_imagereward.core import judge, load_scorer  # noqa: E402
 
-PROMPTS = [
-    "a painting of an ocean with clouds and birds, day time, low depth field effect",
-    "Café “naïve” ﬁsh &amp; chips,   8k!!!",
-    "",
-    "a very long prompt, " * 30,
-]
 DTYPES = ("fp32", "fp16", "bf16")
 
 
@@ -72,23 +67,26 @@ CASES = (
 
 def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
     """Largest difference from the original by dtype, and the original's own spread ("range")."""
-    images = sorted(str(path) for path in args.images.iterdir())[: args.count]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        paths = [*sorted(args.images.resolve().iterdir())[: args.count], *write.write_golden_pictures(folder)]
+        images = [str(path) for path in paths]
         checkpoint = case.make(folder)
         for file in args.clip_tokenizer.iterdir():
             shutil.copy(file, folder)
         shutil.copy(args.bert_vocabulary, folder / "vocab.txt")
         script = str(ROOT / "tests" / "reference" / "judges.py")
         command = [args.reference_python, script, case.name, str(checkpoint), *images]
-        said = subprocess.run(command, input=json.dumps(PROMPTS), capture_output=True, text=True, cwd=folder)
+        said = subprocess.run(
+            command, input=json.dumps(write.GOLDEN_PROMPTS), capture_output=True, text=True, cwd=folder
+        )
         if said.returncode:
             raise SystemExit(f"the original of {case.name} failed:\n{said.stderr[-2000:]}")
         expected = torch.tensor(json.loads(said.stdout.strip().splitlines()[-1])).flatten()
         found = {"range": (expected.max() - expected.min()).item()}
         for dtype in DTYPES:
             scorer = load_scorer(checkpoint, device="cpu", dtype=dtype)
-            pairs = [(image, prompt) for image in images for prompt in PROMPTS]
+            pairs = [(image, prompt) for image in images for prompt in write.GOLDEN_PROMPTS]
             ours = judge(scorer, [image for image, _ in pairs], [prompt for _, prompt in pairs], batch_size=4).total
             found[dtype] = (ours - expected).abs().max().item()
             scorer.unload()
@@ -101,7 +99,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--clip-tokenizer", type=Path, required=True, help="folder with vocab.json and merges.txt")
     parser.add_argument("--bert-vocabulary", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=2, help="how many of the images")
+    parser.add_argument("--count", type=int, default=4, help="how many of the folder's pictures")
     parser.add_argument("--only", nargs="*", default=[case.name for case in CASES])
     args = parser.parse_args()
     print(f"| judge | original | range of its scores | {' | '.join(DTYPES)} |\n|---|---|---|{'---|' * len(DTYPES)}")

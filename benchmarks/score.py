@@ -12,26 +12,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
-import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from race import PROMPT, SIDE, Contestant, Load, Score, as_pil, as_tensor, closing, launch, mount_package, race, serve
 
-PROMPT = "a painting of an ocean with clouds and birds, day time, low depth field effect"
-SIDE = 512
 # Multiply-adds count as two. ViT-L/16 on 224 x 224 is 123.1 GFLOP; what the text side needs at least is about 2.
 NEEDED_FLOP = 125e9
 
@@ -51,33 +42,26 @@ LOAD_GOAL, MEMORY_GOAL, IMPORT_GOAL = 20.0, 6.0, 2.0
 # -- contestants: each runs in a process of its own -----------------------------------------------------------------------
 
 
-def ours(checkpoint: Path, device: str, mode: str) -> Callable[[], Callable[[Sequence[Any]], list[float]]]:
+def ours(checkpoint: Path, device: str, mode: str) -> Load:
     """Imports; what it returns loads; what that returns scores."""
-    spec = importlib.util.spec_from_file_location(
-        "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    package = importlib.util.module_from_spec(spec)
-    sys.modules["sd_imagereward"] = package
-    spec.loader.exec_module(package)
+    mount_package()
     from sd_imagereward.core import load_scorer, rate
 
-    def load() -> Callable[[Sequence[Any]], list[float]]:
+    def load() -> Score:
         scorer = load_scorer(checkpoint, device=device, dtype=mode)
         return lambda images: rate(scorer, images, PROMPT).tolist()
 
     return load
 
 
-def reference(checkpoint: Path, device: str, mode: str) -> Callable[[], Callable[[Sequence[Any]], list[float]]]:
+def reference(checkpoint: Path, device: str, mode: str) -> Load:
     from reference.package import declare_torchvision_operators, load_reference
 
     declare_torchvision_operators()
     import ImageReward  # noqa: F401  (its import is what is timed)
     import torch
 
-    def load() -> Callable[[Sequence[Any]], list[float]]:
+    def load() -> Score:
         model = load_reference(checkpoint, device=device)
 
         def score(images: Sequence[Any]) -> list[float]:
@@ -89,14 +73,14 @@ def reference(checkpoint: Path, device: str, mode: str) -> Callable[[], Callable
     return load
 
 
-def imscore(checkpoint: Path, device: str, mode: str) -> Callable[[], Callable[[Sequence[Any]], list[float]]]:
+def imscore(checkpoint: Path, device: str, mode: str) -> Load:
     from reference.package import declare_torchvision_operators, load_imscore
 
     declare_torchvision_operators()
     import imscore.imreward.model  # noqa: F401  (its import is what is timed)
     import torch
 
-    def load() -> Callable[[Sequence[Any]], list[float]]:
+    def load() -> Score:
         model = load_imscore(checkpoint, device=device)
 
         def score(images: Sequence[Any]) -> list[float]:
@@ -112,169 +96,23 @@ def imscore(checkpoint: Path, device: str, mode: str) -> Callable[[], Callable[[
 CONTESTANTS = {"ours": ours, "reference": reference, "imscore": imscore}
 
 
-def as_pil(image: Any) -> Any:
-    """GPU tensors have to become PIL images before the reference takes them; that is part of its loop."""
-    from PIL import Image
-
-    if isinstance(image, Image.Image):
-        return image
-    return Image.fromarray((image * 255).byte().permute(1, 2, 0).cpu().numpy())  # CHW -> HWC
-
-
-def as_tensor(image: Any) -> Any:
-    import numpy as np
-    import torch
-
-    if isinstance(image, torch.Tensor):
-        return image
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # HWC -> CHW
-
-
-def pictures(count: int, turn: int, device: str) -> list[Any]:
-    """New pictures each turn, so that no cache of features helps; tensors on the device when that is a GPU."""
-    import numpy as np
-    import torch
-    from parity_cases import noise
-    from PIL import Image
-
-    arrays = [noise(f"{turn}/{i}", SIDE, SIDE, 3) for i in range(count)]
-    if device == "cpu":
-        return [Image.fromarray(array) for array in arrays]
-    return list(torch.from_numpy(np.stack(arrays)).to(device).permute(0, 3, 1, 2).float() / 255)  # BHWC -> BCHW
-
-
-def peak_flops(device: str, mode: str) -> float:
-    """FLOP/s of the best of a few matrix products as large as the network's largest at batch 8 (16 on a GPU)."""
-    import torch
-
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    rows, inner, columns = (1576, 1024, 4096) if device == "cpu" else (8192, 8192, 8192)
-    a = torch.randn(rows, inner, device=device, dtype=dtype)
-    b = torch.randn(inner, columns, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(6):
-        start = time.perf_counter()
-        for _ in range(4):
-            a @ b
-        synchronise(device)
-        best = min(best, (time.perf_counter() - start) / 4)
-    return 2 * rows * inner * columns / best
-
-
-def synchronise(device: str) -> None:
-    if device != "cpu":
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def peak_memory() -> int:
-    """Bytes: the most that was resident in this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def work(name: str, checkpoint: Path, device: str, mode: str) -> None:
-    """Answers one JSON line for each line of stdin: {"peak": true} or {"count": n, "turn": t}."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the packages print must not mix with the answers
-    start = time.perf_counter()
-    import torch  # counted as part of everybody's import
-
-    load = CONTESTANTS[name](checkpoint, device, mode)
-    imported = time.perf_counter() - start
-    start = time.perf_counter()
-    score = load()
-    synchronise(device)
-    loaded = time.perf_counter() - start
-    print(json.dumps({"import": imported, "load": loaded, "memory": peak_memory(), "torch": torch.__version__,
-                      "threads": torch.get_num_threads()}), file=answers, flush=True)  # fmt: skip
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "peak" in request:
-            print(json.dumps({"flops": peak_flops(device, mode)}), file=answers, flush=True)
-            continue
-        images = pictures(request["count"], request["turn"], device)
-        synchronise(device)
-        start = time.perf_counter()
-        scores = score(images)
-        synchronise(device)
-        seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "scores": scores}), file=answers, flush=True)
-
-
 # -- the race ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Contestant:
-    """A running process and what it said."""
-
-    name: str  # "ours", "reference", "imscore"
-    mode: str
-    process: subprocess.Popen[str]
-    start: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[int, list[float]] = field(default_factory=dict)  # number of images -> a time each turn
-    scores: dict[int, list[float]] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return f"ours, {self.mode}" if self.name == "ours" else self.name
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.listen()
-
-    def listen(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.title} ended with exit code {self.process.wait()}; its errors are above")
-        return json.loads(line)
-
-    def best(self, count: int) -> float:
-        return min(self.seconds[count])
-
-
-def launch(name: str, mode: str, checkpoint: Path, arguments: argparse.Namespace) -> Contestant:
-    python, path = sys.executable, os.environ.get("PYTHONPATH", "")
-    if name != "ours":
-        python = arguments.reference_python or sys.executable
-        path = os.pathsep.join(filter(None, (arguments.reference_path, path)))
-    command = [python, __file__, "--worker", name, "--modes", mode, "--device", arguments.device,
-               "--checkpoint", str(checkpoint)]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    contestant = Contestant(name, mode, process)
-    contestant.start = contestant.listen()  # one at a time, so that loading is measured undisturbed by the others
-    return contestant
-
-
 def launch_all(checkpoint: Path, arguments: argparse.Namespace) -> list[Contestant]:
-    contestants = [launch("ours", mode, checkpoint, arguments) for mode in arguments.modes]
+    def command(python: str, name: str, mode: str) -> list[str]:
+        return [python, __file__, "--worker", name, "--modes", mode, "--device", arguments.device,
+                "--checkpoint", str(checkpoint)]  # fmt: skip
+
+    contestants = [launch("ours", mode, command(sys.executable, "ours", mode)) for mode in arguments.modes]
     if arguments.reference_python or arguments.reference_path:
+        python = arguments.reference_python or sys.executable
         for name in ("reference", "imscore"):
             try:
-                contestants.append(launch(name, "fp32", checkpoint, arguments))
+                contestants.append(launch(name, "fp32", command(python, name, "fp32"), arguments.reference_path or ""))
             except RuntimeError as error:
                 print(f"left out: {error}", file=sys.stderr)
     return contestants
-
-
-def race(contestants: Sequence[Contestant], counts: Sequence[int], repeats: int) -> float:
-    """Fills in the times; returns the peak in FLOP/s."""
-    peaks = []
-    for count in counts:
-        for turn in range(repeats + 1):
-            for contestant in contestants:
-                answer = contestant.ask({"count": count, "turn": turn * 1000 + count})
-                if turn:  # the first turn warms up
-                    contestant.seconds.setdefault(count, []).append(answer["seconds"])
-                contestant.scores[count] = answer["scores"]
-            peaks.append(contestants[0].ask({"peak": True})["flops"])
-    return max(peaks)
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
@@ -345,7 +183,8 @@ def main() -> None:
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, arguments.checkpoint, arguments.device, arguments.modes[0])
+        begin = CONTESTANTS[arguments.worker]
+        serve(lambda: begin(arguments.checkpoint, arguments.device, arguments.modes[0]), arguments.device)
         return
     with contextlib.ExitStack() as stack:
         checkpoint = arguments.checkpoint
@@ -355,10 +194,7 @@ def main() -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             checkpoint = write_imagereward(folder, **REAL_SIZE)
         contestants = launch_all(checkpoint, arguments)
-        for contestant in contestants:
-            stack.callback(contestant.process.wait)
-            assert contestant.process.stdin is not None
-            stack.callback(contestant.process.stdin.close)
+        stack.enter_context(closing(contestants))
         peak = race(contestants, arguments.counts, arguments.repeats)
         print(report(contestants, arguments.counts, peak, arguments.device))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import UnknownCheckpoint
 
@@ -19,7 +20,7 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor], dtype: torch.dty
     Hosts run hooks under inference mode; a network built there could neither be moved nor be trained through later.
     """
     with torch.inference_mode(False), torch.no_grad():
-        with torch.device("meta"):
+        with torch.device("meta"), _NoRandomNumbers():
             network = make()
         expected = network.state_dict()
         missing = [name for name in expected if name not in tensors]
@@ -31,3 +32,14 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor], dtype: torch.dty
                 raise UnknownCheckpoint(f"expected {name} of shape {wanted}, got {got}")
         network.load_state_dict({n: tensors[n].to(device=device, dtype=dtype) for n in expected}, assign=True)
     return network.eval().requires_grad_(False)
+
+
+class _NoRandomNumbers(TorchFunctionMode):
+    """Leaves initialisation out: on the meta device it does nothing, and `normal_` imports all of torch._dynamo for it."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))

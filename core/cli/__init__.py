@@ -9,6 +9,8 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
+from ._help import Command
+
 EXIT_OK = 0
 EXIT_PARTIAL = 1  # it ran, but something could not be read, or nothing passed the limit
 EXIT_USAGE = 2  # the call itself is wrong
@@ -39,10 +41,11 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser with every subcommand; importing them costs no torch."""
     parser = argparse.ArgumentParser(
         prog="imagereward",
-        description='Judge generated images as people would.\n\nexample: imagereward score "a red fox in snow" *.png',
+        description='example: imagereward score "a red fox in snow" *.png\n\nJudge generated images as people would.',
+        epilog="Each command has a page of its own: imagereward COMMAND --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Command)
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
         if module.name.startswith("_"):  # importing __main__ would run it
             continue
@@ -52,16 +55,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_command(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, *, help: str, example: str
-) -> argparse.ArgumentParser:
+def add_command(subparsers: argparse._SubParsersAction[Command], name: str, *, help: str, example: str) -> Command:
     """A subcommand whose help begins with an example."""
-    return subparsers.add_parser(
-        name,
-        help=help,
-        description=f"example: {example}\n\n{help}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = subparsers.add_parser(name, help=help, description=help)
+    command.example = example
+    return command
 
 
 def _complain(error: object, code: int) -> int:

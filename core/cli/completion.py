@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from . import EXIT_OK, add_command, make_parser
+from ._help import Command
 
 SHELLS = ("bash", "zsh", "tcsh")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "completion",

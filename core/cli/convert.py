@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 
 from . import EXIT_OK, add_command
+from ._help import Command
 
 _DTYPES = ("fp16", "fp32")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "convert",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
+from ._help import Command
 
 # From the oldest pin of the hosts upward, as in pyproject.toml.
 REQUIRED = {
@@ -26,7 +27,7 @@ OPTIONAL = ("diffusers", "accelerate", "gradio", "tensorboard", "datasets", "tra
 ROOM_FOR_WEIGHTS = 4 * 10**9
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "doctor",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 
 from . import EXIT_OK, add_command
+from ._help import Command
 from .scorer_options import announce_download
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers, "download", help="download the weights of a scorer", example="imagereward download imagereward"
     )

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
+from ._help import Command
 from .scorer_options import add_scorers_options, load, progress_bar
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "evaluate",

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from . import EXIT_OK, add_command
+from ._help import Command
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "gallery",

@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
+from ._help import Command
 from .scorer_options import late_bar, positive
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "prompts",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from . import EXIT_OK, add_command
+from ._help import Command, add_rare
 
 if TYPE_CHECKING:
     from ..refl.backend import Backend
@@ -16,10 +18,16 @@ if TYPE_CHECKING:
     from ..refl.loop import ReflResult, ReflTrainer
     from ..refl.observers import Observer
 
+# What a first run needs; --help-all shows the other settings too.
+COMMON = (
+    "model", "prompts", "reward", "output", "tune", "lora_rank", "width", "height", "guidance", "steps", "batch_size",
+    "accumulation", "learning_rate", "dtype", "device", "seed", "guard", "held_out", "evaluate_every", "tracker",
+)  # fmt: skip
+METAVARS = {"int": "N", "float": "X"}
 LAUNCHED = "WORLD_SIZE"  # set by `accelerate launch` and torchrun
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     from ..refl.config import CHOICES, ReflConfig, preset_names
 
     parser = add_command(
@@ -44,14 +52,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_setting(
     group: argparse._ArgumentGroup, setting: dataclasses.Field[Any], choices: tuple[str, ...] | None
 ) -> None:
+    add = group.add_argument if setting.name in COMMON else functools.partial(add_rare, group)
     option, text = f"--{setting.name.replace('_', '-')}", setting.metadata["help"].replace("%", "%%")
     common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": text}
     if setting.type == "bool":
-        group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+        add(option, action=argparse.BooleanOptionalAction, **common)
     elif str(setting.type).startswith("tuple[int"):
-        group.add_argument(option, nargs=2, type=int, metavar=("FIRST", "LAST"), **common)
+        add(option, nargs=2, type=int, metavar=("FIRST", "LAST"), **common)
+    elif choices:
+        add(option, choices=choices, **common)
     else:
-        group.add_argument(option, choices=choices, **common)
+        add(option, metavar=METAVARS.get(str(setting.type).split(" ")[0], "TEXT"), **common)
 
 
 def run(args: argparse.Namespace) -> int:

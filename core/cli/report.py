@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
+from ._help import Command
 from .curate import add_store_option
 
 if TYPE_CHECKING:
     from ..curate.store import Judge, Store
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "report",

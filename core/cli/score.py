@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, add_command
+from ._help import Command
 from .scorer_options import add_scorer_options, load, positive, progress_bar
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ DEMO_FOLDER = Path("imagereward-demo")
 SHOWN_PARTS = 4  # more columns would push the file names off the screen
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "score",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from . import EXIT_OK, add_command
+from ._help import Command
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "scorers",

@@ -34,16 +34,30 @@ def test_a_folder_that_cannot_be_written_is_a_problem(monkeypatch: pytest.Monkey
     assert any("cannot be written to: set IMAGEREWARD_HOME" in problem for problem in doctor._folder_problems(tmp_path))
 
 
-def test_every_command_begins_its_help_with_an_example_and_fits_a_screen(capsys) -> None:
+def test_every_command_begins_its_help_with_an_example_and_fits_a_screen() -> None:
     parser = make_parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     assert {"score", "scorers", "download", "convert", "doctor"} <= set(commands)
     for name, command in commands.items():
         lines = command.format_help().splitlines()
-        assert any(line.startswith(f"example: imagereward {name}") for line in lines), name
-        assert command.description.startswith("example: "), name
-    for name in ("score", "scorers", "download", "convert", "doctor"):
-        assert len(commands[name].format_help().splitlines()) <= 50, name
+        assert lines[0].startswith(f"example: imagereward {name}"), name
+        assert len(lines) <= 50, name
+
+
+def test_rare_options_work_and_have_a_page_of_their_own(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train-reward", "--help-all"])
+    assert ended.value.code == 0
+    everything = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train-reward", "--help"])
+    page = capsys.readouterr().out
+    assert "--layer-decay" in everything
+    assert "--layer-decay" not in page
+    assert "--help-all" in page
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+    assert "--help-all" not in capsys.readouterr().out  # it has no rare option
 
 
 def test_completion_is_made_or_its_maker_is_named(capsys) -> None:

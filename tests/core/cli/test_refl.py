@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from sd_imagereward.core import cli
+from sd_imagereward.core.refl import ReflConfig
 
 pytest.importorskip("yaml", reason='presets are YAML (pip install -e ".[refl]")')
 
@@ -18,21 +20,15 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["refl", "--help"])
-    text = capsys.readouterr().out
-    for option in (
-        "--model",
-        "--prompts",
-        "--reward",
-        "--lora-rank",
-        "--steps",
-        "--output",
-        "--resume",
-        "--stop-window",
+def test_help_names_what_a_first_run_needs_and_help_all_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    for page, options in (
+        ("--help", ("model", "prompts", "reward", "lora_rank", "steps", "output")),
+        ("--help-all", [field.name for field in dataclasses.fields(ReflConfig)]),
     ):
-        assert option in text
+        with pytest.raises(SystemExit):
+            cli.main(["refl", page])
+        text = capsys.readouterr().out
+        assert all(f"--{option.replace('_', '-')}" in text for option in options)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_management as model_management
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 
 from ..core.errors import ImageRewardError
 from ..core.scorers.base import Scorer
@@ -71,7 +72,7 @@ def host(scorer: Scorer, device: torch.device) -> RewardModel:
     model = _models.get(key)
     if model is None:
         has_weights = next(scorer.network.parameters(), None) is not None
-        model = RewardModel(scorer, [_patcher(scorer.network, device)] if has_weights else [])
+        model = RewardModel(scorer, [_patcher(scorer, device)] if has_weights else [])
         _models[key] = model
         weakref.finalize(model, _release, scorer).atexit = False
     return model
@@ -92,13 +93,26 @@ def expect_reward_model(value: Any) -> RewardModel:
     )
 
 
-def _patcher(network: torch.nn.Module, device: torch.device) -> ModelPatcher:
+def _patcher(scorer: Scorer, device: torch.device) -> ModelPatcher:
+    network = scorer.network
     key = (id(network), str(device))
     patcher = _patchers.get(key)
     if patcher is None:
         patcher = WholePatcher(network, load_device=device, offload_device=model_management.unet_offload_device())
+        patcher.add_callback(CallbacksMP.ON_DETACH, _forgetting(weakref.ref(scorer)))
         _patchers[key] = patcher
     return patcher
+
+
+def _forgetting(scorer: weakref.ref[Scorer]) -> Callable[..., None]:
+    """What ComfyUI calls when the network leaves its device: the features that lie there leave with it."""
+
+    def forget(*_: Any) -> None:
+        one = scorer()
+        if one is not None:
+            one.forget_features()
+
+    return forget
 
 
 def _release(scorer: Scorer) -> None:

@@ -19,6 +19,7 @@ from ..weights.catalogue import CLIP_L14, WeightFile
 from ..weights.locate import companion
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
+from .cache import FeatureCache
 from .clip import vision_tower
 from .registry import register
 from .towers import Tower
@@ -84,6 +85,9 @@ class AestheticScorer(Scorer):
         with self.lock:
             assert self.vision is not None
             return self.network.head(self.vision.features(self.prepare(pixels)))
+
+    def feature_caches(self) -> Sequence[FeatureCache]:
+        return () if self.vision is None else (self.vision.cache,)
 
     def unload(self) -> None:
         super().unload()

@@ -16,6 +16,7 @@ from ..errors import ImageRewardError
 from ..images import as_float, resize_crop, resize_crop_smooth
 from ..memory import release_memory
 from ..weights.catalogue import WeightFile
+from .cache import FeatureCache
 
 if TYPE_CHECKING:
     from ..weights.read import Checkpoint
@@ -115,7 +116,10 @@ class Scorer(ABC):
     def to(self, device: torch.device | str) -> Scorer:
         self._require_loaded()
         with self.lock:
+            before = self.device
             self.network.to(device)
+            if self.device != before:
+                self.forget_features()
         return self
 
     @contextlib.contextmanager
@@ -135,11 +139,23 @@ class Scorer(ABC):
         tensors = [*self.network.parameters(), *self.network.buffers()]
         return sum(t.numel() * t.element_size() for t in tensors)
 
+    def feature_caches(self) -> Sequence[FeatureCache]:
+        """Where this scorer keeps image features of earlier calls, on the network's device."""
+        return ()
+
+    def forget_features(self) -> None:
+        """Frees the features kept from earlier calls: for when the network leaves its device."""
+        for cache in self.feature_caches():
+            cache.clear()
+        for member in self.members:
+            member.forget_features()
+
     def unload(self) -> None:
         """Frees the network's memory and forgets the shared instance. Harmless twice."""
         from .loading import forget
 
         with self.lock:
+            self.forget_features()
             forget(self)
             self.network = nn.Module()
             self.unloaded = True

@@ -115,9 +115,8 @@ class BlipScorer(Scorer):
             tell_cut(self.info.title, PROMPT_TOKENS, prompt[encoded.ends[room - 1] :].strip())
         return encoded.ids[:room]
 
-    def unload(self) -> None:
-        self.cache.clear()
-        super().unload()
+    def feature_caches(self) -> Sequence[FeatureCache]:
+        return (self.cache,)
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:

@@ -40,6 +40,10 @@ class FeatureCache:
             found.update(zip((keys[i] for i in missing), computed, strict=True))
         return torch.stack([found[key] for key in keys])
 
+    def __len__(self) -> int:
+        """How many pictures' features are kept."""
+        return len(self._kept)
+
     def clear(self) -> None:
         with self._lock:
             self._kept.clear()

@@ -22,6 +22,7 @@ from ..weights.catalogue import CLIP_L14, CLIP_MERGES, CLIP_VOCABULARY
 from ..weights.locate import companion
 from ..weights.read import Checkpoint
 from .base import Scorer, ScorerInfo
+from .cache import FeatureCache
 from .long_prompts import tell_cut
 from .registry import register
 from .towers import Tower, shared_tower
@@ -105,6 +106,9 @@ class ClipScorer(Scorer):
         if len(encoded.ids) > tokens - 2:
             tell_cut(self.info.title, tokens, cleaned[encoded.ends[tokens - 3] :].strip())
         return encoded.ids[: tokens - 2]
+
+    def feature_caches(self) -> Sequence[FeatureCache]:
+        return () if self.vision is None else (self.vision.cache,)
 
     def unload(self) -> None:
         super().unload()

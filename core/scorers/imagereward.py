@@ -135,9 +135,8 @@ class ImageRewardScorer(Scorer):
             return [encoded.ids[:room]]
         return [encoded.ids[i : i + room] for i in range(0, len(encoded.ids), room)]
 
-    def unload(self) -> None:
-        self.cache.clear()
-        super().unload()
+    def feature_caches(self) -> Sequence[FeatureCache]:
+        return (self.cache,)
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:

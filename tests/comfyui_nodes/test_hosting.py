@@ -76,6 +76,15 @@ def test_networks_are_moved_whole_or_not_at_all(installed: str) -> None:
     assert patcher.loaded_size() == patcher.model_size()
 
 
+def test_features_leave_with_the_network(installed: str, pictures: Any) -> None:
+    model = load(installed)
+    run(ScoreImages, reward_model=model, image=pictures(2), prompt=PROMPT)
+    (cache,) = model.scorer.feature_caches()
+    assert len(cache) == 2
+    model_management.unload_all_models()
+    assert len(cache) == 0
+
+
 def test_scores_again_after_unload_models(installed: str, pictures: Any) -> None:
     model = load(installed)
     before = run(ScoreImages, reward_model=model, image=pictures(1), prompt=PROMPT)["values"]

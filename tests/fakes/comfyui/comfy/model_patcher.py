@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comfy.patcher_extension import CallbacksMP
 
 
 class ModelPatcher:
@@ -19,6 +20,10 @@ class ModelPatcher:
         self.model: Any = model
         self.load_device, self.offload_device, self.size = load_device, offload_device, size
         self.model.model_loaded_weight_memory = 0
+        self.callbacks: dict[str, list[Any]] = {}
+
+    def add_callback(self, call_type: str, callback: Any) -> None:
+        self.callbacks.setdefault(call_type, []).append(callback)
 
     def model_size(self) -> int:
         return sum(tensor.nelement() * tensor.element_size() for tensor in self.model.state_dict().values())
@@ -51,4 +56,6 @@ class ModelPatcher:
     def detach(self, unpatch_all: bool = True) -> torch.nn.Module:
         self.model.to(self.offload_device)
         self.model.model_loaded_weight_memory = 0
+        for callback in self.callbacks.get(CallbacksMP.ON_DETACH, []):
+            callback(self, unpatch_all)
         return self.model

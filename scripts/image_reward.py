@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).absolute().parent.parent
 
 if "sd_imagereward" not in sys.modules:
     spec = importlib.util.spec_from_file_location(
@@ -16,6 +16,10 @@ if "sd_imagereward" not in sys.modules:
     )
     sys.modules["sd_imagereward"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["sd_imagereward"])
+elif "sd_imagereward.sdwebui_extension" in sys.modules:
+    other = Path(sys.modules["sd_imagereward"].__file__).parent
+    if other != ROOT:  # two copies would score every image twice
+        raise RuntimeError(f"The ImageReward extension is installed twice, in {other} and {ROOT}: remove one of them.")
 
 from sd_imagereward.sdwebui_extension import callbacks  # noqa: E402  (the package is mounted just above)
 from sd_imagereward.sdwebui_extension.companion import ImageRewardCompanion  # noqa: E402, F401  (seen by the host)

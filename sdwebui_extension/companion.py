@@ -6,12 +6,14 @@ from typing import Any
 
 from modules import scripts
 
-from . import results
-from .job import job_of
+from . import results, settings
+from .job import Job, job_of
+from .request import Request
+from .service import service
 
 
 class ImageRewardCompanion(scripts.Script):
-    """Does nothing unless a job hangs on the processing object."""
+    """Does nothing unless a job hangs on the processing object, or the settings ask for a score on every image."""
 
     create_group = False
     sorting_priority = 1000  # reForge sorts by it: after those that change the image
@@ -24,6 +26,10 @@ class ImageRewardCompanion(scripts.Script):
 
     def ui(self, is_img2img: bool) -> None:
         return None
+
+    def process(self, p: Any, *args: Any) -> None:
+        if job_of(p) is None and settings.get("image_reward_always"):
+            Job(Request(settings.default_scorer()), finishes_itself=True, tells_settings=False).attach(p)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         job = job_of(p)
@@ -43,3 +49,4 @@ class ImageRewardCompanion(scripts.Script):
         if job.finishes_itself:
             results.finish(p, job, [results.collect(p, job, processed)])
             job.detach(p)
+            service.settle()

@@ -16,7 +16,7 @@ from ..core.errors import ImageRewardError
 from ..core.metadata.scores import format_score, score_key
 from ..core.prompts.syntax import plain_prompt
 from . import host, settings
-from .request import KEYS, Request
+from .request import Request
 from .service import ScorerUnavailable, service
 
 ATTRIBUTE = "image_reward_job"
@@ -43,11 +43,14 @@ class Picture:
 
 
 class Job:
-    """`finishes_itself`: nobody waits for the end of the run (a cell of the X/Y/Z plot), so the last hook ends it."""
+    """finishes_itself: nobody waits for the end of the run (a cell of the X/Y/Z plot, say), so the last hook ends it.
+    tells_settings: the parameters get the script and its settings, for *Send to txt2img*.
+    """
 
-    def __init__(self, request: Request, *, finishes_itself: bool = False) -> None:
+    def __init__(self, request: Request, *, finishes_itself: bool = False, tells_settings: bool = True) -> None:
         self.request = request
         self.finishes_itself = finishes_itself
+        self.settings = request.infotext() if tells_settings else {}
         self.pictures: list[Picture] = []
         self.live: Picture | None = None  # the picture whose text the host may ask for now
         self.notes: list[str] = []  # for the user, each once
@@ -62,12 +65,12 @@ class Job:
         setattr(p, ATTRIBUTE, self)
         self.host_makes_grid = not p.do_not_save_grid
         p.do_not_save_grid = True  # of the host; `results` makes the grid, without a score and of what is kept
-        p.extra_generation_params.update(self.request.infotext())
+        p.extra_generation_params.update(self.settings)
 
     def detach(self, p: Any) -> None:
         self.end_of_images(p)
         p.do_not_save_grid = not self.host_makes_grid
-        for key in KEYS:
+        for key in self.settings:
             p.extra_generation_params.pop(key, None)
         setattr(p, ATTRIBUTE, None)
 

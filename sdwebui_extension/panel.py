@@ -27,33 +27,32 @@ class Panel:
     def __init__(self, elem_id: Callable[[str], str]) -> None:
         titles = asked.scorer_titles()
         default = asked.scorer_title(settings.default_scorer())
+        self.scorer = gr.Dropdown(
+            titles,
+            value=default,
+            label="Scorer",
+            allow_custom_value=True,  # mix(imagereward=1, technical=0.1)
+            elem_id=elem_id("scorer"),
+        )
         with gr.Row():
-            self.scorer = gr.Dropdown(
-                titles,
-                value=default,
-                label="Scorer",
-                allow_custom_value=True,  # mix(imagereward=1, technical=0.1)
-                elem_id=elem_id("scorer"),
-            )
             with gr.Column():
+                self.filter = gr.Checkbox(False, label="Filter out images with low scores", elem_id=elem_id("filter"))
                 self.sort = gr.Checkbox(False, label="Sort by score", elem_id=elem_id("sort"))
                 self.plain_prompt = gr.Checkbox(
                     True, label="Score the prompt without its syntax", elem_id=elem_id("plain_prompt")
                 )
-        with gr.Row():
-            self.filter = gr.Checkbox(False, label="Filter out images with low scores", elem_id=elem_id("filter"))
             self.limit = gr.Number(0.0, label="Lower score limit", info=LIMIT_TIP, elem_id=elem_id("limit"))
+        self.keep_best = gr.Slider(
+            0, 64, value=0, step=1, label="Keep the best N", info="0 keeps all", elem_id=elem_id("keep_best")
+        )
         with gr.Row():
-            self.keep_best = gr.Slider(
-                0, 64, value=0, step=1, label="Keep the best N", info="0 keeps all", elem_id=elem_id("keep_best")
-            )
             self.until = gr.Slider(
                 0,
                 64,
                 value=0,
                 step=1,
                 label="Keep generating until N images pass",
-                info="the limit; 0 is off",
+                info="the lower score limit; 0 is off",
                 elem_id=elem_id("until"),
             )
             self.tries = gr.Slider(
@@ -62,7 +61,7 @@ class Panel:
                 value=asked.DEFAULT_TRIES,
                 step=1,
                 label="At most so many tries",
-                info="of batch count x batch size",
+                info="each makes batch count x batch size images",
                 elem_id=elem_id("tries"),
             )
         with gr.Row():

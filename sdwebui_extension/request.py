@@ -60,7 +60,6 @@ KEY_SORT = "ImageReward sort"
 KEY_KEEP_BEST = "ImageReward keep best"
 KEY_RAW_PROMPT = "ImageReward raw prompt"
 KEY_UNTIL = "ImageReward until"
-KEYS = ("Script", KEY_SCORER, KEY_LIMIT, KEY_SORT, KEY_KEEP_BEST, KEY_RAW_PROMPT, KEY_UNTIL)
 
 
 def read_request(

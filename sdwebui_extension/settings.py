@@ -22,6 +22,7 @@ DEFAULT_REJECTED_FOLDER = "rejected"
 
 DEFAULTS: dict[str, Any] = {
     "image_reward_scorer": TITLE,
+    "image_reward_always": False,
     "image_reward_device": AUTOMATIC,
     "image_reward_dtype": AUTOMATIC,
     "image_reward_after": TO_RAM,
@@ -42,6 +43,9 @@ def register() -> None:
         return info
 
     option("image_reward_scorer", "Default scorer", gr.Dropdown, lambda: {"choices": scorer_titles()}).needs_reload_ui()
+    option("image_reward_always", "Score every image, whichever script is chosen").info(
+        "with Prompt matrix, Loopback or no script too; nothing is filtered or sorted then"
+    )
     option("image_reward_device", "Device", gr.Radio, {"choices": [AUTOMATIC, "GPU", "CPU"]}).info(
         "Automatic takes the device that the WebUI generates on, and the CPU when that has no room"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -85,7 +86,9 @@ def test_what_the_pages_show_runs(block: Block, workshop: Path) -> None:
     if block.reason is not None:
         pytest.skip(block.reason)
     if block.language == "python":
-        exec(compile(block.code, str(block), "exec"), {"__name__": "__main__"})
+        script = workshop / "block.py"
+        script.write_text(block.code, encoding="utf-8")
+        runpy.run_path(str(script), run_name="__main__")
         return
     for command in commands(block.code):
         run_command(command)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from checkpoints import write_imagereward
 from hosts.comfyui.server import Server
 
 HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[2]
+Start = Callable[..., AbstractContextManager[Server]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,14 +32,13 @@ def comfyui() -> Path:
     return Path(path)
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
-    """A base folder with this checkout, the tests' own node pack, and two tiny reward models."""
-    base = tmp_path_factory.mktemp("comfyui")
+def furnish(base: Path, *packs: str) -> Path:
+    """A base folder with the tests' own node pack, links called `packs` to this checkout, and two tiny reward models."""
     nodes = base / "custom_nodes"
-    nodes.mkdir()
-    (nodes / "sd-imagereward").symlink_to(repository, target_is_directory=True)
+    nodes.mkdir(parents=True)
     (nodes / "tiny_pack").symlink_to(HERE / "tiny_pack", target_is_directory=True)
+    for name in packs:
+        (nodes / name).symlink_to(REPOSITORY, target_is_directory=True)
     models = base / "models" / "ImageReward"
     for seed, name in enumerate(("tiny.pt", "other.pt")):
         shutil.move(write_imagereward(models, seed=seed), models / name)
@@ -45,8 +47,32 @@ def base(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return furnish(tmp_path_factory.mktemp("comfyui"), "sd-imagereward")
+
+
+@pytest.fixture(scope="session")
 def server(comfyui: Path, base: Path) -> Iterator[Server]:
-    server = Server(comfyui, os.environ.get("COMFYUI_PYTHON", sys.executable), base)
-    server.get("/tiny")  # counts from here on
-    yield server
-    server.stop()
+    with started(comfyui, base) as server:
+        yield server
+
+
+@contextmanager
+def started(comfyui: Path, base: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+    server = Server(comfyui, python, base, *arguments, environment=environment)
+    try:
+        server.get("/tiny")  # counts from here on
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def start(comfyui: Path) -> Start:
+    """Another server: `with start(base, "--lowvram") as server`."""
+
+    def start(base: Path, *arguments: str, **environment: str) -> AbstractContextManager[Server]:
+        return started(comfyui, base, *arguments, **environment)
+
+    return start

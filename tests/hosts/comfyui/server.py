@@ -19,6 +19,7 @@ from hosts.comfyui.websocket import Listener
 
 BOOT_SECONDS = 180
 RUN_SECONDS = 300
+OFFLINE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 Graph = dict[str, dict[str, Any]]
@@ -52,19 +53,22 @@ class Run:
 
 
 class Server:
-    def __init__(self, comfyui: Path, python: str, base: Path) -> None:
+    def __init__(
+        self, comfyui: Path, python: str, base: Path, *more: str, environment: dict[str, str] | None = None
+    ) -> None:
+        """more: further arguments of the command line."""
         self.base = base
         self.port = _free_port()
-        self.log_path = base / "server.log"
-        arguments = ["--cpu", "--port", str(self.port), "--base-directory", str(base), "--disable-api-nodes"]
-        arguments += ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
+        self.log_path = base / f"server-{self.port}.log"
+        arguments = ["--cpu", "--port", str(self.port), "--base-directory", str(base), "--disable-api-nodes", *more]
+        arguments += ["--database-url", f"sqlite:///{base / f'comfyui-{self.port}.db'}"]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [python, "main.py", *arguments],
                 cwd=comfyui,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(base / "hf")},
+                env={**os.environ, **OFFLINE, "HF_HOME": str(base / "hf"), **(environment or {})},
             )
         self._wait_until_up()
 

@@ -244,14 +244,24 @@ class TestInterrupt:
 
 
 class TestMemory:
+    def test_int8_weights_under_the_patcher(self, server: Server) -> None:
+        exact = scores_of(server.run(scored(seed=84)))
+        rough = scores_of(server.run({**scored(seed=84), "1": load(dtype="int8")}))
+        assert rough != exact
+        assert rough == pytest.approx(exact, abs=0.1)
+        server.free()
+        assert scores_of(server.run({**scored(seed=85), "1": load(dtype="int8")}))
+
     def test_one_patcher_for_all_nodes_that_leaves_when_told(self, server: Server) -> None:
         server.run({**scored(seed=80), "4": load(), "5": images(seed=81), "6": score(model="4", image="5")})
         assert server.get("/tiny")["loaded"].count("ImageRewardNetwork") == 1
+        assert server.get("/tiny")["features"] > 0
         server.free()
         for _ in range(100):
             if not server.get("/tiny")["loaded"]:
                 break
             time.sleep(0.1)  # the server frees between two looks into its queue
         assert server.get("/tiny")["loaded"] == []
+        assert server.get("/tiny")["features"] == 0
         server.run(scored(seed=82))  # scores that are remembered would need no network
         assert server.get("/tiny")["loaded"].count("ImageRewardNetwork") == 1

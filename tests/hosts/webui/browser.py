@@ -107,14 +107,14 @@ class Page:
                 return
         raise AssertionError(f"{selector} does not offer {option!r}")
 
-    def generate(self) -> str:
-        """Clicks Generate, waits for the run to end, and returns the text below the gallery."""
-        self.click("#txt2img_generate")
+    def generate(self, tab: str = "txt2img", button: str = "generate") -> str:
+        """Clicks Generate (or another button that generates), waits for the end, returns the text below the gallery."""
+        self.click(f"#{tab}_{button}")
         # Interrupt lies over Generate for as long as the page knows of a run.
-        self.wait(lambda: self.visible("#txt2img_interrupt"), "the generation to begin")
-        self.wait(lambda: not self.visible("#txt2img_interrupt"), "the generation to end", 120)
+        self.wait(lambda: self.visible(f"#{tab}_interrupt"), "the generation to begin")
+        self.wait(lambda: not self.visible(f"#{tab}_interrupt"), "the generation to end", 120)
         time.sleep(1)
-        return self.text("#html_info_txt2img")
+        return self.text(f"#html_info_{tab}")
 
     def screenshot(self, path: Path) -> None:
         self.driver.save_screenshot(str(path))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints import write_imagereward
@@ -39,20 +40,31 @@ def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -
 
 
 @pytest.fixture(scope="session")
-def webui(
+def furnish(
     tmp_path_factory: pytest.TempPathFactory, repository: Path, request: pytest.FixtureRequest
-) -> Iterator[WebUI]:
+) -> Callable[..., WebUI]:
+    """A WebUI that is not started yet: more arguments of its command line, other fields of `WebUI`."""
     root = _webui_root()
     checkpoint = request.getfixturevalue("sd_checkpoint")
-    data = tmp_path_factory.mktemp("webui")
-    models = data / "models"
-    (models / "Stable-diffusion").mkdir(parents=True)
-    write_imagereward(models / "ImageReward")
-    default = "--use-cpu all --no-half --precision full"
-    arguments = tuple(shlex.split(os.environ.get("SDWEBUI_ARGS", default)))
-    server = WebUI(root, os.environ["SDWEBUI_PYTHON"], data, models, checkpoint, repository, arguments)
-    server.side = int(os.environ.get("SDWEBUI_SIDE", server.side))
-    server.steps = int(os.environ.get("SDWEBUI_STEPS", server.steps))
+
+    def furnish(*more: str, **fields: Any) -> WebUI:
+        data = tmp_path_factory.mktemp("webui")
+        models = data / "models"
+        (models / "Stable-diffusion").mkdir(parents=True)
+        write_imagereward(models / "ImageReward")
+        default = "--use-cpu all --no-half --precision full"
+        arguments = (*shlex.split(os.environ.get("SDWEBUI_ARGS", default)), *more)
+        server = WebUI(root, os.environ["SDWEBUI_PYTHON"], data, models, checkpoint, repository, arguments, **fields)
+        server.side = int(os.environ.get("SDWEBUI_SIDE", server.side))
+        server.steps = int(os.environ.get("SDWEBUI_STEPS", server.steps))
+        return server
+
+    return furnish
+
+
+@pytest.fixture(scope="session")
+def webui(furnish: Callable[..., WebUI]) -> Iterator[WebUI]:
+    server = furnish()
     try:
         yield server.start()
     finally:
@@ -79,4 +91,5 @@ DEFAULTS = {
     "image_reward_rejected": "Drop",
     "image_reward_after": "Move to RAM",
     "image_reward_decimals": 4,
+    "image_reward_always": False,
 }

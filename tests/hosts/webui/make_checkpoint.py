@@ -1,9 +1,10 @@
 """Run by the host's Python: a random Stable Diffusion checkpoint of 32 channels that AUTOMATIC1111 loads and samples.
 
-    python make_checkpoint.py WEBUI FOLDER CLIP_TOKENIZER [--full]
+    python make_checkpoint.py WEBUI FOLDER CLIP_TOKENIZER [--recognised]
 
-Writes `random.safetensors`, its `.yaml` and a local CLIP folder into FOLDER. `--full` keeps SD 1.5's sizes, in fp16,
-which is what Forge and reForge recognise; it also needs AUTOMATIC1111's repositories, so WEBUI is always its checkout.
+Writes `random.safetensors`, its `.yaml` and a local CLIP folder into FOLDER. Forge and reForge tell SD 1.5 by its widths,
+but read the depth off the weights: `--recognised` keeps the widths and two of the UNet's four levels, in fp16 (0.7 GB).
+It also needs AUTOMATIC1111's repositories, so WEBUI is always its checkout.
 """
 
 import json
@@ -18,19 +19,20 @@ SMALL = {
     "          ch: 128": "          ch: 32",
     "num_res_blocks: 2": "num_res_blocks: 1",
 }
+SHALLOW = {"channel_mult: [ 1, 2, 4, 4 ]": "channel_mult: [ 1, 2 ]"}
 
 
-def write_clip(folder: Path, tokenizer: Path, full: bool) -> None:
+def write_clip(folder: Path, tokenizer: Path, recognised: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("merges.txt", "vocab.json"):
         shutil.copyfile(tokenizer / name, folder / name)
-    width, heads, layers = (768, 12, 12) if full else (32, 4, 2)
+    width, heads, layers = (768, 12, 12) if recognised else (32, 4, 2)
     (folder / "config.json").write_text(
         json.dumps(
             {
                 "model_type": "clip_text_model",
                 "hidden_size": width,
-                "intermediate_size": 4 * width if full else 64,
+                "intermediate_size": 4 * width if recognised else 64,
                 "num_attention_heads": heads,
                 "num_hidden_layers": layers,
                 "max_position_embeddings": 77,
@@ -50,7 +52,7 @@ def write_clip(folder: Path, tokenizer: Path, full: bool) -> None:
     )
 
 
-def main(webui: Path, folder: Path, tokenizer: Path, full: bool) -> None:
+def main(webui: Path, folder: Path, tokenizer: Path, recognised: bool) -> None:
     import torch
     import transformers
 
@@ -61,9 +63,9 @@ def main(webui: Path, folder: Path, tokenizer: Path, full: bool) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_clip(folder / "clip", tokenizer, full)
+    write_clip(folder / "clip", tokenizer, recognised)
     text = (webui / "configs" / "v1-inference.yaml").read_text()
-    for usual, small in ({} if full else SMALL).items():
+    for usual, small in (SHALLOW if recognised else SMALL).items():
         text = text.replace(usual, small)
     text = f"{text.rstrip()}\n      params:\n        version: {folder / 'clip'}\n"
     (folder / "random.yaml").write_text(text)
@@ -79,7 +81,7 @@ def main(webui: Path, folder: Path, tokenizer: Path, full: bool) -> None:
             torch.nn.init.normal_(parameter, std=0.05)
     # (word:1.2) is scaled by a mean over the text embedding, which a fresh LayerNorm makes zero.
     model.cond_stage_model.transformer.text_model.final_layer_norm.bias.data.fill_(0.1)
-    dtype = torch.float16 if full else torch.float32
+    dtype = torch.float16 if recognised else torch.float32
     tensors = {
         name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in model.state_dict().items()
     }
@@ -87,4 +89,4 @@ def main(webui: Path, folder: Path, tokenizer: Path, full: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]).resolve(), Path(sys.argv[3]), "--full" in sys.argv)
+    main(Path(sys.argv[1]), Path(sys.argv[2]).resolve(), Path(sys.argv[3]), "--recognised" in sys.argv)

@@ -35,19 +35,22 @@ class WebUI:
     arguments: tuple[str, ...] = ()
     side: int = 128  # of the pictures
     steps: int = 2
+    folder: str = "sd-image-reward"  # of this extension
     user: str | None = None  # "name:password"
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
+    boot_log: str = field(init=False, default="")
 
     def start(self) -> WebUI:
         (self.data / "extensions").mkdir(parents=True, exist_ok=True)
-        link = self.data / "extensions" / "sd-image-reward"
-        if not link.exists():
-            link.symlink_to(self.extension, target_is_directory=True)
-        cards = self.data / "extensions" / "word-cards" / "scripts"
-        cards.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path(__file__).with_name("wordcards.py"), cards / "wordcards.py")
+        if not self.extension_link.exists():
+            self.extension_link.symlink_to(self.extension, target_is_directory=True)
+        neighbours = self.data / "extensions" / "neighbours" / "scripts"
+        neighbours.mkdir(parents=True, exist_ok=True)
+        for name in ("wordcards.py", "nested.py"):
+            shutil.copyfile(Path(__file__).with_name(name), neighbours / name)
+        (self.data / "styles.csv").write_text("name,prompt,negative_prompt\npencil,drawn with a pencil,\n", "utf-8")
         # Previews need a model that reForge would download.
         (self.data / "config.json").write_text('{"live_previews_enable": false}', encoding="utf-8")
         self.log = self.data / "webui.log"
@@ -56,12 +59,14 @@ class WebUI:
         command += ["--no-download-sd-model", "--no-hashing", "--port", str(self.port)]
         command += ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", str(self.checkpoint)]
         command += self.arguments
+        self.temporary.mkdir(exist_ok=True)
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             "HF_HUB_OFFLINE": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",
             "SD_WEBUI_RESTARTING": "1",  # no browser of its own
+            "TMPDIR": str(self.temporary),
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -72,12 +77,21 @@ class WebUI:
             if self.process.poll() is not None or time.time() > deadline:
                 raise RuntimeError(f"the WebUI did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.5)
+        self.boot_log = self.log.read_text(errors="replace")
         return self
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    @property
+    def temporary(self) -> Path:
+        return self.data / "tmp"
+
+    @property
+    def extension_link(self) -> Path:
+        return self.data / "extensions" / self.folder
 
     @property
     def url(self) -> str:

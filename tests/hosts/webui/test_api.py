@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -193,9 +192,9 @@ def test_file_name_pattern(fresh: WebUI) -> None:
     assert file.stem.endswith(f"5-{scores(result)[0]:.4f}")
 
 
-def test_xyz_axes(four: Result, fresh: WebUI) -> None:
+def test_xyzaxes_of(four: Result, fresh: WebUI) -> None:
     limit = sorted(scores(four))[2]
-    axes = _axes(fresh)
+    axes = axes_of(fresh)
     if "ImageReward limit" not in axes:
         pytest.fail(f"the axes are missing: {axes}")
     nothing = axes.index("Nothing")
@@ -210,7 +209,7 @@ def test_xyz_axes(four: Result, fresh: WebUI) -> None:
     assert not any("ImageReward: " in (text or "") for text in cells[2:])
 
 
-def _axes(webui: WebUI) -> list[str]:
+def axes_of(webui: WebUI) -> list[str]:
     info = webui.call("/sdapi/v1/script-info")
     plot = next(script for script in info if script["name"] == "x/y/z plot" and not script["is_img2img"])
     return plot["args"][0]["choices"]
@@ -266,10 +265,3 @@ def test_missing_weights_cost_no_image(fresh: WebUI) -> None:
     finally:
         hidden.rename(folder)
     assert len(scores(fresh.generate())) == 4
-
-
-def test_no_file_is_left_in_the_temporary_folder(fresh: WebUI) -> None:
-    import tempfile
-
-    fresh.generate("ImageReward", FILTER, 99)
-    assert list(Path(tempfile.gettempdir()).glob("imagereward-rejected-*")) == []

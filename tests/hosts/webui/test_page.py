@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sd_imagereward.core.metadata import read_parameters, read_scores
 
 from .browser import Page
 from .server import WebUI
@@ -124,10 +126,49 @@ def test_a_generation_after_reload_and_unload(page: Page, shot: None) -> None:
     page.wait(lambda: "in RAM" in page.text(f"{PANEL}state"), "the model's state")
 
 
+def test_upscale_from_the_gallery_replaces_one_image_whatever_the_limit(page: Page, webui: WebUI, shot: None) -> None:
+    gallery = "#txt2img_gallery .thumbnail-item"
+    set_checkbox(page, f"{PANEL}filter", False)
+    page.generate()
+    page.js("document.querySelectorAll(arguments[0])[2].click()", gallery)
+    before = page.wait(lambda: re.search(r"ImageReward: \S+", page.text("#html_info_txt2img")), "a score")[0]
+    shown = page.js("return document.querySelectorAll(arguments[0]).length", gallery)
+    set_checkbox(page, f"{PANEL}filter", True)
+    page.fill(f"{PANEL}limit input", "9.5")
+    text = page.generate(button="upscale")
+    after = re.search(r"ImageReward: \S+", text)
+    assert after is not None
+    assert after[0] != before
+    assert "Hires upscale: 2" in text
+    assert page.js("return document.querySelectorAll(arguments[0]).length", gallery) == shown
+    with Image.open(webui.saved()[-1]) as picture:
+        assert picture.size == (256, 256)
+    set_checkbox(page, f"{PANEL}filter", False)
+
+
+def test_batch_img2img_scores_each_file(page: Page, webui: WebUI, shot: None) -> None:
+    files = [str(file) for file in webui.saved()[:3]]
+    page.tab("img2img")
+    page.js("[...document.querySelectorAll('#mode_img2img > .tab-nav > button')].at(-1).click()")
+    page.find("#img2img_batch_upload input[type=file]").send_keys("\n".join(files))
+    page.wait(lambda: page.text("#img2img_batch_upload").count(".png") == 3, "the upload")
+    page.fill("#img2img_prompt textarea", "a (house:1.1) by the sea")
+    for side in ("width", "height"):
+        page.fill(f"#img2img_{side} input[type=number]", "128")
+    page.fill("#img2img_steps input[type=number]", "2")
+    page.choose("#tab_img2img #script_list", "ImageReward")
+    page.generate("img2img")
+    saved = webui.saved("img2img-images")
+    assert len(saved) == 3
+    assert len({read_parameters(file).rpartition("ImageReward: ")[2] for file in saved}) == 3
+    page.tab("txt2img")
+
+
 def test_settings_page(page: Page, shot: None) -> None:
     page.tab("Settings")
     page.js("[...document.querySelectorAll('#settings button')].find(b => b.innerText.trim() == 'ImageReward').click()")
-    for label in ("Default scorer", "Device", "Precision", "After scoring", "Folder of the weights", "rejected"):
+    labels = ("Default scorer", "Score every image", "Device", "Precision", "After scoring", "Folder of the weights")
+    for label in (*labels, "rejected"):
         page.wait(lambda label=label: label in page.text("#settings_image_reward"), label)
 
 
@@ -143,7 +184,5 @@ def test_extras_batch_step(page: Page, webui: WebUI, shot: None) -> None:
     before = len(webui.saved("extras-images"))
     page.click("#extras_generate")
     page.wait(lambda: len(webui.saved("extras-images")) == before + 2, "two files")
-    from sd_imagereward.core.metadata import read_parameters, read_scores
-
     for made, original in zip(webui.saved("extras-images")[-2:], files, strict=True):
         assert read_scores(read_parameters(made)) == pytest.approx(read_scores(read_parameters(original)), abs=1e-4)

@@ -1,8 +1,9 @@
 """A node pack for tests alone: a tiny real MODEL, CLIP and VAE, random pictures, and a look inside the server."""
 
+from . import pretend, routes
 from .nodes import NODE_CLASS_MAPPINGS
-from .routes import install
 
-install()
+pretend.install()
+routes.install()
 
 __all__ = ["NODE_CLASS_MAPPINGS"]

@@ -1,5 +1,5 @@
 """GET /tiny: how many images reward models have judged and how many predictions diffusion models have made so far, how many
-prompts were encoded, and which networks ComfyUI holds."""
+prompts were encoded, which networks ComfyUI holds, and of how many pictures reward models keep features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ def install() -> None:
     async def tiny(_request):
         _count_from_now_on()
         loaded = [type(patcher.model).__name__ for patcher in model_management.loaded_models() if patcher is not None]
-        return web.json_response({"judged": judged, "predicted": predicted, "encoded": encoded, "loaded": loaded})
+        counts = {"judged": judged, "predicted": predicted, "encoded": encoded}
+        return web.json_response({**counts, "loaded": loaded, "features": _features()})
+
+
+def _features() -> int:
+    scorers = [
+        scorer
+        for name, module in list(sys.modules.items())
+        if name.endswith(".core.scorers.loading")
+        for scorer in module.loaded_scorers()
+    ]
+    return sum(len(cache) for scorer in scorers for cache in scorer.feature_caches())
 
 
 def _count_from_now_on() -> None:

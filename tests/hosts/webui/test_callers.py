@@ -1,0 +1,169 @@
+"""Who else starts, stops and combines generations in a real host: interrupt and skip, other scripts, styles, the X/Y/Z plot,
+an extension that generates inside a generation."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from PIL import Image
+from sd_imagereward.core.metadata import parse_parameters, read_parameters
+
+from .server import Result, WebUI, to_base64
+from .test_api import FILTER, SORT, axes_of, score_of, scores
+
+pytestmark = pytest.mark.host
+
+
+class Running:
+    """A generation on a thread of its own, so that the scene can do something meanwhile."""
+
+    def __init__(self, webui: WebUI, *script_args: Any, **more: Any) -> None:
+        self.result: Result | None = None
+        self.thread = threading.Thread(target=self._run, args=(webui, script_args, more))
+        self.thread.start()
+
+    def _run(self, webui: WebUI, script_args: tuple[Any, ...], more: dict[str, Any]) -> None:
+        self.result = webui.generate(*script_args, **more)
+
+    def end(self) -> Result:
+        self.thread.join(600)
+        assert self.result is not None, "the generation failed"
+        return self.result
+
+
+def wait_for(condition: Any, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def route_scores(webui: WebUI, images: list[Image.Image], prompts: list[str]) -> list[float]:
+    body = {"images": [to_base64(image.convert("RGB")) for image in images], "prompts": prompts}
+    return webui.call("/imagereward/score", body)["scores"]
+
+
+def prompts_of(result: Result) -> list[str]:
+    return [parse_parameters(text).prompt for text in result.texts[result.grids :]]
+
+
+def test_interrupt_keeps_what_is_finished(fresh: WebUI) -> None:
+    run = Running(fresh, "ImageReward", False, 0, SORT, batch_size=1, n_iter=100)
+    wait_for(fresh.saved)
+    fresh.call("/sdapi/v1/interrupt", {})
+    result = run.end()
+    shown = scores(result)
+    assert 1 <= len(shown) < 100
+    assert shown == sorted(shown, reverse=True)
+    finished = {score_of(read_parameters(file)) for file in fresh.saved()}
+    assert finished <= set(shown)
+    assert len(scores(fresh.generate())) == 4  # the next run knows nothing of it
+
+
+def test_interrupt_ends_the_tries(fresh: WebUI) -> None:
+    run = Running(fresh, "ImageReward", FILTER, 99, False, 0, True, 64, 32, batch_size=1, n_iter=1)
+    wait_for(lambda: "ImageReward: 0 of 64" in str(fresh.call("/sdapi/v1/progress")["textinfo"]))
+    fresh.call("/sdapi/v1/interrupt", {})
+    result = run.end()
+    assert result.images == []
+    tried = int(result.info["extra_generation_params"]["ImageReward note"].split(" of ")[-1].split(" ")[0])
+    assert 1 <= tried < 32
+
+
+def test_skip_goes_on_with_the_next(fresh: WebUI) -> None:
+    run = Running(fresh, batch_size=1, n_iter=4, steps=20)
+    wait_for(lambda: fresh.call("/sdapi/v1/progress")["state"]["sampling_step"] > 1)
+    fresh.call("/sdapi/v1/skip", {})
+    result = run.end()
+    assert len(scores(result)) == 4
+    assert {score_of(read_parameters(file)) for file in fresh.saved()} <= set(scores(result))
+
+
+def test_a_style_is_part_of_the_prompt(fresh: WebUI) -> None:
+    result = fresh.generate(prompt="a cat", styles=["pencil"])
+    assert set(prompts_of(result)) == {"a cat, drawn with a pencil"}
+    images = result.images[result.grids :]
+    assert route_scores(fresh, images, prompts_of(result)) == pytest.approx(scores(result), abs=1e-4)
+
+
+def test_a_generation_inside_ours_is_left_alone(fresh: WebUI) -> None:
+    result = fresh.generate(prompt="a NESTED cat")
+    assert len(scores(result)) == 4
+    files = fresh.saved()
+    assert [score_of(read_parameters(file)) for file in files] == scores(result)
+    pictures = [Image.open(file) for file in files]
+    assert route_scores(fresh, pictures, ["a NESTED cat"] * 4) == pytest.approx(scores(result), abs=1e-4)
+
+
+def test_a_mixture_writes_its_parts(fresh: WebUI) -> None:
+    result = fresh.generate("mix(imagereward=1, technical=0.1)", False, 0, SORT)
+    fields = [parse_parameters(text).fields for text in result.texts[result.grids :]]
+    totals = [float(one["Mix"]) for one in fields]
+    assert totals == sorted(totals, reverse=True)
+    for one, total in zip(fields, totals, strict=True):
+        assert float(one["ImageReward"]) + 0.1 * float(one["Technical"]) == pytest.approx(total, abs=2e-4)
+
+
+def test_xyz_scorer_axis_with_a_prompt_axis(fresh: WebUI) -> None:
+    axes = axes_of(fresh)
+    scorer, prompt, nothing = (axes.index(name) for name in ("ImageReward scorer", "Prompt S/R", "Nothing"))
+    arguments = [scorer, "", ["ImageReward", "Technical"], prompt, "cat, dog", [], nothing, "", []]
+    arguments += [True, True, False, False, False, False, False, 0, False]
+    result = fresh.generate(*arguments, script="x/y/z plot", batch_size=1, n_iter=1)
+    fields = [parse_parameters(read_parameters(file)).fields for file in fresh.saved()]
+    assert sum("ImageReward" in one for one in fields) == sum("Technical" in one for one in fields) == 2
+    assert not any("ImageReward" in one and "Technical" in one for one in fields)
+    by_prompt = {parse_parameters(read_parameters(file)).prompt: file for file in fresh.saved()}
+    assert set(by_prompt) == {"a painting of a (cat:1.2)", "a painting of a (dog:1.2)"}
+    assert "ImageReward: " not in result.texts[0]
+
+
+@pytest.fixture
+def always(fresh: WebUI) -> WebUI:
+    fresh.set_options(image_reward_always=True)
+    return fresh
+
+
+def test_no_script_at_all_is_scored_if_the_settings_say_so(always: WebUI) -> None:
+    result = always.generate(script=None)
+    assert len(set(scores(result))) == 4
+    assert [score_of(read_parameters(file)) for file in always.saved()] == scores(result)
+    assert not any("Script: " in text for text in result.texts)
+    for file in always.saved("txt2img-grids"):
+        assert "ImageReward: " not in read_parameters(file)
+
+
+def test_prompt_matrix_scores_each_combination(always: WebUI) -> None:
+    script_args = [False, False, "positive", "comma", 0]
+    always.generate(*script_args, script="prompt matrix", prompt="a cat|in the rain|at night", n_iter=1)
+    files = always.saved()
+    prompts = [parse_parameters(read_parameters(file)).prompt for file in files]
+    assert sorted(prompts) == ["a cat", "a cat, at night", "a cat, in the rain", "a cat, in the rain, at night"]
+    written = [score_of(read_parameters(file)) for file in files]
+    assert route_scores(always, [Image.open(file) for file in files], prompts) == pytest.approx(written, abs=1e-4)
+    [grid] = always.saved("txt2img-grids")
+    assert "ImageReward: " not in (read_parameters(grid) or "")
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_loopback(fresh: WebUI, scored: bool) -> None:
+    fresh.set_options(image_reward_always=scored)
+    init = to_base64(Image.effect_noise((fresh.side, fresh.side), 60).convert("RGB"))
+    arguments = [3, 0.5, "Linear", "None"]
+    fresh.generate(*arguments, script="loopback", way="img2img", init_images=[init], batch_size=1, n_iter=1)
+    files = fresh.saved("img2img-images")
+    assert len(files) == 3
+    assert ["ImageReward: " in read_parameters(file) for file in files] == [scored] * 3
+
+
+def test_the_start_is_quiet(webui: WebUI) -> None:
+    for ours in (str(webui.extension), str(webui.extension_link), "[ImageReward]"):
+        assert ours not in webui.boot_log
+
+
+def test_no_file_is_left_in_the_temporary_folder(fresh: WebUI) -> None:
+    fresh.generate("ImageReward", FILTER, 99)
+    assert list(fresh.temporary.glob("imagereward-*")) == []

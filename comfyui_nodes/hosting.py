@@ -71,15 +71,22 @@ def host(scorer: Scorer, device: torch.device) -> RewardModel:
     key = (id(scorer), str(device))
     model = _models.get(key)
     if model is None:
-        has_weights = next(scorer.network.parameters(), None) is not None
-        model = RewardModel(scorer, [_patcher(scorer, device)] if has_weights else [])
+        if scorer.members:
+            model = host_mixture(scorer, [host(member, device) for member in scorer.members])
+        else:
+            has_weights = next(scorer.network.parameters(), None) is not None
+            model = RewardModel(scorer, [_patcher(scorer, device)] if has_weights else [])
         _models[key] = model
         weakref.finalize(model, _release, scorer).atexit = False
     return model
 
 
 def host_mixture(scorer: Scorer, components: Sequence[RewardModel]) -> RewardModel:
-    """The REWARD_MODEL of a mixture: its networks are those of its components, and so are the patchers."""
+    """The REWARD_MODEL of a mixture: its networks are those of its components, and so are the patchers.
+
+    Two components may look through one tower (`clip` and `aesthetic`): each patcher counts it, and the one that leaves the
+    device takes it along; `RewardModel.loaded` brings it back, since a patcher is always loaded whole.
+    """
     patchers = {id(patcher): patcher for model in components for patcher in model.patchers}
     return RewardModel(scorer, list(patchers.values()), components)
 

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .rating import Ratings, get_reward_score, judge, rate
     from .scorers.base import Scorer, ScorerInfo
     from .scorers.loading import load_scorer, loaded_scorers, unload_all
-    from .scorers.mix import MixScorer, Mixture
+    from .scorers.mix import MixScorer
+    from .scorers.mixture import Mixture
     from .scorers.registry import scorer_infos
 
 __version__ = "0.1.0"
@@ -18,7 +19,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ImageRewardError": "errors",
     "MixScorer": "scorers.mix",
-    "Mixture": "scorers.mix",
+    "Mixture": "scorers.mixture",
     "Ratings": "rating",
     "Scorer": "scorers.base",
     "ScorerInfo": "scorers.base",

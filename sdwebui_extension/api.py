@@ -27,8 +27,9 @@ from ..core.prompts.syntax import plain_prompt
 from ..core.rating import Ratings
 from ..core.scorers.registry import scorer_infos
 from ..core.weights.locate import find_weight
+from .folders import add_weights_folders
 from .request import scorer_name
-from .service import add_weights_folders, service
+from .service import service
 
 MAX_IMAGES = 64
 MAX_BODY_BYTES = 128 << 20

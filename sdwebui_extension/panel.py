@@ -14,7 +14,8 @@ from ..core.scorers.base import ScorerInfo
 from ..core.weights.locate import find_weight
 from . import request as asked
 from . import settings
-from .service import add_weights_folders, service
+from .folders import add_weights_folders
+from .service import service
 
 LIMIT_TIP = (
     "ImageReward is roughly standard normal: half of all images reach 0, one in six reaches 1, one in forty reaches 2."

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..core.errors import ImageRewardError
 from ..core.scorers.base import ScorerInfo
-from ..core.scorers.mix import Mixture
+from ..core.scorers.mixture import Mixture
 from ..core.scorers.registry import scorer_infos
+from .folders import mixture_files
 
 TITLE = "ImageReward"  # of the script, in the dropdown and after `Script:` in the parameters
 DEFAULT_TRIES = 4
@@ -89,7 +90,8 @@ def read_request(
 
 
 def scorer_titles() -> list[str]:
-    return [info.title for info in scorer_infos().values()]
+    """What the dropdowns offer: the scorers of the registry, and the mixture files in the folders of the weights."""
+    return [*(info.title for info in scorer_infos().values()), *mixture_files()]
 
 
 def scorer_title(name: str) -> str:
@@ -101,14 +103,19 @@ def scorer_title(name: str) -> str:
 def scorer_name(given: Any) -> str:
     """What `load_scorer` takes, from a name or title of the registry in any case, or a mixture of such.
 
-    Files and Hub repositories are refused: over the API they would let a caller read or download what he likes.
+    A mixture is written out or named by its file in a folder of the weights, and is given back written out. Other files and
+    Hub repositories are refused: over the API they would let a caller read or download what he likes.
     """
     if given is None or given == "":
         return Request.scorer
     if isinstance(given, str) and MIXTURE.match(given):
-        mixture = Mixture.parse(given)
-        return str(Mixture({_registered(name): w for name, w in mixture.weights.items()}, mixture.normalise))
-    return _registered(given)
+        return _of_registered(Mixture.parse(given))
+    file = mixture_files().get(str(given))
+    return _registered(given) if file is None else _of_registered(Mixture.from_file(file))
+
+
+def _of_registered(mixture: Mixture) -> str:
+    return str(Mixture({_registered(name): weight for name, weight in mixture.weights.items()}, mixture.normalise))
 
 
 def members(name: str) -> list[ScorerInfo]:

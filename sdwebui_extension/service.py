@@ -7,7 +7,6 @@ The one instance, `service`, is made when this module is first imported, loads n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ..core.rating import Ratings
 from ..core.scorers.base import Scorer
 from ..core.scorers.loading import load_scorer
 from . import host, settings
+from .folders import WEIGHTS_FOLDER, add_weights_folders
 
 MEBIBYTE = 1 << 20
 
@@ -59,7 +59,7 @@ class Service:
         """The scorer `name`, where the settings want it and there is room for it."""
         device = torch.device("cpu") if self._no_room else settings.device()
         dtype = dtype_on(device, settings.dtype())
-        key = (name, dtype, settings.get("image_reward_weights_folder"))
+        key = (name, dtype, settings.get(WEIGHTS_FOLDER))
         if self._scorer is None or self._key != key:
             self.unload()
             self._scorer, self._key = self._load(name, dtype), key
@@ -112,18 +112,6 @@ class Service:
             return "not loaded"
         place = "in RAM" if scorer.device.type == "cpu" else f"on GPU ({scorer.device})"
         return f"{scorer.info.title} {place}, {scorer.memory() / MEBIBYTE:.0f} MB"
-
-
-def add_weights_folders() -> None:
-    """Lets the scorers' files be found where people of a WebUI put them."""
-    from modules import paths
-
-    from ..core.weights.locate import add_folder
-
-    add_folder(Path(paths.models_path) / "ImageReward")
-    chosen = settings.get("image_reward_weights_folder")
-    if chosen:
-        add_folder(Path(chosen))
 
 
 def _show_download(done: int, total: int) -> None:

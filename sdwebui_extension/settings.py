@@ -10,6 +10,7 @@ import torch
 from modules import shared
 
 from . import host
+from .folders import WEIGHTS_FOLDER
 from .request import TITLE, scorer_name, scorer_titles
 
 SECTION = ("image_reward", "ImageReward")
@@ -26,7 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "image_reward_device": AUTOMATIC,
     "image_reward_dtype": AUTOMATIC,
     "image_reward_after": TO_RAM,
-    "image_reward_weights_folder": "",
+    WEIGHTS_FOLDER: "",
     "image_reward_decimals": 4,
     "image_reward_aesthetic_pair": False,
     "image_reward_rejected": DROP,
@@ -55,7 +56,7 @@ def register() -> None:
     option("image_reward_after", "After scoring", gr.Radio, {"choices": [KEEP, TO_RAM, UNLOAD]}).info(
         "what happens to the model when a generation ends"
     )
-    option("image_reward_weights_folder", "Folder of the weights", restrict_api=True).info(
+    option(WEIGHTS_FOLDER, "Folder of the weights", restrict_api=True).info(
         "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
     )
     option("image_reward_decimals", "Decimals of a score", gr.Slider, {"minimum": 1, "maximum": 6, "step": 1})

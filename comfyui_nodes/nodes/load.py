@@ -21,7 +21,7 @@ DTYPES = ["auto", "fp32", "fp16", "bf16", INT8]
 class LoadRewardModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = [*scorer_infos(), *folders.checkpoint_files()]
+        names = [*scorer_infos(), *folders.model_files()]
         return node_schema(
             "SDImageRewardLoad",
             "ImageReward Load Reward Model",
@@ -33,7 +33,8 @@ class LoadRewardModel(io.ComfyNode):
                     "model",
                     options=names,
                     default="imagereward" if "imagereward" in names else names[0],
-                    tooltip="A model by name (downloaded once, at first use), or a file in models/ImageReward.",
+                    tooltip="A model by name (downloaded once, at first use), or a file in models/ImageReward: a "
+                    "checkpoint, or a mixture of models (.json, .yaml).",
                 ),
                 fit(
                     io.Combo.Input,
@@ -59,7 +60,7 @@ class LoadRewardModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, dtype: str, device: str) -> Any:
         """A replaced file is read again; a name stays what it is."""
-        path = folders.checkpoint_path(model)
+        path = folders.model_path(model)
         stamp = (os.path.getmtime(path), os.path.getsize(path)) if path is not None else None
         return model, dtype, device, stamp
 
@@ -78,7 +79,7 @@ def _load(model: str, precision: Precision) -> Scorer:
         model_management.throw_exception_if_processing_interrupted()
 
     return load_scorer(
-        folders.checkpoint_path(model) or model,
+        folders.model_path(model) or model,
         device="cpu",
         dtype=INT8 if precision.int8 else precision.dtype,
         on_download=on_download,

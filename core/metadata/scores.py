@@ -63,12 +63,15 @@ def set_scores(
 def read_scores(parameters: str, titles: Iterable[str] | None = None) -> dict[str, float]:
     """The scores on the parameters line by title, in its order; an empty dict if there are none.
 
-    `titles`: which titles to look for; left out, "ImageReward", "aesthetic_score" and those of every registered scorer.
+    `titles`: which titles to look for; left out, "aesthetic_score", those of every registered scorer and of mixtures, and
+    those with a number behind ("ImageReward 2": a mixture of two checkpoints of a kind).
     """
     title_of = {score_key(title): title for title in (_known_titles() if titles is None else titles)}
     found = {}
     for pair in pairs(split_text(parameters)[1]):
         title = title_of.get(pair["key"])
+        if title is None and titles is None:
+            title = _numbered(pair["key"], title_of)
         value = _number(unquote(pair["value"]))
         if title is not None and value is not None:
             found[title] = value
@@ -114,9 +117,16 @@ def _completed(line: str) -> str:
 
 
 def _known_titles() -> list[str]:
+    from ..scorers.mix import TITLE
     from ..scorers.registry import scorer_infos
 
-    return ["ImageReward", "aesthetic_score", *(info.title for info in scorer_infos().values())]
+    return ["ImageReward", "aesthetic_score", TITLE, *(info.title for info in scorer_infos().values())]
+
+
+def _numbered(key: str, title_of: Mapping[str, str]) -> str | None:
+    """ "HPS v2-1 2" -> "HPS v2.1 2": the title of a mixture's second member of a kind, None if it is none."""
+    first, _, number = key.rpartition(" ")
+    return f"{title_of[first]} {number}" if first in title_of and re.fullmatch("[2-9]|[1-9][0-9]", number) else None
 
 
 def _number(text: str) -> float | None:

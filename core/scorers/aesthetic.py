@@ -39,11 +39,14 @@ INFO = ScorerInfo(
     source="https://github.com/christophschuhmann/improved-aesthetic-predictor",
     paper="https://laion.ai/blog/laion-aesthetics/",
     weights=(
+        # A mirror of the author's file on GitHub, which has 3,714,759 bytes and, as several projects pin it, the sha256
+        # 21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0. Whether the mirror's bytes are the same is not
+        # known, so the hash that the Hub states is checked instead.
         WeightFile(
             repo="camenduru/improved-aesthetic-predictor",
             file="sac+logos+ava1-l14-linearMSE.pth",
             size=3_714_759,
-            sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+            sha256="",
             licence="Apache-2.0",
         ),
         CLIP_L14,

@@ -41,6 +41,7 @@ class ScorerInfo:
     paper: str
     weights: tuple[WeightFile, ...] = ()  # the checkpoint first, then what accompanies it; () = needs none
     typical: str = ""  # where mean and std come from
+    estimated: bool = True  # whether they are somebody's guess, so that percentiles and z-scores are rough
 
     def z_score(self, score: Number) -> Number:
         """How many standard deviations a score lies above the typical mean."""

@@ -29,15 +29,18 @@ class FeatureCache:
         keys = [(a, b, str(pixels.device)) for a, b in fingerprints(pixels)]
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = [i for i, key in enumerate(keys) if key not in found]
+        missing: dict[Key, int] = {}
+        for i, key in enumerate(keys):
+            if key not in found:
+                missing.setdefault(key, i)  # a picture that comes twice in a batch is computed once
         if len(missing) == len(keys):
             computed = compute(pixels)
             self._keep(keys, computed)
             return computed
         if missing:
-            computed = compute(pixels[missing])
-            self._keep([keys[i] for i in missing], computed)
-            found.update(zip((keys[i] for i in missing), computed, strict=True))
+            computed = compute(pixels[list(missing.values())])
+            self._keep(list(missing), computed)
+            found.update(zip(missing, computed, strict=True))
         return torch.stack([found[key] for key in keys])
 
     def __len__(self) -> int:

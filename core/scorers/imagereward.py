@@ -52,6 +52,7 @@ INFO = ScorerInfo(
         BERT_VOCABULARY,
     ),
     typical="the checkpoint standardises its reward over the reference's training set",
+    estimated=False,
 )
 
 

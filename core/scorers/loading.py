@@ -17,7 +17,8 @@ from ..weights.locate import find_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
 from .int8 import quantise_linears
-from .mix import MixScorer, Mixture, is_mixture, read_mixture
+from .mix import MixScorer
+from .mixture import Mixture, is_mixture, read_mixture
 from .registry import scorer_classes, scorer_infos
 from .towers import held_as
 
@@ -73,7 +74,8 @@ def load_scorer(
 ) -> Scorer:
     """The scorer of that name, checkpoint file, Hub repository ("hub:owner/name" or "hub:owner/name/file"), or mixture.
 
-    A mixture is an expression, "mix(imagereward=1, aesthetic=0.01)", or a small JSON or YAML file: see `Mixture`.
+    A mixture is an expression, "mix(imagereward=1, aesthetic=0.01)", or a small JSON or YAML file: see `Mixture`; of a
+    bare file name the folders of the weights are searched too.
 
     device: where the network goes; None takes the fastest there is. dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a
     CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU. The same request gives the same instance until it is unloaded.
@@ -209,11 +211,17 @@ def recognise(checkpoint: Checkpoint) -> ScorerInfo:
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """What a foreign file holds, for an error message: the best guess from its tensors' names."""
+    """What a foreign file holds, for an error message: another scorer's checkpoint, or the best guess from its names."""
     names = list(checkpoint.tensors)
+    others = [info.title for name, info in scorer_infos().items() if scorer_classes()[name].recognises(checkpoint)]
+    if others:
+        return f"it is a checkpoint of {' or '.join(others)} ({len(names)} tensors)"
     kinds = {
         "a Stable Diffusion checkpoint": ("model.diffusion_model.", "unet.", "first_stage_model."),
-        "a LoRA": ("lora_unet_", "lora_te"),
+        "a diffusion transformer": ("double_blocks.", "joint_blocks.", "transformer_blocks."),
+        "a ControlNet": ("control_model.", "controlnet_"),
+        "a VAE": ("decoder.conv_in.", "decoder.up_blocks."),
+        "a LoRA": ("lora_unet_", "lora_te", "lora_transformer_"),
         "a CLIP model": ("vision_model.", "text_model.", "visual.transformer."),
         "a BLIP model": ("visual_encoder.",),
     }

@@ -34,7 +34,7 @@ INFO = ScorerInfo(
         WeightFile(
             repo="yuvalkirstain/PickScore_v1",
             file="model.safetensors",
-            size=3_944_517_836,
+            size=3_944_000_000,
             sha256="",
             licence="MIT",
             save_as="PickScore_v1.safetensors",

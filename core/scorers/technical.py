@@ -112,6 +112,7 @@ class TechnicalScorer(Scorer):
             source="part of this package",
             paper="https://doi.org/10.1117/12.477378",
             typical="measured on ten ordinary pictures and their quadrants, which it is standardised over",
+            estimated=False,
         ),
     )
 

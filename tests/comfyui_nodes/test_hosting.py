@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import weakref
 from pathlib import Path
@@ -148,6 +149,55 @@ def test_a_file_that_has_gone(installed: str, base: Path) -> None:
     (base / "models" / "ImageReward" / installed).unlink()
     with pytest.raises(ImageRewardError, match=r"tiny\.pt"):
         load(installed)
+
+
+class TestMixtureFile:
+    @pytest.fixture
+    def file(self, installed: str, base: Path) -> str:
+        text = json.dumps({"mix": {installed: 2, "technical": 0.5}})
+        (base / "models" / "ImageReward" / "mine.json").write_text(text)
+        (base / "models" / "ImageReward" / "vocab.json").write_text('{"a": 1}')
+        return "mine.json"
+
+    def test_is_offered_and_a_vocabulary_is_not(self, file: str) -> None:
+        assert options()[-2:] == ["mine.json", "tiny.pt"]
+
+    def test_shows_its_parts(self, file: str, installed: str, pictures: Any) -> None:
+        batch = pictures(2)
+        out = run(ScoreImages, reward_model=load(file), image=batch, prompt=PROMPT)
+        parts = [
+            run(ScoreImages, reward_model=load(n), image=batch, prompt=PROMPT)["values"]
+            for n in (installed, "technical")
+        ]
+        assert out["values"] == pytest.approx([2 * a + 0.5 * b for a, b in zip(*parts, strict=True)], abs=1e-4)
+        assert list(out["scores"].parts) == ["ImageReward", "Technical"]
+
+    def test_shares_the_network_with_a_node_that_loads_the_member(self, file: str, installed: str) -> None:
+        alone, mixed = load(installed), load(file)
+        assert mixed is load(file)
+        assert alone.patchers[0] in mixed.patchers
+        assert all(patcher.model in (m.network for m in mixed.scorer.members) for patcher in mixed.patchers)
+
+    def test_its_memory_comes_back(self, file: str, installed: str) -> None:
+        alone, mixed = load(installed), load(file)
+        del mixed
+        gc.collect()
+        assert loaded_scorers() == [alone.scorer]
+        assert not alone.scorer.unloaded
+        del alone
+        gc.collect()
+        assert loaded_scorers() == []
+
+    def test_a_changed_file_is_noticed(self, file: str, base: Path) -> None:
+        before = LoadRewardModel.fingerprint_inputs(file, "auto", "auto")
+        (base / "models" / "ImageReward" / file).write_text('{"mix": {"technical": 1}, "normalise": true}')
+        assert LoadRewardModel.fingerprint_inputs(file, "auto", "auto") != before
+
+    def test_a_broken_one_says_what_it_should_be(self, file: str, base: Path) -> None:
+        (base / "models" / "ImageReward" / file).write_text('{"mix": {}}')
+        assert file in options()
+        with pytest.raises(ImageRewardError, match="at least one scorer"):
+            load(file)
 
 
 class TestMix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -186,6 +187,41 @@ def test_a_mixture_writes_every_component(run: Any, p: Any) -> None:
         assert float(found["Mix"]) == pytest.approx(total, abs=2e-4)
     totals = [float(found["Mix"]) for found in fields]
     assert totals == sorted(totals, reverse=True)
+
+
+@pytest.fixture
+def mixture_file(models: Path) -> Iterator[Callable[[str], str]]:
+    """Writes a mixture file beside the weights and gives its name."""
+    path = models / "ImageReward" / "mine.json"
+
+    def write(text: str) -> str:
+        path.write_text(text)
+        return path.name
+
+    yield write
+    path.unlink(missing_ok=True)
+
+
+def test_a_mixture_file_beside_the_weights_is_offered_and_works(
+    run: Any, host: SimpleNamespace, mixture_file: Callable[[str], str]
+) -> None:
+    name = mixture_file('{"mix": {"ImageReward": 1, "technical": 0.5}}')
+    assert host.panel.Panel(str).scorer.choices[-1] == name
+    fields = parse_parameters(run(scorer=name).infotexts[-1]).fields
+    assert fields["ImageReward scorer"] == "mix(imagereward=1, technical=0.5)"  # of use without the file, too
+    assert {"Mix", "ImageReward", "Technical"} <= set(fields)
+    host.shared.opts.data["image_reward_scorer"] = name
+    assert host.settings.default_scorer() == "mix(imagereward=1, technical=0.5)"
+
+
+def test_a_mixture_file_may_not_name_other_files(
+    run: Any, p: Any, models: Path, mixture_file: Callable[[str], str]
+) -> None:
+    name = mixture_file('{"mix": {"ImageReward.pt": 1}}')
+    with pytest.raises(Exception, match=r"ImageReward\.pt"):
+        run(scorer=name)
+    with pytest.raises(Exception, match="There is no scorer"):
+        run(scorer=str(models / "ImageReward" / name))
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,13 @@ def test_demo_scores_pictures_made_on_the_spot(capsys, tmp_path: Path, monkeypat
     assert "contact sheet: imagereward-demo" in err
 
 
+def test_scorers_say_which_typical_values_are_estimates(capsys) -> None:
+    lines = {line.split()[0]: line for line in run(capsys, "scorers")[1].splitlines() if line}
+    assert " about 0.27 ± 0.015 " in lines["hpsv2"]
+    assert " about " not in lines["imagereward"].split("Apache-2.0")[0]
+    assert "standard deviation estimated" in lines["hpsv2,"]
+
+
 def test_scorers_are_listed_with_licence(capsys) -> None:
     code, out, _ = run(capsys, "scorers")
     assert code == 0
@@ -157,3 +164,18 @@ def test_convert_writes_beside(capsys, tmp_path: Path) -> None:
     assert code == 0
     assert out.strip() == str(tmp_path / "ImageReward.safetensors")
     assert (tmp_path / "ImageReward.safetensors").stat().st_size < source.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.yaml"])
+def test_a_mixture_file_shows_its_parts(capsys, name: str, tmp_path: Path, tiny_checkpoint: Path, pictures) -> None:
+    if name.endswith("yaml"):
+        pytest.importorskip("yaml", reason="PyYAML is optional")
+    text = json.dumps({"mix": {str(tiny_checkpoint): 1, "technical": 0.1}})  # JSON is YAML, too
+    (tmp_path / name).write_text(text)
+    code, out, _ = run(capsys, "score", "a castle", *pictures, "--scorer", tmp_path / name)
+    header, *lines = (line.split() for line in out.splitlines())
+    assert code == 0
+    assert header == ["rank", "score", "percentile", "ImageReward", "Technical", "file"]
+    for line in lines:
+        total, first, second = (float(line[i]) for i in (1, 3, 4))
+        assert total == pytest.approx(first + 0.1 * second, abs=2e-4)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sd_imagereward.core import MixScorer, load_scorer
 from sd_imagereward.core.metadata import parse_parameters, read_scores, score_pair, set_scores
 
 LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Version: v1.10.1"
@@ -108,6 +109,16 @@ def test_read_scores_looks_for_every_registered_scorer(monkeypatch):
     monkeypatch.setattr("sd_imagereward.core.scorers.registry.scorer_infos", lambda: infos)
     text = f"{LINE}, HPS v2-1: 0.27, ImageReward: 0.5, aesthetic_score: 6.12, Other: 3.0"
     assert read_scores(text) == {"HPS v2.1": 0.27, "ImageReward": 0.5, "aesthetic_score": 6.12}
+
+
+def test_a_mixtures_scores_are_read_like_any_other():
+    mix = MixScorer([load_scorer("technical", device="cpu")] * 2, [1, 0.5])
+    parts = {title: float(value) for title, value in mix.parts(torch.zeros(1, 3, 16, 16), [""]).items()}
+    assert list(parts) == ["Mix", "Technical", "Technical 2"]
+    text = set_scores(f"cat\n{LINE}, Mix 3: 0.1, Technical 1: 0.2, Technical two: 0.3, Steps 2: 4", parts)
+    assert read_scores(text) == pytest.approx({"Mix 3": 0.1, **parts}, abs=1e-4)
+    assert read_scores(set_scores(LINE, {"HPS v2.1 2": 0.27})) == {"HPS v2.1 2": 0.27}
+    assert read_scores(text, ["Mix"]) == {"Mix": pytest.approx(parts["Mix"], abs=1e-4)}
 
 
 @given(parameter_texts, scores, scores)

@@ -221,6 +221,19 @@ def test_another_prompt_for_the_same_pictures_reads_no_picture_again(
     assert not torch.allclose(fresh, again, atol=1e-4)
 
 
+def test_a_picture_that_comes_twice_in_a_batch_is_read_once(tiny_checkpoint: Path, pictures: list[Path]) -> None:
+    scorer = load_scorer(tiny_checkpoint)
+    calls: list[int] = []
+    scorer.network.visual_encoder.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0])))
+    twice = judge(scorer, [*pictures[:2], *pictures[:2]], ["red", "red", "blue", "red"]).total
+    assert calls == [2]
+    scorer.cache.clear()
+    assert torch.allclose(
+        twice[[0, 1, 3]], judge(scorer, [pictures[0], pictures[1], pictures[1]], "red").total, atol=1e-5
+    )
+    assert calls == [2, 2]
+
+
 def test_the_feature_cache_forgets_the_oldest_first(tiny_checkpoint: Path, pictures: list[Path]) -> None:
     scorer = load_scorer(tiny_checkpoint)
     scorer.cache.limit = 2 * 197 * 64 * 4  # two pictures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from checkpoints import write_imagereward
 from sd_imagereward.core import ImageRewardError, get_reward_score, judge, load_scorer, loaded_scorers, unload_all
+from sd_imagereward.core.errors import WeightsNotFound
 from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
-from sd_imagereward.core.scorers.mix import MixScorer, Mixture
+from sd_imagereward.core.scorers.mix import MixScorer
+from sd_imagereward.core.scorers.mixture import Mixture, mixture_files
 from torch import Tensor, nn
 
 PROMPT = "a painting of an ocean"
@@ -123,10 +126,80 @@ def test_expression_and_file_come_back_as_they_went(tmp_path: Path):
     assert Mixture.from_file(tmp_path / "m.json") == mixture
 
 
-def test_yaml_file(tmp_path: Path):
+def test_no_digit_of_a_weight_is_lost():
+    mixture = Mixture({"imagereward": 1 / 3, "aesthetic": 1.0})
+    assert str(mixture) == "mix(imagereward=0.3333333333333333, aesthetic=1)"
+    assert Mixture.parse(str(mixture)) == mixture
+
+
+@pytest.mark.parametrize("weight", ["0.01", "1e-2"])  # YAML 1.1 takes the second for text
+def test_yaml_file(tmp_path: Path, weight: str):
     pytest.importorskip("yaml", reason="PyYAML is optional")
-    (tmp_path / "m.yaml").write_text("mix:\n  imagereward: 1\n  aesthetic: 0.01\nnormalise: true\n")
+    (tmp_path / "m.yaml").write_text(f"mix:\n  imagereward: 1\n  aesthetic: {weight}\nnormalise: true\n")
     assert Mixture.from_file(tmp_path / "m.yaml") == Mixture({"imagereward": 1, "aesthetic": 0.01}, normalise=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("mix: [imagereward]", 'expected {"mix"'),
+        ("mix: {imagereward: much}", "finite number"),
+        ("mix: {imagereward: .nan}", "finite number"),
+        ("mix: {imagereward: }", "finite number"),
+        ("mix: {1: 2}", "no scorer and no file is named '1'"),
+        ("mix: {", "is no YAML"),
+        ("just text", "got str"),
+    ],
+)
+def test_a_bad_yaml_file_is_refused(tmp_path: Path, content: str, reason: str):
+    pytest.importorskip("yaml", reason="PyYAML is optional")
+    (tmp_path / "m.yaml").write_text(content)
+    with pytest.raises(ImageRewardError, match=reason):
+        load_scorer(tmp_path / "m.yaml", device="cpu")
+    assert loaded_scorers() == []
+
+
+def test_yaml_without_pyyaml_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)  # importing it fails
+    (tmp_path / "m.yaml").write_text("mix: {imagereward: 1}")
+    with pytest.raises(ImageRewardError, match=r"m\.yaml needs PyYAML \(pip install pyyaml\); or write it as JSON"):
+        load_scorer(tmp_path / "m.yaml", device="cpu")
+
+
+def test_json_as_windows_writes_it(tmp_path: Path):
+    (tmp_path / "m.json").write_text('{"mix": {"imagereward": 1}}', encoding="utf-8-sig")
+    assert Mixture.from_file(tmp_path / "m.json") == Mixture({"imagereward": 1})
+
+
+def test_mixture_files_are_told_from_other_json(tmp_path: Path):
+    texts = {
+        "b.json": '{"normalise": true, "mix": {"imagereward": 1}}',
+        "a.yaml": "# mine\nmix:\n  technical: 1\n",
+        "broken.yml": "mix: {",
+        "config.json": '{"architectures": ["CLIPModel"], "mixture": 1}',
+        "vocab.json": json.dumps({f"mix:{i}": i for i in range(10_000)}),
+        "notes.txt": "mix: none",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    assert [path.name for path in mixture_files([tmp_path, tmp_path / "absent"])] == ["a.yaml", "b.json", "broken.yml"]
+
+
+def test_a_bare_file_name_is_looked_for_beside_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
+    (tmp_path / "mine.json").write_text('{"mix": {"technical": 2}}')
+    assert load_scorer("mine.json", device="cpu").weights == (2.0,)
+    with pytest.raises(ImageRewardError, match=r"cannot read the mixture file other\.json"):
+        load_scorer("other.json", device="cpu")
+
+
+def test_a_member_without_weights_is_told_before_another_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
+    write_imagereward(tmp_path)
+    with pytest.raises(WeightsNotFound, match=r"PickScore_v1\.safetensors"):
+        load_scorer("mix(imagereward=1, pickscore=1)", device="cpu")
+    assert loaded_scorers() == []
 
 
 @pytest.mark.parametrize(
@@ -142,6 +215,7 @@ def test_yaml_file(tmp_path: Path):
         ("mix(imagereward=1, normalise=perhaps)", "normalise=true or normalise=false"),
         ("mix(imagereward=1, beauty=2)", "no scorer and no file is named 'beauty'"),
         ("mix(imagereward=1, other.json=2)", "cannot contain another mixture"),
+        ("mix(imagereward=1, gone.safetensors=2)", "no scorer and no file is named 'gone.safetensors'"),
     ],
 )
 def test_a_bad_mixture_is_refused_before_anything_loads(text: str, reason: str):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import contract
 import judge_checkpoints as write
 import pytest
 import torch
-from sd_imagereward.core import ImageRewardError, Scorer, judge, load_scorer, rate
+from checkpoints import write_imagereward
+from safetensors.torch import save_file
+from sd_imagereward.core import ImageRewardError, Scorer, judge, load_scorer, rate, scorer_infos
 from sd_imagereward.core.errors import UnknownCheckpoint, WeightsNotFound
 from sd_imagereward.core.weights import locate
 
@@ -26,6 +28,12 @@ class Counter:
 
     def _count(self, _module: object, inputs: tuple[torch.Tensor], _output: object) -> None:
         self.pictures += len(inputs[0])
+
+
+def _lora(folder: Path) -> Path:
+    folder.mkdir()
+    save_file({"lora_unet_down.lora_up.weight": torch.zeros(4)}, folder / "lora.safetensors")
+    return folder / "lora.safetensors"
 
 
 @pytest.fixture
@@ -132,6 +140,7 @@ def test_missing_files_are_named_with_source_and_folder(tmp_path: Path, monkeypa
     monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
     monkeypatch.setattr(locate, "_host_folders", [])
     expected = {
+        "imagereward": r"ImageReward\.pt[\s\S]*THUDM/ImageReward",
         "blip": r"model_large\.pth[\s\S]*storage\.googleapis\.com",
         "clip": r"clip-vit-large-patch14\.safetensors[\s\S]*openai/clip-vit-large-patch14",
         "aesthetic": r"linearMSE\.pth[\s\S]*improved-aesthetic-predictor",
@@ -164,7 +173,29 @@ def test_a_file_of_another_kind_is_told_what_it_is(
     monkeypatch.setattr(locate, "_host_folders", [])
     (tmp_path / "home").mkdir()
     files[0].rename(tmp_path / "home" / "PickScore_v1.safetensors")
-    with pytest.raises(UnknownCheckpoint, match="is no PickScore v1 checkpoint: it looks like a CLIP model"):
+    with pytest.raises(UnknownCheckpoint, match="is no PickScore v1 checkpoint: it is a checkpoint of CLIP "):
         load_scorer("pickscore", device="cpu")
     with pytest.raises(ImageRewardError, match="no scorer and no file"):
         load_scorer("pickscore2", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "make", "kind"),
+    [
+        ("imagereward", "ImageReward.pt", write.write_blip, "it is a checkpoint of BLIP "),
+        ("blip", "model_large.pth", write_imagereward, "it is a checkpoint of ImageReward "),
+        ("clip", "ViT-L-14.pt", write.write_aesthetic, "it is a checkpoint of Aesthetic "),
+        ("hpsv2", "HPS_v2_compressed.pt", write.write_clip, "it is a checkpoint of CLIP "),
+        ("pickscore", "PickScore_v1.safetensors", _lora, "it looks like a LoRA "),
+    ],
+)
+def test_a_file_of_another_kind_under_a_scorers_name(
+    name: str, file: str, make: Callable[[Path], Path], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "home"
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(home))
+    monkeypatch.setattr(locate, "_host_folders", [])
+    home.mkdir()
+    make(tmp_path / "made").rename(home / file)
+    with pytest.raises(UnknownCheckpoint, match=f"is no {scorer_infos()[name].title} checkpoint: {kind}"):
+        load_scorer(name, device="cpu")

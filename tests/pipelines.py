@@ -65,8 +65,8 @@ def _unet(kind: str) -> Any:
             "transformer_layers_per_block": (1, 2, 3),
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": 8,
-            "projection_class_embeddings_input_dim": 16 + 6 * 8,
-            "cross_attention_dim": 32,
+            "projection_class_embeddings_input_dim": 24 + 6 * 8,
+            "cross_attention_dim": 16 + 24,
             "use_linear_projection": True,
         }
     else:
@@ -107,7 +107,7 @@ def pipeline(kind: str, folder: Path, seed: int = 0) -> Any:
     if kind == "sdxl":
         return StableDiffusionXLPipeline(
             **parts,
-            text_encoder_2=_text_encoder(16, projected=True),
+            text_encoder_2=_text_encoder(24, projected=True),
             tokenizer_2=parts["tokenizer"],
             scheduler=EulerDiscreteScheduler(**betas, timestep_spacing="leading"),
         )

@@ -168,12 +168,15 @@ def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
     from ..refl.report import write_report
 
     assert trainer.folder is not None
+    report = write_report(trainer.folder.path / "report.html", trainer.name, trainer.config, result)
     files = list(result.files)
     if trainer.config.tune == "full":
         assert isinstance(trainer.generator, DiffusersGenerator)
-        trainer.generator.save(trainer.folder.path / "pipeline")
         files.append(trainer.folder.path / "pipeline")
-    files.append(write_report(trainer.folder.path / "report.html", trainer.name, trainer.config, result))
+        checkpoint = trainer.folder.path / f"{trainer.name}.safetensors" if trainer.config.single_file else None
+        trainer.generator.save(files[-1], checkpoint)
+        files += [checkpoint] if checkpoint else []
+    files.append(report)
     print(f"{result.ended} after {result.updates} updates", file=sys.stderr)
     for file in files:
         print(file)

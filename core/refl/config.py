@@ -41,6 +41,9 @@ class ReflConfig:
     output: str = _setting("", "folder of the run; must not hold another one")
     name: str = _setting("", "file name of the LoRA, without ending; the output folder's name when empty")
     tune: str = _setting("lora", "lora or full")
+    single_file: bool = _setting(
+        False, "with tune: full, also write one .safetensors checkpoint (float16) for A1111, Forge and ComfyUI"
+    )
     # LoRA
     lora_rank: int = _setting(8, "rank of the LoRA")
     lora_alpha: float | None = _setting(None, "alpha of the LoRA; the rank when not set")
@@ -163,6 +166,11 @@ class ReflConfig:
             if getattr(self, key) < 0:
                 raise ImageRewardError(f"{key} must not be negative, is {getattr(self, key)}")
         self._check_window()
+        if self.single_file and self.tune != "full":
+            raise ImageRewardError(
+                f"single_file writes a whole model, but tune is '{self.tune}', which leaves a LoRA file: "
+                f"set tune: full, or leave single_file out"
+            )
         if self.guard and self.held_out == self.reward:
             raise ImageRewardError(
                 f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "

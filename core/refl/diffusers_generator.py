@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import ImageRewardError
 from .generator import Denoiser, Generator, Sampling, T
 from .randomness import SampleNoise
+from .single_file import write_single_file
 
 SAMPLERS = ("ddpm", "ddim")
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -40,7 +41,7 @@ class DiffusersGenerator(Generator):
                 f"{type(pipeline).__name__} has no {', '.join(missing)}: ReFL tunes Stable Diffusion 1.x, 2.x and XL, "
                 f"which have {', '.join(PARTS)}"
             )
-        self.pipeline, self.dtype = pipeline, dtype
+        self.pipeline, self.dtype, self.source = pipeline, dtype, ""
         self.network: nn.Module = pipeline.unet
         self.vae, self.vae_dtype = pipeline.vae, torch.float32 if dtype == torch.float16 else dtype  # fp16 overflows
         self.is_sdxl = pipeline.unet.config.addition_embed_type == "text_time"
@@ -63,26 +64,9 @@ class DiffusersGenerator(Generator):
         cls, model: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> DiffusersGenerator:
         """From a Hub id, a diffusers folder or a single .safetensors checkpoint; the kind is recognised."""
-        diffusers = _diffusers()
-        if Path(model).is_file():
-            if Path(model).suffix.lower() != ".safetensors":
-                raise ImageRewardError(
-                    f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first"
-                )
-            kind = (
-                diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
-            )
-            pipeline = kind.from_single_file(model)
-        else:
-            try:
-                pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                    model, safety_checker=None, requires_safety_checker=False
-                )
-            except (OSError, ValueError) as error:
-                raise ImageRewardError(
-                    f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id to be had: {error}"
-                ) from error
-        return cls(pipeline, dtype=dtype, device=device)
+        generator = cls(load_pipeline(model), dtype=dtype, device=device)
+        generator.source = model
+        return generator
 
     def _freeze_and_place(self, device: torch.device) -> None:
         for module, dtype in [(self.network, self.dtype), (self.vae, self.vae_dtype)] + [
@@ -213,9 +197,20 @@ class DiffusersGenerator(Generator):
                 module.disable_gradient_checkpointing()
             module.train(on)  # diffusers before 0.32 recomputes in training mode only; neither network has dropout
 
-    def save(self, folder: str | Path) -> None:
-        """The whole pipeline as a diffusers folder, weights as safetensors."""
-        self.pipeline.save_pretrained(str(folder), safe_serialization=True)
+    def save(self, folder: str | Path, single_file: str | Path | None = None) -> None:
+        """The whole pipeline as a diffusers folder, and, if a path is given, as one float16 checkpoint file for the hosts."""
+        pipeline = self._whole()
+        pipeline.save_pretrained(str(folder), safe_serialization=True)
+        if single_file is not None:
+            write_single_file(pipeline, self.family, single_file)
+
+    def _whole(self) -> Any:
+        """The pipeline with its untuned parts as they were: `self.pipeline` holds them rounded to the run's own type."""
+        if not self.source or self.dtype == torch.float32:
+            return self.pipeline
+        pipeline = load_pipeline(self.source)
+        pipeline.register_modules(unet=self.network)
+        return pipeline
 
 
 class _Denoiser(Denoiser):
@@ -267,6 +262,26 @@ class _Denoiser(Denoiser):
         both = self.generator.predict(torch.cat([latents, latents]), timestep, self.conditioning, self.time_ids)
         negative, positive = both.chunk(2)
         return negative + self.sampling.guidance * (positive - negative)
+
+
+def load_pipeline(model: str) -> Any:
+    """A diffusers pipeline from a Hub id, a diffusers folder or a single .safetensors checkpoint; the kind is recognised."""
+    diffusers = _diffusers()
+    if not Path(model).is_file():
+        try:
+            return diffusers.DiffusionPipeline.from_pretrained(
+                model, safety_checker=None, requires_safety_checker=False
+            )
+        except (OSError, ValueError) as error:
+            raise ImageRewardError(
+                f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id to be had: {error}"
+            ) from error
+    if Path(model).suffix.lower() != ".safetensors":
+        raise ImageRewardError(
+            f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first"
+        )
+    kind = diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
+    return kind.from_single_file(model)
 
 
 def best_device() -> torch.device:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from sd_imagereward.core import cli
 from sd_imagereward.core.refl import ReflConfig
 
@@ -42,6 +43,7 @@ def test_help_names_what_a_first_run_needs_and_help_all_every_setting(capsys: py
         (["--model", "m", "--output", "{}", "--prompts", "{}/prompts.txt"], "choose another"),
         (["--resume", "--output", "{}/run"], "holds no run to resume"),
         (["--resume", "--output", "{}/run", "--seed", "3"], "not seed"),
+        (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--single-file"], "tune is 'lora'"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_loaded(
@@ -51,37 +53,34 @@ def test_mistakes_are_refused_before_anything_is_loaded(
     assert said in capsys.readouterr().err
 
 
-def test_a_run_from_start_to_report_and_on(
-    prompts: Path, tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+SETTINGS = {
+    "denoising_steps": 3,
+    "stop_window": [1, 2],
+    "batch_size": 1,
+    "accumulation": 1,
+    "device": "cpu",
+    "evaluation_images": 2,
+    "evaluate_every": 1,
+    "tracker": "none",
+}
+
+
+@pytest.fixture
+def call(prompts: Path, tmp_path: Path, tiny_checkpoint: Path) -> list[str]:
+    """The command up to what each test asks for, on a tiny pipeline in `model` beside the prompts."""
     pytest.importorskip("diffusers", reason='diffusers is not installed (pip install -e ".[refl]")')
     import pipelines
 
     pipelines.pipeline("sd1", tmp_path / "parts").save_pretrained(tmp_path / "model")
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS | {"reward": str(tiny_checkpoint)}))
+    files = {"--model": tmp_path / "model", "--prompts": prompts, "--config": tmp_path / "config.json"}
+    return ["refl", *(str(word) for pair in files.items() for word in pair)]
+
+
+def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "my_refl"
-    settings = {
-        "reward": str(tiny_checkpoint),
-        "denoising_steps": 3,
-        "stop_window": [1, 2],
-        "batch_size": 1,
-        "accumulation": 1,
-        "dtype": "float32",
-        "device": "cpu",
-        "evaluation_images": 2,
-        "evaluate_every": 1,
-        "tracker": "none",
-    }
-    (tmp_path / "config.json").write_text(json.dumps(settings))
-    call = [
-        "refl",
-        "--model",
-        str(tmp_path / "model"),
-        "--prompts",
-        str(prompts),
-        "--config",
-        str(tmp_path / "config.json"),
-    ]
-    assert cli.main([*call, "--lora-rank", "2", "--steps", "1", "--output", str(run)]) == cli.EXIT_OK
+    wanted = ["--lora-rank", "2", "--steps", "1", "--dtype", "float32", "--output", str(run)]
+    assert cli.main([*call, *wanted]) == cli.EXIT_OK
     printed = capsys.readouterr().out.split()
     assert printed == [str(run / "my_refl.safetensors"), str(run / "report.html")]
     report = (run / "report.html").read_text()
@@ -94,3 +93,21 @@ def test_a_run_from_start_to_report_and_on(
     assert cli.main(["refl", "--resume", "--output", str(run), "--steps", "2"]) == cli.EXIT_OK
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [1, 2]
+
+
+def test_full_tuning_leaves_a_folder_and_one_file_with_only_the_unet_changed(
+    call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file
+
+    run = tmp_path / "run"
+    wanted = ["--tune", "full", "--single-file", "--learning-rate", "0.1", "--steps", "1", "--output", str(run)]
+    assert cli.main([*call, *wanted, "--dtype", "bfloat16"]) == cli.EXIT_OK
+    made = [run / "pipeline", run / "run.safetensors", run / "report.html"]
+    assert capsys.readouterr().out.split() == list(map(str, made))
+    for part, file, same in (("vae", "diffusion_pytorch_model", True), ("unet", "diffusion_pytorch_model", False),
+                             ("text_encoder", "model", True)):  # fmt: skip
+        before, after = (load_file(folder / part / f"{file}.safetensors") for folder in (tmp_path / "model", made[0]))
+        assert all(torch.equal(before[key], after[key]) for key in before) is same, part
+    weight = load_file(made[0] / "unet" / "diffusion_pytorch_model.safetensors")["conv_out.weight"]
+    assert torch.equal(load_file(made[1])["model.diffusion_model.out.2.weight"], weight.half())

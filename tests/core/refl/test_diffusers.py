@@ -222,8 +222,9 @@ def test_gradient_checkpointing_changes_no_gradient(make_pipeline: Callable[...,
             lambda loss: loss.backward(),
         )
         found.append([p.grad.clone() for p in tuning.parameters().values()])
+    largest = max(gradient.abs().max().item() for gradient in found[0])
     for plain, recomputed in zip(*found, strict=True):
-        torch.testing.assert_close(plain, recomputed, rtol=1e-4, atol=1e-12)
+        torch.testing.assert_close(plain, recomputed, rtol=1e-4, atol=1e-5 * largest)
 
 
 def test_sdxl_reads_the_size_it_draws(make_pipeline: Callable[..., Any]) -> None:

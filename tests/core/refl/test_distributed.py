@@ -14,7 +14,7 @@ import two_processes
 
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason='accelerate is not installed (pip install -e ".[refl]")')
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29577"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = [two_processes.__file__, str(tmp_path / "pair.pt")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=300)

@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 from ..errors import BadImage, ImageRewardError
 from .atomic import replacing
 from .exif import load_exif, read_chunks, read_comment, shorten_comment, write_texts
+from .parameters import is_parameters
 
 _PARAMETERS = "parameters"
 _FORMATS = {
@@ -36,7 +37,8 @@ def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
     """The A1111 parameters text of an image file, or of an image opened from one; None if it has none.
 
     Looks into PNG text (tEXt, zTXt, iTXt, before or after the pixels), then the EXIF UserComment (JPEG, WebP, AVIF,
-    PNG), then the comment of GIF and JPEG. Raises BadImage for a file that is no image.
+    PNG), then the comment of GIF and JPEG, which counts only if it has a parameters line or is the JSON of Fooocus:
+    any program may have left a remark there. Raises BadImage for a file that is no image.
     """
     if isinstance(image, Image.Image):
         return _carried_parameters(image)
@@ -106,7 +108,8 @@ def _carried_parameters(image: Image.Image) -> str | None:
     comment = image.info.get("comment")
     if isinstance(comment, bytes):
         comment = comment.decode("utf-8", "ignore")
-    return comment or None
+    # "Created with GIMP" is no prompt.
+    return comment if isinstance(comment, str) and is_parameters(comment) else None
 
 
 def _png_text(image: Image.Image, name: str) -> str | None:

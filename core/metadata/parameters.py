@@ -22,7 +22,8 @@ RECOGNISED_PAIRS = 3
 NEGATIVE = "Negative prompt:"
 
 _KEY = r"\w[\w \-/]+"
-_PAIR = re.compile(rf'\s*(?P<key>{_KEY}):\s*(?P<value>"(?:\\.|[^"\\])+"|[^,]*)(?:,|$)')
+# Behind a letter of a key no key begins, so that a run of them is read once, not once from each of its letters.
+_PAIR = re.compile(rf'(?<![\w \-/])[ \-/]*(?P<key>{_KEY}):\s*(?P<value>"(?:\\.|[^"\\])+"|[^,]*)(?:,|$)')
 
 
 @dataclass
@@ -65,6 +66,16 @@ def split_text(text: str) -> tuple[str, str]:
     text = text.strip()
     body, _, line = text.rpartition("\n")
     return (body, line) if sum(1 for _ in pairs(line)) >= RECOGNISED_PAIRS else (text, "")
+
+
+def is_parameters(text: str) -> bool:
+    """Whether a text that may be about anything is one of parameters: by its last line, or as the JSON of Fooocus."""
+    if split_text(text)[1]:
+        return True
+    try:
+        return text.lstrip().startswith("{") and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def pairs(line: str) -> Iterator[re.Match[str]]:

@@ -86,13 +86,16 @@ def _with_values(line: str, written: Mapping[str, str]) -> str:
     for pair in pairs(line):
         if pair["key"] not in written:
             continue
-        pieces.append(line[end : pair.start()])
+        before = line[end : pair.start("key")]
         if pair["key"] in missing:
             pieces += [
-                line[pair.start() : pair.start("value")],
+                before,
+                line[pair.start("key") : pair.start("value")],
                 missing.pop(pair["key"]),
                 line[pair.end("value") : pair.end()],
             ]
+        else:
+            pieces.append(before.rstrip())
         end = pair.end()
     rest = ("".join(pieces) + line[end:]).rstrip().rstrip(",").strip()
     return ", ".join(part for part in (rest, join_pairs(missing)) if part)

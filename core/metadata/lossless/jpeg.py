@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...errors import BadImage, ImageRewardError
+from ..parameters import is_parameters
 from .tiff import EXIF_HEADER
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
@@ -51,9 +52,10 @@ def exif_of(data: bytes) -> bytes | None:
 
 
 def other_text(data: bytes) -> str:
-    """The comment segment, where some programs keep the parameters."""
+    """The parameters that some programs keep in the comment segment; "" where it holds another remark."""
     comment = next((one.body for one in segments(data) if one.marker == _COMMENT), b"")
-    return comment.decode("utf-8", "ignore").strip("\0")
+    text = comment.decode("utf-8", "ignore").strip("\0")
+    return text if is_parameters(text) else ""
 
 
 def with_exif(data: bytes, exif: bytes) -> bytes:

@@ -50,6 +50,18 @@ def test_the_text_comes_back(tmp_path, ending):
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("ending", ["jpg", "gif"])
+def test_another_programs_remark_is_no_prompt(tmp_path, ending):
+    path = tmp_path / f"image.{ending}"
+    for remark, expected in (
+        (b"Created with GIMP", None),
+        (b"CREATOR: gd-jpeg v1.0, quality = 90", None),
+        (TEXT, TEXT),
+    ):
+        picture().save(path, comment=remark)
+        assert read_parameters(path) == expected
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @given(text=any_text)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)

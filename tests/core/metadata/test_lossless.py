@@ -309,6 +309,17 @@ def decoded(data: bytes) -> bytes | None:
         return None
 
 
+def test_a_jpegs_remark_stays_and_is_no_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    picture().save(path, comment=b"Created with GIMP")
+    label_file(path, {"ImageReward": 0.5})
+    assert "GIMP" not in read_parameters(path)
+    assert Image.open(path).info["comment"] == b"Created with GIMP"
+    picture().save(path, comment=PARAMETERS.encode())
+    label_file(path, {"ImageReward": 0.5})
+    assert read_parameters(path).startswith(PARAMETERS)
+
+
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.gif"
     picture().save(path)

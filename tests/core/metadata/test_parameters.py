@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.metadata import Parameters, parse_parameters
-from sd_imagereward.core.metadata.parameters import quote, unquote
+from sd_imagereward.core.metadata.parameters import is_parameters, pairs, quote, unquote
 
 EXAMPLE = (
     "a cat: sitting,\n(masterpiece:1.2) <lora:fur:0.8>\n\nNegative prompt: blurry,\nbad: hands\n"
@@ -88,3 +90,37 @@ def test_prompts_survive_but_for_white_space_at_the_ends_of_lines(prompt, negati
 def test_keys_that_could_not_be_read_back_are_refused(key):
     with pytest.raises(ImageRewardError, match="cannot be a key"):
         Parameters(fields={key: "1"}).text()
+
+
+# The grammar as its docstring puts it, without a thought of how long it takes.
+PLAIN_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^"\\])+"|[^,]*)(?:,|$)')
+
+
+@given(st.text(alphabet='ab_0-/ \t:,"\\\n.é'))
+def test_pairs_are_those_of_the_plain_grammar(line):
+    assert [pair.group("key", "value") for pair in pairs(line)] == PLAIN_PAIR.findall(line)
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "a ", " -", "-/", "a,", "é\t", ":", "a:", 'ab: "', "ab: \\", "ab, cd:"])
+def test_a_megabyte_of_anything_is_read_once(unit):
+    """Where a run were read again from each of its letters, these would take 10^12 steps and never end."""
+    text = unit * (1_000_000 // len(unit))
+    parse_parameters(f"{text}\n{text}")
+    is_parameters(text)
+    assert text.count(":") == 0 or sum(1 for _ in pairs(text)) <= text.count(":")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (EXAMPLE, True),
+        ('{"prompt": "a cat", "base_model": "x"}', True),
+        ("Created with GIMP", False),
+        ("CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90", False),
+        ("{no json", False),
+        ("[1]", False),
+        ("", False),
+    ],
+)
+def test_what_looks_like_parameters(text, expected):
+    assert is_parameters(text) is expected

@@ -1,8 +1,9 @@
-"""The nearest of many vectors, exactly, and without reading most of their coordinates where their spectrum allows it.
+"""The nearest of many vectors, exactly, while reading a quarter of their bytes.
 
-Vectors are rotated so that their leading coordinates carry most of their length (principal axes). With x = (x1, x2) cut
-after those, x.q <= x1.q1 + |x2| |q2| (Cauchy and Schwarz), so a vector whose bound is below the k-th best product found
-so far cannot be among the k best. What is left is compared in full: the answer is that of comparing everything.
+Each vector x is also kept rounded to eight bits, as x' = scale * codes, with the length of what the rounding lost. A query
+q is compared with all x' first; for unit vectors |x.q - x'.q| <= |x - x'| (Cauchy and Schwarz), so that a vector whose
+rough product is too far below the k-th best found so far cannot be among the k best. The others, few, are compared in
+full: the answer is that of comparing everything.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LEADING = 128
 _FIRST = 512  # candidates compared in full before anything is known
 _CHUNK = 1 << 16
 _GATHER = 20  # rows picked out here and there cost about so many times one of all in a row
-_SAMPLE = 1 << 14  # vectors that the axes are found with
-_ROUNDING = 1e-5  # of a float32 product of unit vectors
+_CODES = 127
+_WIDTH = 64  # torch's int8 product leaves out what does not fill a register
+_BF16 = 2.0**-8  # relative error of a number rounded to bfloat16
+_ROUNDING = 1e-4  # of a float32 sum of a few thousand products of two unit vectors, with room
 
 
 class Nearest(NamedTuple):
@@ -31,56 +33,87 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True)
 class ExactSearch:
-    """N unit vectors of D numbers, rotated and cut. The tensors may lie in a memory-mapped file."""
+    """N unit vectors of D numbers, and the same rounded. The tensors may lie in a memory-mapped file."""
 
-    leading: Tensor  # (N, L) float32
-    trailing: Tensor  # (N, D - L)
-    trailing_norm: Tensor  # (N,)
-    rotation: Tensor  # (D, D), orthogonal: vectors @ rotation = (leading, trailing)
+    vectors: Tensor  # (N, D) float32
+    codes: Tensor  # (N, D filled up with zeros to a multiple of 64) int8
+    scales: Tensor  # (N,) bfloat16
+    lost: Tensor  # (N,) float32, |x - scale * codes|
 
     @classmethod
     def of(cls, vectors: Tensor) -> ExactSearch:
         """(N, D) vectors of length 1, N >= 1."""
-        sample = vectors[:: max(1, len(vectors) // _SAMPLE)]  # any rotation is exact; a good one is fast
-        moment = sample.T @ sample
-        rotation = torch.linalg.eigh(moment.double()).eigenvectors.flip(1).float().contiguous()
-        length = min(LEADING, vectors.shape[1])
-        rotated = torch.cat([chunk @ rotation for chunk in _chunks(vectors)])
-        leading, trailing = rotated[:, :length].contiguous(), rotated[:, length:].contiguous()
-        return cls(leading, trailing, trailing.norm(dim=1), rotation)
+        vectors = vectors.float().contiguous()
+        count, width = vectors.shape
+        codes = torch.zeros(count, width + -width % _WIDTH, dtype=torch.int8)
+        scales, lost = torch.empty(count, dtype=torch.bfloat16), torch.empty(count)
+        for at in _chunks(count):
+            rows = vectors[at]
+            # Half a percent more, for what bfloat16 may take away: no code beyond 127.
+            scales[at] = (rows.abs().amax(1).clamp_min(1e-30) / _CODES * 1.005).bfloat16()
+            scale = scales[at].float()[:, None]
+            rounded = (rows / scale).round_().clamp_(-_CODES, _CODES)
+            codes[at, :width] = rounded.to(torch.int8)
+            lost[at] = (rows - rounded * scale).norm(dim=1)
+        return cls(vectors, codes, scales, lost)
 
     def __len__(self) -> int:
-        return len(self.leading)
-
-    def vectors(self, positions: Tensor) -> Tensor:
-        """(K,) positions -> (K, D) vectors, rotated; products between them are those of the originals."""
-        return torch.cat((self.leading[positions], self.trailing[positions]), dim=1)
-
-    def originals(self, positions: Tensor) -> Tensor:
-        """(K,) positions -> (K, D) vectors as they were given, up to rounding."""
-        return self.vectors(positions) @ self.rotation.T
+        return len(self.vectors)
 
     def nearest(self, query: Tensor, k: int, allowed: Tensor | None = None) -> Nearest:
-        """The `k` vectors of the largest product with `query` (D,); allowed: (N,) bool, which ones may be returned."""
-        turned = query.float() @ self.rotation
-        first, rest = turned[: self.leading.shape[1]], turned[self.leading.shape[1] :]
-        partial = self.leading @ first
-        bound = partial + self.trailing_norm * rest.norm()
-        if allowed is not None:
-            bound = bound.masked_fill(~allowed, -torch.inf)
+        """The `k` vectors of the largest product with `query` (D,) of length 1; allowed: (N,) bool, which may be returned."""
+        query = query.float()
         k = min(k, len(self) if allowed is None else int(allowed.sum()))
         if k == 0:
             return Nearest(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-        tried = bound.topk(min(max(_FIRST, 2 * k), len(bound))).indices
-        limit = (self.vectors(tried) @ turned).masked_fill(bound[tried].isinf(), -torch.inf).topk(k).values[-1]
-        candidates = (bound >= limit - _ROUNDING).nonzero()[:, 0]
-        if len(candidates) > len(self) // _GATHER:  # the bound told little: reading all in a row is faster
-            products = (partial + self.trailing @ rest)[candidates]
-        else:
-            products = self.vectors(candidates) @ turned
-        best = products.topk(min(k, len(products)))
+        candidates = self._candidates(query, k, allowed)
+        if candidates is None:
+            products = self._all_products(query)
+            if allowed is not None:
+                products.masked_fill_(~allowed, -torch.inf)
+            best = products.topk(k)
+            return Nearest(best.indices, best.values)
+        best = (self.vectors[candidates] @ query).topk(k)
         return Nearest(candidates[best.indices], best.values)
 
+    def _candidates(self, query: Tensor, k: int, allowed: Tensor | None) -> Tensor | None:
+        """Positions among which the k best surely are; None where rounding tells too little, or cannot be used here."""
+        rough = _rough_products(self.codes, self.scales, query)
+        if rough is None:
+            return None
+        # What the query loses as bfloat16, and the result, as such, too.
+        certain = float((query - query.bfloat16().float()).norm()) + _ROUNDING
+        error = self.lost + rough.abs() * (1.01 * _BF16) + certain
+        highest = rough + error
+        if allowed is not None:
+            highest.masked_fill_(~allowed, -torch.inf)
+        tried = highest.topk(min(max(_FIRST, 2 * k), int(len(self) if allowed is None else allowed.sum()))).indices
+        products = self.vectors[tried] @ query
+        if bool(((products - rough[tried]).abs() > error[tried]).any()):
+            return None  # this build of torch computes otherwise than the bound assumes
+        limit = products.topk(k).values[-1]
+        candidates = (highest >= limit - _ROUNDING).nonzero()[:, 0]
+        return candidates if len(candidates) <= max(_FIRST, len(self) // _GATHER) else None
 
-def _chunks(rows: Tensor) -> Iterator[Tensor]:
-    return (rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK))
+    def _all_products(self, query: Tensor) -> Tensor:
+        return torch.cat([self.vectors[at] @ query for at in _chunks(len(self))])
+
+
+def _rough_products(codes: Tensor, scales: Tensor, query: Tensor) -> Tensor | None:
+    """(N,) float32 products of the rounded vectors with the query in bfloat16; None where torch has no such operation.
+
+    Torch's weight-only int8 product, there since 2.2, without a public name; every answer is checked by who calls this.
+    """
+    multiply = getattr(torch, "_weight_int8pack_mm", None)
+    if multiply is None:
+        return None
+    try:
+        filled = torch.nn.functional.pad(query, (0, codes.shape[1] - len(query)))
+        products: Tensor = multiply(filled.bfloat16()[None], codes, scales)
+    except (RuntimeError, NotImplementedError):
+        return None
+    return products[0].float()
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(i, i + _CHUNK) for i in range(0, count, _CHUNK))

@@ -19,7 +19,7 @@ from .exact_search import ExactSearch
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "1"
+_FORMAT = "2"
 _SAME = 0.999  # cosine of two precisions of one network; those of two networks are far lower
 _TENSORS = tuple(field.name for field in fields(ExactSearch))
 

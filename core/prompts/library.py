@@ -84,7 +84,7 @@ class PromptLibrary:
         wanted = 4 * n
         while True:
             found = self.index.nearest(query, wanted, allowed)
-            chosen = _apart(self.index.vectors(found.positions), n, distinct)
+            chosen = _apart(self.index.vectors[found.positions], n, distinct)
             if len(chosen) == n or len(found.positions) < wanted:
                 break
             wanted *= 4
@@ -143,8 +143,8 @@ def _vectors(
     if before is None:
         return torch.cat(computed)
     old = [i for i, place in enumerate(places) if place >= 0]
-    vectors = torch.empty(len(texts), before.search.rotation.shape[0])
-    vectors[old] = before.search.originals(torch.tensor([places[i] for i in old], dtype=torch.int64))
+    vectors = torch.empty(len(texts), before.search.vectors.shape[1])
+    vectors[old] = before.search.vectors[torch.tensor([places[i] for i in old], dtype=torch.int64)]
     if computed:
         vectors[new] = torch.cat(computed)
     return vectors

@@ -118,18 +118,37 @@ def test_the_search_finds_what_comparing_everything_finds(n: int, d: int, k: int
     assert len(set(found.positions.tolist())) == len(found.positions)
 
 
-def test_most_vectors_are_never_compared_in_full(monkeypatch: pytest.MonkeyPatch):
-    """With a spectrum that falls off, as those of embeddings do, the bound leaves few candidates."""
+@pytest.mark.parametrize("spectrum", ["flat", "falling"])
+def test_most_vectors_are_never_compared_in_full(spectrum: str):
+    if not hasattr(torch, "_weight_int8pack_mm"):
+        pytest.skip("this torch has no int8 product: everything is compared")
     generator = torch.Generator().manual_seed(0)
-    decay = torch.exp(-torch.arange(256) / 25.0)
+    decay = torch.exp(-torch.arange(256) / 25.0) if spectrum == "falling" else torch.ones(256)
     vectors = torch.nn.functional.normalize(torch.randn(20_000, 256, generator=generator) * decay, dim=1)
     index = ExactSearch.of(vectors)
-    compared = []
-    plain = ExactSearch.vectors
-    monkeypatch.setattr(ExactSearch, "vectors", lambda self, at: (compared.append(len(at)), plain(self, at))[1])
-    found = index.nearest(vectors[7], 10)
-    assert found.positions[0] == 7
-    assert sum(compared) < 2000
+    candidates = index._candidates(vectors[7], 10, None)
+    assert candidates is not None
+    assert len(candidates) < 300
+    best = (vectors @ vectors[7]).topk(10).indices
+    assert set(best.tolist()) <= set(candidates.tolist())
+
+
+@pytest.mark.parametrize("broken", ["absent", "refuses", "wrong"])
+def test_without_the_rough_product_everything_is_compared(monkeypatch: pytest.MonkeyPatch, broken: str):
+    def refuse(*_: object) -> torch.Tensor:
+        raise NotImplementedError
+
+    def wrong(query: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, len(codes), dtype=torch.bfloat16)
+
+    operation = {"absent": None, "refuses": refuse, "wrong": wrong}[broken]
+    monkeypatch.setattr(torch, "_weight_int8pack_mm", operation, raising=False)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(3000, 64, generator=generator), dim=1)
+    found = ExactSearch.of(vectors).nearest(vectors[7], 5)
+    expected = (vectors @ vectors[7]).topk(5)
+    assert found.positions.tolist() == expected.indices.tolist()
+    torch.testing.assert_close(found.products, expected.values)
 
 
 def test_suggestions_in_order_with_rewards_and_without_echoes():

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from checkout import mount
 
 
 def main() -> None:
@@ -94,22 +94,6 @@ def measure(what: str, folder: Path) -> dict[str, float]:
         "seconds": time.perf_counter() - start,
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-
-
-def mount() -> None:
-    """The checkout as the package, installed or not."""
-    if "sd_imagereward" in sys.modules:
-        return
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(
-        "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sd_imagereward"] = module
-    spec.loader.exec_module(module)
 
 
 if __name__ == "__main__":

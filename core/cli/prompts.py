@@ -46,6 +46,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         metavar="NAME",
         help="a scorer with a CLIP text tower (default clip), or st:MODEL of sentence-transformers",
     )
+    parser.add_argument(
+        "--search",
+        choices=("exact", "faiss"),
+        default="exact",
+        help="faiss: for more than a million prompts; may miss a neighbour (pip install faiss-cpu)",
+    )
     parser.add_argument("--device", metavar="DEVICE", help="cuda, mps, cpu (default: the fastest there is)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     read_library(args.library)  # what is wrong with it is said before anything is loaded
     embedder = load_embedder(args.embedder, device=args.device)
-    library = PromptLibrary(args.library, embedder, on_progress=late_bar("embed", "prompt"))
+    library = PromptLibrary(args.library, embedder, search=args.search, on_progress=late_bar("embed", "prompt"))
     found = library.suggest(args.topics, args.n, min_reward=args.min_reward, distinct=args.distinct)
     if args.json:
         rows = {

@@ -3,7 +3,8 @@
 Each vector x is also kept rounded to eight bits, as x' = scale * codes, with the length of what the rounding lost. A query
 q is compared with all x' first; for unit vectors |x.q - x'.q| <= |x - x'| (Cauchy and Schwarz), so that a vector whose
 rough product is too far below the k-th best found so far cannot be among the k best. The others, few, are compared in
-full: the answer is that of comparing everything.
+full: the answer is that of comparing everything. Before the rounding the vectors are turned at random, which spreads what
+a few coordinates hold over all of them, so that little is lost (as in Zandieh et al. 2025, arXiv 2504.19874).
 """
 
 from __future__ import annotations
@@ -33,29 +34,31 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True)
 class ExactSearch:
-    """N unit vectors of D numbers, and the same rounded. The tensors may lie in a memory-mapped file."""
+    """N unit vectors of D numbers, and the same turned and rounded. The tensors may lie in a memory-mapped file."""
 
     vectors: Tensor  # (N, D) float32
+    rotation: Tensor  # (D, D) float32, orthogonal
     codes: Tensor  # (N, D filled up with zeros to a multiple of 64) int8
     scales: Tensor  # (N,) bfloat16
-    lost: Tensor  # (N,) float32, |x - scale * codes|
+    lost: Tensor  # (N,) float32, what the rounding took away
 
     @classmethod
     def of(cls, vectors: Tensor) -> ExactSearch:
         """(N, D) vectors of length 1, N >= 1."""
         vectors = vectors.float().contiguous()
         count, width = vectors.shape
+        rotation = _random_rotation(width)
         codes = torch.zeros(count, width + -width % _WIDTH, dtype=torch.int8)
         scales, lost = torch.empty(count, dtype=torch.bfloat16), torch.empty(count)
         for at in _chunks(count):
-            rows = vectors[at]
+            rows = vectors[at] @ rotation
             # Half a percent more, for what bfloat16 may take away: no code beyond 127.
             scales[at] = (rows.abs().amax(1).clamp_min(1e-30) / _CODES * 1.005).bfloat16()
             scale = scales[at].float()[:, None]
             rounded = (rows / scale).round_().clamp_(-_CODES, _CODES)
             codes[at, :width] = rounded.to(torch.int8)
             lost[at] = (rows - rounded * scale).norm(dim=1)
-        return cls(vectors, codes, scales, lost)
+        return cls(vectors, rotation, codes, scales, lost)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -78,11 +81,12 @@ class ExactSearch:
 
     def _candidates(self, query: Tensor, k: int, allowed: Tensor | None) -> Tensor | None:
         """Positions among which the k best surely are; None where rounding tells too little, or cannot be used here."""
-        rough = _rough_products(self.codes, self.scales, query)
+        turned = query @ self.rotation
+        rough = _rough_products(self.codes, self.scales, turned)
         if rough is None:
             return None
         # What the query loses as bfloat16, and the result, as such, too.
-        certain = float((query - query.bfloat16().float()).norm()) + _ROUNDING
+        certain = float((turned - turned.bfloat16().float()).norm()) + _ROUNDING
         error = self.lost + rough.abs() * (1.01 * _BF16) + certain
         highest = rough + error
         if allowed is not None:
@@ -97,6 +101,11 @@ class ExactSearch:
 
     def _all_products(self, query: Tensor) -> Tensor:
         return torch.cat([self.vectors[at] @ query for at in _chunks(len(self))])
+
+
+def _random_rotation(width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.linalg.qr(torch.randn(width, width, generator=generator)).Q.contiguous()
 
 
 def _rough_products(codes: Tensor, scales: Tensor, query: Tensor) -> Tensor | None:

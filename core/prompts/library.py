@@ -19,9 +19,11 @@ from ..errors import ImageRewardError
 from .embedders import BATCH, Embedder
 from .entries import Entry, distinct, read_library
 from .exact_search import ExactSearch
-from .kept_index import Kept, digests_of, keep, read_kept
+from .faiss_search import FaissSearch, find_cells, load_faiss
+from .kept_index import Kept, digests_of, keep, keep_cells, read_cells, read_kept
 
 OnProgress = Callable[[int, int], None]
+SEARCHES = ("exact", "faiss")
 PROBE = "a probe by which an index knows its embedder"
 DISTINCT = 0.97  # prompts nearer to each other than that say the same
 
@@ -40,6 +42,7 @@ class PromptLibrary:
     source: a file (see `read_library`), or entries or texts at hand. The vectors of a file are kept beside it, as
     `<file>.<embedder>.index.safetensors`, memory-mapped and used again while the prompts stay the same; of a changed
     library only what is new is embedded. on_progress(done, total) counts prompts embedded.
+    search: "exact", or "faiss" for more than a million prompts, which looks at some of them and may miss a neighbour.
     """
 
     def __init__(
@@ -47,8 +50,13 @@ class PromptLibrary:
         source: str | os.PathLike[str] | Sequence[Entry | str],
         embedder: Embedder,
         *,
+        search: str = "exact",
         on_progress: OnProgress | None = None,
     ) -> None:
+        if search not in SEARCHES:
+            raise ImageRewardError(f"expected a search of {', '.join(SEARCHES)}, got {search!r}")
+        if search == "faiss":
+            load_faiss()  # before a million prompts are embedded
         path = Path(source) if isinstance(source, (str, os.PathLike)) else None
         self.embedder = embedder
         if path is not None:
@@ -60,7 +68,9 @@ class PromptLibrary:
             raise ImageRewardError("the library holds no prompts")
         self.rewards = torch.tensor([entry.reward for entry in self.entries])
         texts = [entry.text for entry in self.entries]
-        self.index = _index(texts, embedder, None if path is None else index_file(path, embedder), on_progress)
+        file = None if path is None else index_file(path, embedder)
+        exact = _index(texts, embedder, file, on_progress)
+        self.index = exact if search == "exact" else _in_cells(exact, texts, file)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -122,6 +132,18 @@ def _index(texts: Sequence[str], embedder: Embedder, path: Path | None, on_progr
     if path is not None and probe is not None:
         keep(Kept(index, digests), path, probe)
     return index
+
+
+def _in_cells(exact: ExactSearch, texts: Sequence[str], file: Path | None) -> FaissSearch:
+    """The same vectors with the cells that were kept beside the index, or with new ones, kept if that can be."""
+    kept = None if file is None else file.with_name(file.name.replace(".index.", ".cells."))
+    digests = digests_of(texts)
+    cells = None if kept is None else read_cells(kept, digests)
+    if cells is None:
+        cells = find_cells(exact.vectors)
+        if kept is not None:
+            keep_cells(cells, kept, digests)
+    return FaissSearch.of(exact, cells=cells)
 
 
 def _vectors(

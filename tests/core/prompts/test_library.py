@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sd_imagereward.core.cli import main
 from sd_imagereward.core.prompts.embedders import Embedder, load_embedder
 from sd_imagereward.core.prompts.entries import Entry, distinct, read_library
 from sd_imagereward.core.prompts.exact_search import ExactSearch
+from sd_imagereward.core.prompts.faiss_search import FaissSearch
 from sd_imagereward.core.prompts.library import PromptLibrary, index_file
 
 
@@ -261,6 +263,45 @@ def test_a_folder_that_cannot_be_written_to_still_gives_suggestions(
     assert [file.name for file in tmp_path.iterdir()] == ["prompts.txt"]
 
 
+def test_faiss_is_an_extra(monkeypatch: pytest.MonkeyPatch):
+    embed, embedder = words()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImageRewardError, match="pip install faiss-cpu"):
+        PromptLibrary(["a"], embedder, search="faiss")
+    assert embed.asked == 0
+    with pytest.raises(ImageRewardError, match="exact, faiss, got 'quick'"):
+        PromptLibrary(["a"], embedder, search="quick")
+
+
+def test_faiss_with_all_cells_finds_what_the_exact_search_finds(shared_data: Path, tmp_path: Path):
+    pytest.importorskip("faiss", reason="pip install faiss-cpu")
+    path = tmp_path / "refl_data.json"
+    path.write_bytes((shared_data / "refl_data.json").read_bytes())
+    _, embedder = words(64)
+    rows = [r["text"] for r in json.loads(path.read_text())]
+    topics = ["a landscape, detailed", "portrait of a woman", "cyberpunk city at night", rows[77]]
+    exact = PromptLibrary(path, embedder)
+    cells = PromptLibrary(path, embedder, search="faiss")
+    kept = path.with_name("refl_data.json.words.cells.safetensors")
+    stamp = kept.stat().st_mtime_ns
+    again = PromptLibrary(path, embedder, search="faiss")
+    assert kept.stat().st_mtime_ns == stamp
+    every = FaissSearch.of(exact.index, cells=cells.index.cells, probes=10**6)
+    allowed = torch.arange(len(exact)) % 3 == 0
+    hits = 0
+    for query in embedder.unit(topics):
+        for mask in (None, allowed):
+            one, other = exact.index.nearest(query, 20, mask), every.nearest(query, 20, mask)
+            torch.testing.assert_close(other.products, one.products, atol=1e-5, rtol=0)
+            assert mask is None or mask[other.positions].all()
+        some = again.index.nearest(query, 20)
+        assert torch.equal(some.products, cells.index.nearest(query, 20).products)
+        hits += len(set(some.positions.tolist()) & set(exact.index.nearest(query, 20).positions.tolist()))
+    assert hits > 0.5 * 20 * len(topics)
+    path.write_text('["a cat", "a dog"]')  # the cells of other prompts are not taken
+    assert PromptLibrary(path, embedder, search="faiss").suggest(["a dog"], 1)[0][0].text == "a dog"
+
+
 def test_the_real_library_exact_and_kept(shared_data: Path, tmp_path: Path):
     """10,000 prompts of ReFL's data; every neighbour against comparing everything in float64."""
     path = tmp_path / "refl_data.json"
@@ -293,8 +334,6 @@ def test_a_scorer_without_a_text_tower_is_no_embedder():
 
 
 def test_sentence_transformers_are_an_extra(monkeypatch: pytest.MonkeyPatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ImageRewardError, match="pip install sentence-transformers"):
         load_embedder("st:all-MiniLM-L6-v2")

@@ -14,10 +14,13 @@ import os
 import shutil
 import sys
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..metadata.atomic import remove_leftover, temporary_beside
 
 _NO_REPLACE = 1  # RENAME_NOREPLACE of Linux' renameat2
 _EXCLUSIVE = 4  # RENAME_EXCL of macOS' renamex_np
@@ -70,13 +73,21 @@ class Journal:
         return []
 
     def repair(self) -> None:
-        """Finishes a move to another file system that was killed between copying and removing."""
-        moves = [move for moves in self._runs().values() for move in moves]
-        for move in moves[-1:]:
-            if move.old.is_file() and move.new.is_file() and filecmp.cmp(move.old, move.new, shallow=False):
-                if _same_device(move.old, move.new.parent):
-                    continue  # then it was one rename, and these are two files
-                move.old.unlink()
+        """Finishes a move to another file system that was killed while copying, or between that and removing."""
+        last = deque(self._rows(), maxlen=1)
+        if not last or "undone" in last[0]:
+            return
+        old, new = Path(last[0]["old"]), Path(last[0]["new"])
+        for hidden in new.parent.glob(".*.tmp"):
+            remove_leftover(hidden)
+        # On one file system it was one rename, and these are two files.
+        if (
+            old.is_file()
+            and new.is_file()
+            and not _same_device(old, new.parent)
+            and filecmp.cmp(old, new, shallow=False)
+        ):
+            old.unlink()
 
     def _runs(self) -> dict[str, list[Move]]:
         runs: dict[str, list[Move]] = {}
@@ -88,13 +99,12 @@ class Journal:
         return runs
 
     def _rows(self) -> Iterator[dict[str, str]]:
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        except FileNotFoundError:
+        if not self.path.is_file():
             return
-        for line in lines:
-            with suppress(ValueError):  # the last line of a run that was killed
-                yield json.loads(line)
+        with open(self.path, encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                with suppress(ValueError):  # the last line of a run that was killed
+                    yield json.loads(line)
 
     def _note(self, row: dict[str, str]) -> None:
         with open(self.path, "a", encoding="utf-8", errors="surrogateescape") as file:
@@ -125,7 +135,7 @@ def move_file(old: Path, new: Path) -> None:
 
 def copy_file(old: Path, new: Path) -> None:
     """Copies a file with its times and permissions; it appears under its name when it is whole. Never overwrites."""
-    temporary = new.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary = temporary_beside(new)
     try:
         with open(old, "rb") as source, open(temporary, "xb") as target:
             shutil.copyfileobj(source, target)

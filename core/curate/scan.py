@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..metadata.atomic import remove_leftover
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif"})
 
 
@@ -27,6 +29,7 @@ def scan(root: Path, without: Collection[Path] = ()) -> Iterator[Entry]:
     """Every image below `root`, folder by folder, without holding more than the folders' names in memory.
 
     Hidden files and folders, symbolic links and the folders in `without` are left out; so is what cannot be listed.
+    Half-written files that a killed process left behind are removed on the way.
     """
     left_out = {os.path.realpath(folder) for folder in without}
     waiting = [os.path.realpath(root)]
@@ -38,6 +41,7 @@ def scan(root: Path, without: Collection[Path] = ()) -> Iterator[Entry]:
             with os.scandir(folder) as listing:
                 for item in listing:
                     if item.name.startswith("."):
+                        remove_leftover(Path(item.path))
                         continue
                     if item.is_dir(follow_symlinks=False):
                         waiting.append(item.path)

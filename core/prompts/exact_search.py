@@ -4,7 +4,7 @@ Each vector x is also kept rounded to eight bits, as x' = scale * codes, with th
 q is compared with all x' first; for unit vectors |x.q - x'.q| <= |x - x'| (Cauchy and Schwarz), so that a vector whose
 rough product is too far below the k-th best found so far cannot be among the k best. The others, few, are compared in
 full: the answer is that of comparing everything. Before the rounding the vectors are turned at random, which spreads what
-a few coordinates hold over all of them, so that little is lost (as in Zandieh et al. 2025, arXiv 2504.19874).
+a few coordinates hold over all of them, so that little is lost.
 """
 
 from __future__ import annotations

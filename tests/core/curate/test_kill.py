@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.moving import Journal
 from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.scan import scan
 from sd_imagereward.core.curate.store import FILE_NAME, Store
-from sd_imagereward.core.metadata import save_image
+from sd_imagereward.core.metadata import atomic, read_parameters, save_image
+from sd_imagereward.core.metadata.lossless import read_label
 from sd_imagereward.core.scorers.loading import load_scorer
 
 KILLS = 25  # of each action
@@ -62,18 +66,34 @@ def pixels(path: Path) -> bytes:
     return Image.open(path).tobytes()
 
 
-@pytest.mark.parametrize("action", ["label", "move"])
-def test_killed_at_random(tmp_path: Path, action: str) -> None:
-    root = tmp_path / "pictures"
+def make_pictures(root: Path, count: int) -> dict[str, bytes]:
+    """Scored pictures of three formats; their pixels by name."""
     root.mkdir()
     expected = {}
-    for i in range(COUNT):
+    for i in range(count):
         path = root / f"{i}.{('png', 'jpg', 'webp')[i % 3]}"
         array = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
         save_image(Image.fromarray(array), path, parameters=f"picture {i}\nSteps: 1, Seed: 2, Sampler: x")
         expected[path.name] = pixels(path)
     with Store(root / FILE_NAME) as store:
         score_files(root, [("technical", load_scorer("technical"))], store)
+    return expected
+
+
+def visible(root: Path) -> list[Path]:
+    return [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")]
+
+
+def check_whole_and_once(root: Path, expected: dict[str, bytes]) -> None:
+    found = visible(root)
+    assert sorted(p.name for p in found) == sorted(expected)
+    assert {p.name: pixels(p) for p in found} == expected
+
+
+@pytest.mark.parametrize("action", ["label", "move"])
+def test_killed_at_random(tmp_path: Path, action: str) -> None:
+    root = tmp_path / "pictures"
+    expected = make_pictures(root, COUNT)
     code = WORKER.format(tests=str(Path(__file__).parents[2]), root=str(root), action=action)
     chance, changed = random.Random(action), 0
     with subprocess.Popen(
@@ -89,9 +109,7 @@ def test_killed_at_random(tmp_path: Path, action: str) -> None:
             time.sleep(chance.uniform(0.0, 0.1))
             os.kill(child, signal.SIGKILL)
             assert worker.stdout.readline() == "gone\n"
-            found = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")]
-            assert sorted(p.name for p in found) == sorted(expected)
-            assert {p.name: pixels(p) for p in found} == expected
+            check_whole_and_once(root, expected)
             changed += state(root) != before
         worker.stdin.close()
     assert changed > KILLS // 3  # or the kills came before anything happened
@@ -102,6 +120,69 @@ def test_killed_at_random(tmp_path: Path, action: str) -> None:
 
 def state(root: Path) -> list[tuple[str, int, int]]:
     return sorted((str(p), p.stat().st_size, p.stat().st_ino) for p in root.rglob("*") if p.suffix != ".tmp")
+
+
+COMMAND = """
+import sys
+sys.path.insert(0, {tests!r}); import conftest
+from sd_imagereward.core.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("action", ["--label", "--move-below"])
+def test_the_command_killed_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, kills: int
+) -> None:
+    """`imagereward curate` itself, killed after some of the files; the next call finishes and clears away what was left."""
+    monkeypatch.setattr(atomic, "STALE_SECONDS", 0.0)
+    start, root, weak = tmp_path / "start", tmp_path / "pictures", tmp_path / "pictures" / "weak"
+    expected = make_pictures(start, 2 * COUNT)
+    call = ["curate", str(root), "--scorers", "technical", action, *(["1e9", str(weak)] if action != "--label" else [])]
+    chance = random.Random(action)
+    for _ in range(kills):
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(start, root)
+        (root / ".secret.png").write_bytes(b"hidden, and not ours")
+        before, after_so_many = inodes(root), chance.randrange(1, len(expected) - 8)
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND.format(tests=str(Path(__file__).parents[2])), *call],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and len(before - inodes(root)) < after_so_many:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0.0, 0.01))
+        process.kill()
+        process.wait()
+        assert before - inodes(root)  # it did not come before anything happened
+        check_whole_and_once(root, expected)
+        (root / f".{'0' * 32}.tmp").write_bytes(b"half a picture")  # what a kill leaves that comes while writing
+        assert main(call) == 0
+        check_whole_and_once(root, expected)
+        assert not list(root.rglob("*.tmp"))
+        assert (root / ".secret.png").exists()
+        if action == "--label":
+            assert all(read_label(read_parameters(path)) for path in visible(root))
+        else:
+            assert {path.parent for path in visible(root)} == {weak}
+
+
+def inodes(root: Path) -> set[tuple[str, int]]:
+    """Where each file is, and which one it is: a label replaces it, a move takes it elsewhere."""
+    return {(entry.name, entry.inode()) for entry in os.scandir(root) if not entry.name.startswith(".")}
+
+
+def test_only_old_files_of_our_own_naming_are_cleared_away(tmp_path: Path) -> None:
+    ours = tmp_path / f".{'a' * 32}.tmp"
+    others = [tmp_path / name for name in (".a.tmp", f"{'a' * 32}.tmp", f".{'g' * 32}.tmp", f".{'a' * 32}.tmp.png")]
+    for path in (ours, *others):
+        path.write_bytes(b"x")
+    assert list(scan(tmp_path)) == []
+    assert ours.exists()  # it may be in the making
+    assert not any(atomic.remove_leftover(path) for path in others)
+    assert all(path.exists() for path in others)
 
 
 def test_a_move_to_another_file_system_that_was_cut_short_is_finished(

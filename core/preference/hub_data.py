@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -20,7 +22,7 @@ _GROUP = ("prompt_id", "id", "prompt")
 
 @dataclass(frozen=True)
 class Cell:
-    """The picture in one cell of a table; decoded when loaded, again each time."""
+    """The picture in one cell of a table of that column alone; decoded when loaded, again each time."""
 
     name: str
     table: Any
@@ -43,17 +45,36 @@ class Cell:
 
 
 def read_hub_rankings(reference: str) -> list[Ranking]:
-    """ "owner/name", "owner/name:split" or "owner/name/configuration:split" -> rankings; the split is `train` by default."""
+    """ "owner/name", "owner/name:split" or "owner/name/configuration:split" -> rankings; the split is `train` by default.
+
+    In place of the name, a folder that `datasets` reads (Parquet, or images with a metadata file) does as well. Scripts of a
+    dataset are never run.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise ImageRewardError(
             "reading a dataset of the Hub needs the datasets library: pip install 'sd-imagereward[train]'"
         ) from error
-    name, _, split = reference.partition(":")
-    repository, configuration = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
-    table = load_dataset(repository, configuration or None, split=split or "train")
+    name, configuration, split = _parsed(reference)
+    # From 4.0 on the library runs no scripts and does not know the option any more.
+    options = {"trust_remote_code": False} if "trust_remote_code" in inspect.signature(load_dataset).parameters else {}
+    try:
+        table = load_dataset(name, configuration, split=split, **options)
+    except Exception as error:  # it raises the errors of a dozen packages
+        raise ImageRewardError(f"the dataset {reference} cannot be read: {error}") from error
     return table_rankings(table, reference)
+
+
+def _parsed(reference: str) -> tuple[str, str | None, str]:
+    """(repository or folder, configuration, split)."""
+    name, colon, split = reference.rpartition(":")
+    if not colon or Path(reference).is_dir():
+        name, split = reference, ""
+    if Path(name).is_dir():
+        return name, None, split or "train"
+    parts = name.split("/")
+    return "/".join(parts[:2]), "/".join(parts[2:]) or None, split or "train"
 
 
 def table_rankings(table: Any, name: str) -> list[Ranking]:
@@ -61,9 +82,11 @@ def table_rankings(table: Any, name: str) -> list[Ranking]:
     columns = list(table.column_names)
     better, worse = _one_of(_BETTER, columns), _one_of(_WORSE, columns)
     if "prompt" in columns and better and worse:
-        texts = table.select_columns(["prompt"])
+        texts, first, second = (table.select_columns([column]) for column in ("prompt", better, worse))
         return [
-            Ranking(str(i), texts[i]["prompt"], (Cell(name, table, i, better), Cell(name, table, i, worse)), (1.0, 2.0))
+            Ranking(
+                str(i), texts[i]["prompt"], (Cell(name, first, i, better), Cell(name, second, i, worse)), (1.0, 2.0)
+            )
             for i in range(len(table))
         ]
     if {"prompt", "image", "rank"} <= set(columns):
@@ -75,6 +98,7 @@ def table_rankings(table: Any, name: str) -> list[Ranking]:
 
 def _grouped(table: Any, name: str, group: str) -> list[Ranking]:
     light = table.select_columns(sorted({group, "prompt", "rank"}))  # no picture is decoded for this
+    pictures = table.select_columns(["image"])
     members: dict[str, list[int]] = defaultdict(list)
     rows = [light[i] for i in range(len(light))]
     for i, row in enumerate(rows):
@@ -83,7 +107,7 @@ def _grouped(table: Any, name: str, group: str) -> list[Ranking]:
         Ranking(
             identity,
             rows[chosen[0]]["prompt"],
-            tuple(Cell(name, table, i, "image") for i in chosen),
+            tuple(Cell(name, pictures, i, "image") for i in chosen),
             tuple(float(rows[i]["rank"]) for i in chosen),
         )
         for identity, chosen in members.items()

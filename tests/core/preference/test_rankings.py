@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from sd_imagereward.core import ImageRewardError
-from sd_imagereward.core.preference.hub_data import table_rankings
 from sd_imagereward.core.preference.rankings import data_hash, hold_out, pairs_of, present, read_rankings
 
 ROW = {"id": "a", "prompt": "a cat", "generations": ["1.png", "2.png", "3.png"], "ranking": [2, 1, 2]}
@@ -97,39 +95,3 @@ def test_the_data_hash_knows_ranks_but_not_folders(tmp_path: Path):
     here = data_hash(read_rankings(tmp_path / "data.json"))
     assert here == data_hash(read_rankings(tmp_path / "data.json", "elsewhere"))
     assert here != data_hash(read_rankings(tmp_path / "other.json"))
-
-
-class Table:
-    """What this package uses of `datasets.Dataset`."""
-
-    def __init__(self, rows: list[dict[str, object]]) -> None:
-        self.rows, self.column_names = rows, list(rows[0])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, i: int) -> dict[str, object]:
-        return self.rows[i]
-
-    def select_columns(self, names: list[str]) -> Table:
-        return Table([{name: row[name] for name in names} for row in self.rows])
-
-
-def test_tables_of_pairs_and_of_ranked_images():
-    red, blue = Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "blue")
-    paired = table_rankings(Table([{"prompt": "p", "img_better": red, "img_worse": blue}]), "t")
-    assert paired[0].images[0].load() is red
-    ranked = table_rankings(
-        Table(
-            [
-                {"prompt_id": "1", "prompt": "p", "image": red, "rank": 2},
-                {"prompt_id": "2", "prompt": "q", "image": red, "rank": 1},
-                {"prompt_id": "1", "prompt": "p", "image": blue, "rank": 1},
-            ]
-        ),
-        "t",
-    )
-    assert [(r.id, r.ranks) for r in ranked] == [("1", (2.0, 1.0))]
-    assert ranked[0].images[1].load() is blue
-    with pytest.raises(ImageRewardError, match="got foo"):
-        table_rankings(Table([{"foo": 1}]), "t")

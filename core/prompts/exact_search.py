@@ -111,7 +111,7 @@ def _random_rotation(width: int) -> Tensor:
 def _rough_products(codes: Tensor, scales: Tensor, query: Tensor) -> Tensor | None:
     """(N,) float32 products of the rounded vectors with the query in bfloat16; None where torch has no such operation.
 
-    Torch's weight-only int8 product, there since 2.2, without a public name; every answer is checked by who calls this.
+    It is the weight-only int8 product of newer torch, which has no public name; who calls this checks every answer.
     """
     multiply = getattr(torch, "_weight_int8pack_mm", None)
     if multiply is None:

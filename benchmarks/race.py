@@ -6,7 +6,6 @@ They take turns measurement by measurement, so that a busy machine is unfair to 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import resource
@@ -28,18 +27,6 @@ Score = Callable[[Sequence[Any]], list[float]]
 Load = Callable[[], Score]  # what a contestant's import gives; calling it loads
 
 # -- in a contestant's process ----------------------------------------------------------------------------------------
-
-
-def mount_package() -> None:
-    """The checkout this file lies in as `sd_imagereward`, installed or not."""
-    spec = importlib.util.spec_from_file_location(
-        "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    package = importlib.util.module_from_spec(spec)
-    sys.modules["sd_imagereward"] = package
-    spec.loader.exec_module(package)
 
 
 def serve(begin: Callable[[], Load], device: str = "cpu") -> None:
@@ -169,11 +156,23 @@ class Contestant:
         return min(self.seconds[count])
 
 
-def launch(name: str, mode: str, command: Sequence[str], path: str = "") -> Contestant:
-    """Starts a process that will `serve` and waits until it has loaded. path: put before PYTHONPATH."""
+def launch_warm(name: str, mode: str, command: Sequence[str], path: str = "", folder: Path | None = None) -> Contestant:
+    """`launch`, after a first start that reads from the disk, which says more of the machine than of the contestant."""
+    with closing([launch(name, mode, command, path, folder)]):
+        pass
+    return launch(name, mode, command, path, folder)
+
+
+def launch(name: str, mode: str, command: Sequence[str], path: str = "", folder: Path | None = None) -> Contestant:
+    """Starts a process that will `serve` and waits until it has loaded.
+
+    path: put before PYTHONPATH. folder: where it runs.
+    """
     path = os.pathsep.join(filter(None, (path, os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+    )
     contestant = Contestant(name, mode, process)
     contestant.start = contestant.listen()  # one at a time, so that loading is measured undisturbed by the others
     return contestant

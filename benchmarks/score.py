@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from race import PROMPT, SIDE, Contestant, Load, Score, as_pil, as_tensor, closing, launch, mount_package, race, serve
+from checkout import mount
+from race import PROMPT, SIDE, Contestant, Load, Score, as_pil, as_tensor, closing, launch_warm, race, serve
 
 # Multiply-adds count as two. ViT-L/16 on 224 x 224 is 123.1 GFLOP; what the text side needs at least is about 2.
 NEEDED_FLOP = 125e9
@@ -44,7 +45,7 @@ LOAD_GOAL, MEMORY_GOAL, IMPORT_GOAL = 20.0, 6.0, 2.0
 
 def ours(checkpoint: Path, device: str, mode: str) -> Load:
     """Imports; what it returns loads; what that returns scores."""
-    mount_package()
+    mount()
     from sd_imagereward.core import load_scorer, rate
 
     def load() -> Score:
@@ -106,9 +107,7 @@ def launch_all(checkpoint: Path, arguments: argparse.Namespace) -> list[Contesta
         command = [python, __file__, "--worker", name, "--modes", mode, "--device", arguments.device,
                    "--checkpoint", str(checkpoint)]  # fmt: skip
         path = "" if ours else arguments.reference_path or ""
-        with closing([launch(name, mode, command, path)]):
-            pass  # a first start reads from the disk, which says more of the machine than of the contestant
-        return launch(name, mode, command, path)
+        return launch_warm(name, mode, command, path)
 
     contestants = [start("ours", mode) for mode in arguments.modes]
     if arguments.reference_python or arguments.reference_path:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from judge_checkpoints import write_clip
 from PIL import Image
+from pipelines import pipeline
 from sd_imagereward.core import load_scorer
 from sd_imagereward.core.metadata import read_parameters, read_scores
 from sd_imagereward.core.prompts.embedders import load_embedder
@@ -48,3 +49,18 @@ def test_prompts_images_and_the_mean_of_every_component(example: ModuleType, tmp
     assert json.loads((tmp_path / "out" / "validation.json").read_text())["prompts"] == [prompt for prompt, _ in asked]
     inside = read_scores(read_parameters(tmp_path / "out" / "0003.png"), titles=[total])
     assert inside[total] == pytest.approx(result.rewards[total][3], abs=1e-4)
+
+
+def test_the_script_with_a_tiny_stable_diffusion(example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("diffusers", reason="pip install 'sd-imagereward[refl]' to generate with diffusers")
+    pipeline("sd1", tmp_path / "vocabulary").save_pretrained(tmp_path / "model")
+    clip = write_clip(tmp_path / "clip")
+    (tmp_path / "prompts.txt").write_text("a red cat\nthe city at night\na dog\n")
+    call = [str(tmp_path / "model"), "a dog", "a cat", "--library", str(tmp_path / "prompts.txt"), "-n", "1"]
+    call += ["--embedder", str(clip), "--scorer", f"mix(technical=1, {clip}=2)", "--steps", "2", "--device", "cpu"]
+    example.main([*call, "--output", str(tmp_path / "out")])
+    first = capsys.readouterr().out
+    assert "2 images of 2 topics" in first
+    assert Image.open(tmp_path / "out" / "0000.png").size == (64, 64)
+    example.main([*call, "--output", str(tmp_path / "again")])
+    assert capsys.readouterr().out == first  # the same seed, the same noise

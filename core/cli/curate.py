@@ -171,6 +171,8 @@ def _act(
         print(f"{outcome.changed} {'would be ' if args.dry_run else ''}{done}", file=sys.stderr)
         for path, reason in outcome.failed[:LISTED]:
             print(f"imagereward: {path}: {reason}", file=sys.stderr)
+        if outcome.failures > LISTED:
+            print(f"imagereward: and {outcome.failures - LISTED} more", file=sys.stderr)
         yield outcome
 
 

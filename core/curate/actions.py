@@ -28,14 +28,21 @@ _COLUMNS = ("rank", "score", "percentile", "file", "prompt", "negative", "model"
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 _LONGEST_NAME = 200  # of 255 bytes most file systems give, some for the ending and a number
 _COMMIT_EVERY = 200
+MOST_FAILED = 100  # that are named
 
 
 @dataclass
 class Outcome:
-    """How many files an action changed, and which it could not."""
+    """How many files an action changed, and which it could not: the first of them, and how many in all."""
 
     changed: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    failures: int = 0
+
+    def fail(self, path: Path, reason: str) -> None:
+        self.failures += 1
+        if len(self.failed) < MOST_FAILED:
+            self.failed.append((path, reason))
 
 
 @dataclass
@@ -196,7 +203,7 @@ class Actions:
                     if doing:
                         self.say(f"{doing} {picture.path}")
             except (OSError, ImageRewardError) as error:
-                outcome.failed.append((picture.path, str(error)))
+                outcome.fail(picture.path, str(error))
             if outcome.changed % _COMMIT_EVERY == 0:
                 self.store.commit()
         self.store.commit()

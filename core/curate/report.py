@@ -132,7 +132,7 @@ def _histogram(scores: Sequence[float]) -> str:
         for place, anchor in ((0, "start"), (25, "middle"), (50, "middle"), (75, "middle"), (100, "end"))
     )
     return (
-        '<section><h2>Scores</h2><svg class="histogram" viewBox="0 0 800 146" role="img" '
+        '<section><h2>Scores</h2><svg class="histogram" viewBox="0 0 800 146" preserveAspectRatio="xMinYMid" role="img" '
         f'aria-label="histogram of scores">{bars}{labels}</svg></section>\n'
     )
 

@@ -256,10 +256,14 @@ class Store:
 
     def unscored(self, *, run: int | None = None) -> Iterator[Picture]:
         """The pictures of a run that are broken (`error` says why) or have no prompt."""
-        query = f"SELECT {_FILE} FROM files WHERE run = ? AND (error <> '' OR prompt IS NULL) ORDER BY path"
-        with self._lock:
-            rows = self._db.execute(query, (self.last_run() if run is None else run,)).fetchall()
-        return map(self._picture, rows)
+        run = self.last_run() if run is None else run
+        query = f"""SELECT {_FILE} FROM files WHERE run = ? AND (error <> '' OR prompt IS NULL) AND path > ?
+                    ORDER BY path LIMIT {_PAGE}"""
+        page: list[Any] = [(b"",)]
+        while page:
+            with self._lock:
+                page = self._db.execute(query, (run, page[-1][0])).fetchall()
+            yield from map(self._picture, page)
 
     def _key(self, path: Path) -> bytes:
         text = os.path.abspath(path)

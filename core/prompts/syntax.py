@@ -29,10 +29,10 @@ _COMMENT = re.compile(r"#[^\n]*")
 _NETWORK = re.compile(r"<\w+:[^>]+>")
 _EMBEDDING = re.compile(r"\bembedding:(?:[^\s,()\[\]{}<>|\\]|\\(?![()\[\]{}]))+", re.IGNORECASE)
 _AND = re.compile(r"\bAND\b")
-_AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*$")
+_AND_WEIGHT = re.compile(r"(?<!\s)\s*:\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)\s*$")
 _BREAK = re.compile(r"\bBREAK\b")
-_NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+\.?\s*")
-_DYNAMIC_PREFIX = re.compile(r"^\s*(?:[\d-]*\$\$(?:[^$]*\$\$)?)?(?:\s*\d*\.?\d+::)?")
+_NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d+)?|\.\d+)\.?\s*")
+_DYNAMIC_PREFIX = re.compile(r"^\s*(?:[\d-]*\$\$(?:[^$]*\$\$)?)?(?:\s*(?:\d+(?:\.\d+)?|\.\d+)::)?")
 _TOKEN = re.compile(r"\\[()\[\]{}]|\\|[()\[\]{}:|]|[^()\[\]{}:|\\]+")
 _OPENER_OF = {")": "(", "]": "[", "}": "{"}
 
@@ -50,7 +50,8 @@ def plain_prompt(text: str) -> str:
 
 def _clean_once(text: str) -> str:
     cleaned = _COMMENT.sub("", text)
-    cleaned = _NETWORK.sub("", cleaned)
+    end = cleaned.rfind(">") + 1  # no tag ends behind it, and looking for one from each "<" takes long
+    cleaned = _NETWORK.sub("", cleaned[:end]) + cleaned[end:]
     cleaned = _EMBEDDING.sub("", cleaned)
     cleaned = _without_and(cleaned)
     cleaned = _BREAK.sub(",", cleaned)
@@ -65,35 +66,28 @@ def _without_and(text: str) -> str:
 
 
 def _without_brackets(text: str) -> str:
-    # A frame is what an open bracket holds so far: its tokens, of which ":" and "|" count as separators. A group that is
-    # closed joins the frame around it as one token. A stack, not recursion: a thousand brackets must not crash.
-    openers: list[str] = []
-    frames: list[list[str]] = [[]]
+    # Tokens in a row, of which ":" and "|" count as separators, and the places where brackets are open. A group that is
+    # closed becomes one token. A stack, not recursion: a thousand brackets must not crash.
+    tokens: list[str] = []
+    opened: list[tuple[str, int]] = []
+    waiting = {"(": 0, "[": 0, "{": 0}
     for token in _TOKEN.findall(text):
         if token in "([{":
-            openers.append(token)
-            frames.append([])
+            opened.append((token, len(tokens)))
+            waiting[token] += 1
         elif token in ")]}":
-            if _OPENER_OF[token] in openers:
-                while openers[-1] != _OPENER_OF[token]:
-                    _dissolve(openers, frames)
-                openers.pop()
-                group = frames.pop()
-                frames[-1].append(_RENDER[token](group))
+            opener = _OPENER_OF[token]
+            while waiting[opener]:  # those inside that are never closed vanish, and what they held stays
+                bracket, start = opened.pop()
+                waiting[bracket] -= 1
+                if bracket == opener:
+                    tokens[start:] = [_RENDER[token](tokens[start:])]
+                    break
         elif token[0] == "\\":
-            frames[-1].append(" " if len(token) > 1 else "")
+            tokens.append(" " if len(token) > 1 else "")
         else:
-            frames[-1].append(token)
-    while openers:
-        _dissolve(openers, frames)
-    return "".join(frames[0])
-
-
-def _dissolve(openers: list[str], frames: list[list[str]]) -> None:
-    """Gives what a bracket without partner holds to the frame around it."""
-    openers.pop()
-    group = frames.pop()
-    frames[-1].extend(group)
+            tokens.append(token)
+    return "".join(tokens)
 
 
 def _round(tokens: list[str]) -> str:

@@ -1,9 +1,11 @@
 """Curating a folder against a plain loop over the same scorer: files per second, and memory as the folder grows.
 
     python benchmarks/curate.py --files 2000 --memory-at 10000,100000
+    python benchmarks/curate.py --files 0 --memory-at "" --known 1000000
 
 The pictures are generated (PNG and JPEG with A1111 parameters), the scorer is `technical`, which needs no weights. Each
-measurement runs in a process of its own.
+measurement runs in a process of its own. `--known` needs no disk: a store that knows so many files is made, and a run over
+them, as if they lay there unchanged, and a table of all of them are measured.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from checkout import mount
@@ -26,20 +30,16 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000, help="files for the speed (default 1000)")
     parser.add_argument("--side", type=int, default=256, help="pixels a side for the speed (default 256)")
     parser.add_argument("--memory-at", default="1000,10000", help="numbers of small files (default 1000,10000)")
+    parser.add_argument("--known", type=int, default=0, help="files that a store knows already (default 0: none)")
     parser.add_argument("--child", nargs=2, metavar=("WHAT", "DIR"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         print(json.dumps(measure(args.child[0], Path(args.child[1]))))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "speed"
-        make_files(folder, args.files, args.side)
-        rows = {what: in_a_process(what, folder) for what in ("loop", "first", "again")}
-        loop = rows["loop"]["seconds"]
-        for what, title in (("loop", "plain loop"), ("first", "curate, first run"), ("again", "curate, second run")):
-            seconds = rows[what]["seconds"]
-            print(f"{title:20} {args.files / seconds:9.1f} files/s   {loop / seconds:7.2f} x the loop")
-        for count in map(int, args.memory_at.split(",")):
+        if args.files:
+            compare_speed(Path(scratch) / "speed", args.files, args.side)
+        for count in map(int, filter(None, args.memory_at.split(","))):
             folder = Path(scratch) / f"memory{count}"
             make_files(folder, count, 16)
             first, again = in_a_process("first", folder), in_a_process("again", folder)
@@ -47,6 +47,23 @@ def main() -> None:
                 f"{count:>8} files: {first['megabytes']:6.0f} MB at most, {first['seconds']:7.1f} s; "
                 f"second run {again['seconds']:6.1f} s"
             )
+        if args.known:
+            folder = Path(scratch) / str(args.known)
+            folder.mkdir()
+            row = in_a_process("known", folder)
+            print(
+                f"{args.known:>8} known files: {row['megabytes']:6.0f} MB at most, run {row['seconds']:6.1f} s, "
+                f"table of all {row['table_seconds']:6.1f} s, store {row['store_megabytes']:6.0f} MB"
+            )
+
+
+def compare_speed(folder: Path, count: int, side: int) -> None:
+    make_files(folder, count, side)
+    rows = {what: in_a_process(what, folder) for what in ("loop", "first", "again")}
+    loop = rows["loop"]["seconds"]
+    for what, title in (("loop", "plain loop"), ("first", "curate, first run"), ("again", "curate, second run")):
+        seconds = rows[what]["seconds"]
+        print(f"{title:20} {count / seconds:9.1f} files/s   {loop / seconds:7.2f} x the loop")
 
 
 def make_files(folder: Path, count: int, side: int) -> None:
@@ -76,6 +93,8 @@ def in_a_process(what: str, folder: Path) -> dict[str, float]:
 
 def measure(what: str, folder: Path) -> dict[str, float]:
     mount()
+    if what == "known":
+        return measure_known(folder, int(folder.name))
     from sd_imagereward.core.curate.pipeline import score_files
     from sd_imagereward.core.curate.store import Store, default_store
     from sd_imagereward.core.rating import rate
@@ -94,6 +113,51 @@ def measure(what: str, folder: Path) -> dict[str, float]:
         "seconds": time.perf_counter() - start,
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def measure_known(folder: Path, count: int) -> dict[str, float]:
+    from sd_imagereward.core.curate import pipeline
+    from sd_imagereward.core.curate.actions import Actions
+    from sd_imagereward.core.curate.moving import Journal
+    from sd_imagereward.core.curate.scan import Entry
+    from sd_imagereward.core.curate.store import Judge, Picture, Store, content_hash, default_store
+    from sd_imagereward.core.scorers.loading import load_scorer
+
+    def walk(*_: object) -> Iterator[Entry]:
+        return (Entry(folder / f"{i // 1000:04}" / f"{i:07}.png", 1000, i) for i in range(count))
+
+    scorer = load_scorer("technical")
+    judge = Judge.of("technical", scorer.info)
+    pipeline.scan = walk
+    with Store(default_store(folder)) as store:
+        store.add_judge(judge)
+        run = store.begin_run()
+        entries = walk()
+        while chunk := list(islice(entries, 500)):
+            hashes = [content_hash(str(entry.mtime_ns).encode()) for entry in chunk]
+            store.put_scores(
+                judge, [(h, None, entry.mtime_ns / count, {}) for h, entry in zip(hashes, chunk, strict=True)]
+            )
+            store.put(
+                [
+                    Picture(*entry, hash=h, prompt=f"picture {entry.mtime_ns}", program="A1111", model="m")
+                    for h, entry in zip(hashes, chunk, strict=True)
+                ],
+                run,
+            )
+        store.commit()
+        start = time.perf_counter()
+        summary = pipeline.score_files(folder, [("technical", scorer)], store)
+        seconds = time.perf_counter() - start
+        assert summary.unchanged == count, summary
+        start = time.perf_counter()
+        Actions(store, judge, folder, Journal(folder / "undo")).csv(folder / "all.csv")
+        return {
+            "seconds": seconds,
+            "table_seconds": time.perf_counter() - start,
+            "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "store_megabytes": default_store(folder).stat().st_size / 2**20,
+        }
 
 
 if __name__ == "__main__":

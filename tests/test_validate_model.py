@@ -51,7 +51,9 @@ def test_prompts_images_and_the_mean_of_every_component(example: ModuleType, tmp
     assert inside[total] == pytest.approx(result.rewards[total][3], abs=1e-4)
 
 
-def test_the_script_with_a_tiny_stable_diffusion(example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_script_with_a_tiny_stable_diffusion(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     pytest.importorskip("diffusers", reason="pip install 'sd-imagereward[refl]' to generate with diffusers")
     pipeline("sd1", tmp_path / "vocabulary").save_pretrained(tmp_path / "model")
     clip = write_clip(tmp_path / "clip")

@@ -119,7 +119,9 @@ def test_thousands_of_brackets_take_no_stack(bracket):
     assert "cat" in plain_prompt(bracket * 5000 + " cat " + ")" * 5000) or bracket == "<a:"
 
 
-@pytest.mark.parametrize("unit", ["<a:", "(", "]", "([", "(]", "(a", "{1", ":1", " AND 1", "AND:1", " ", "embedding:", "\\("])
+@pytest.mark.parametrize(
+    "unit", ["<a:", "(", "]", "([", "(]", "(a", "{1", ":1", " AND 1", "AND:1", " ", "embedding:", "\\("]
+)
 def test_a_megabyte_of_anything_is_read_once(unit):
     """Where it were read again from each of its places, these would never end."""
     assert len(plain_prompt(unit * (1_000_000 // len(unit)))) <= 1_000_000

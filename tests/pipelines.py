@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from checkpoints import _tensor
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.!?-'"
 
@@ -118,3 +119,16 @@ def pipeline(kind: str, folder: Path, seed: int = 0) -> Any:
     return StableDiffusionPipeline(
         **parts, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
+
+
+def fill(made: Any) -> Any:
+    """The pipeline with numbers that no version of any library changes (see checkpoints.py)."""
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        network = getattr(made, part, None)
+        for name, tensor in network.state_dict().items() if network is not None else ():
+            name = f"{part}.{name.removeprefix('text_model.')}"  # transformers 5 dropped that word
+            scale = name.endswith("weight") and tensor.ndim == 1  # a normalisation's
+            spread = tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 0.1
+            if tensor.is_floating_point():
+                tensor.copy_(_tensor(0, name, tuple(tensor.shape), float(scale), spread))
+    return made

@@ -96,6 +96,15 @@ class Scorer(ABC):
             return resize_crop_smooth(pixels, self.input_size)
         return resize_crop(pixels, self.input_size).float() / 255.0
 
+    def _count(self, pixels: Tensor, prompts: Sequence[str]) -> int:
+        """How many images there are to judge, a prompt for each."""
+        self._require_loaded()
+        if len(prompts) != pixels.shape[0]:
+            raise ValueError(
+                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
+            )
+        return len(prompts)
+
     def _on_device(self, pixels: Tensor) -> Tensor:
         self._require_loaded()
         if pixels.ndim != 4 or pixels.shape[1] != 3:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UnknownCheckpoint
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
 from ..networks.pixels import normalise
@@ -20,7 +21,7 @@ from ..weights.catalogue import BERT_VOCABULARY, WeightFile
 from ..weights.locate import companion
 from ..weights.read import Checkpoint
 from .base import Scorer, ScorerInfo
-from .cache import FeatureCache
+from .cache import FeatureCache, gradient_wanted
 from .long_prompts import tell_cut
 from .registry import register
 
@@ -85,12 +86,7 @@ class BlipScorer(Scorer):
         self.cache = FeatureCache()
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        self._require_loaded()
-        if len(prompts) != pixels.shape[0]:
-            raise ValueError(
-                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
-            )
-        if pixels.shape[0] == 0:
+        if self._count(pixels, prompts) == 0:
             return torch.zeros(0, device=self.device)
         with self.lock:
             return (self.image_embedding(pixels) * self.text_embedding(prompts)).sum(-1)
@@ -98,8 +94,7 @@ class BlipScorer(Scorer):
     def image_embedding(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D); from the cache where no gradient is wanted."""
         prepared = self.prepare(pixels)
-        trained = next(self.network.parameters()).requires_grad
-        if torch.is_grad_enabled() and (prepared.requires_grad or trained):
+        if gradient_wanted(prepared, self.network):
             return self.network.image_embedding(prepared)
         return self.cache.features(prepared, self.network.image_embedding)
 
@@ -134,12 +129,19 @@ class BlipScorer(Scorer):
         cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
     ) -> BlipScorer:
         assert checkpoint is not None
-        tokenizer = WordPiece(companion(BERT_VOCABULARY, checkpoint.path, also=("vocab.txt",)))
         tensors = checkpoint.below(checkpoint.prefix_of("visual_encoder.cls_token") or "")
         vision, text = ViTSizes.of(tensors, "visual_encoder."), BertSizes.of(tensors, "text_encoder.")
-        if tokenizer.size > text.vocabulary:
-            raise ValueError(
-                f"the vocabulary has {tokenizer.size} tokens, the checkpoint knows {text.vocabulary}; is vocab.txt its own?"
-            )
+        tokenizer = read_tokenizer(checkpoint, text.vocabulary)
         embedding = tensors["text_proj.weight"].shape[0]
         return cls(info, build(lambda: BlipNetwork(vision, text, embedding), tensors, dtype, device), tokenizer)
+
+
+def read_tokenizer(checkpoint: Checkpoint, known: int) -> WordPiece:
+    """BERT's vocabulary beside a checkpoint that knows so many tokens, in the folders, or from the Hub."""
+    vocabulary = companion(BERT_VOCABULARY, checkpoint.path, also=("vocab.txt",))
+    tokenizer = WordPiece(vocabulary)
+    if tokenizer.size > known:
+        raise UnknownCheckpoint(
+            f"{vocabulary} has {tokenizer.size} tokens, {checkpoint.path} knows {known}; is the one the other's own?"
+        )
+    return tokenizer

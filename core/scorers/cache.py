@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Key = tuple[int, int, str]  # 128 bits of a picture, and the device its features are on
 DEFAULT_BYTES = 64 * 2**20
@@ -61,6 +61,12 @@ class FeatureCache:
                 self._kept.move_to_end(key)
             while self._bytes > self.limit:
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def gradient_wanted(pixels: Tensor, network: nn.Module) -> bool:
+    """Whether something will be differentiated through the network, so that its features must come with their graph."""
+    trained = any(parameter.requires_grad for parameter in network.parameters())
+    return torch.is_grad_enabled() and (pixels.requires_grad or trained)
 
 
 def fingerprints(pixels: Tensor) -> list[tuple[int, int]]:

@@ -70,12 +70,7 @@ class ClipScorer(Scorer):
         self.scale = scale
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        self._require_loaded()
-        if len(prompts) != pixels.shape[0]:
-            raise ValueError(
-                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
-            )
-        if pixels.shape[0] == 0:
+        if self._count(pixels, prompts) == 0:
             return torch.zeros(0, device=self.device)
         with self.lock:
             assert self.vision is not None

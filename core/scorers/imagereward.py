@@ -17,10 +17,10 @@ from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..networks.wordpiece import WordPiece
 from ..weights.catalogue import BERT_VOCABULARY, WeightFile
-from ..weights.locate import companion
 from ..weights.read import Checkpoint
 from .base import Scorer, ScorerInfo
-from .cache import FeatureCache
+from .blip import read_tokenizer
+from .cache import FeatureCache, gradient_wanted
 from .long_prompts import tell_cut
 from .registry import register
 
@@ -93,12 +93,7 @@ class ImageRewardScorer(Scorer):
         self.long_prompts = "cut"  # or "mean" / "min" over windows of the prompt
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        self._require_loaded()
-        if len(prompts) != pixels.shape[0]:
-            raise ValueError(
-                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
-            )
-        if pixels.shape[0] == 0:
+        if self._count(pixels, prompts) == 0:
             return torch.zeros(0, device=self.device)
         with self.lock:
             return self.score_features(self.image_features(pixels), prompts)
@@ -106,8 +101,7 @@ class ImageRewardScorer(Scorer):
     def image_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, tokens, width); from the cache where no gradient is wanted."""
         prepared = self.prepare(pixels)
-        trained = next(self.network.parameters()).requires_grad
-        if torch.is_grad_enabled() and (prepared.requires_grad or trained):
+        if gradient_wanted(prepared, self.network):
             return self.network.image_features(prepared)
         return self.cache.features(prepared, self.network.image_features)
 
@@ -149,14 +143,8 @@ class ImageRewardScorer(Scorer):
         cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
     ) -> ImageRewardScorer:
         assert checkpoint is not None
-        tokenizer = WordPiece(companion(BERT_VOCABULARY, checkpoint.path, also=("vocab.txt",)))
         network = build_network(checkpoint, device=device, dtype=dtype)
-        known = network.text_encoder.sizes.vocabulary
-        if tokenizer.size > known:
-            raise ValueError(
-                f"the vocabulary has {tokenizer.size} tokens, the checkpoint knows {known}; is vocab.txt its own?"
-            )
-        return cls(info, network, tokenizer)
+        return cls(info, network, read_tokenizer(checkpoint, network.text_encoder.sizes.vocabulary))
 
 
 def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> ImageRewardNetwork:

@@ -65,14 +65,6 @@ def sampled(pixels: Tensor) -> Tensor:
     return pixels[..., ::stride, ::stride] if stride > 1 else pixels
 
 
-def _area_matrix(length: int, reduced: int, like: Tensor) -> Tensor:
-    """(reduced, length): each output averages the input pixels it covers, fractions included."""
-    edges = torch.linspace(0, length, reduced + 1, dtype=torch.float64)
-    pixel = torch.arange(length, dtype=torch.float64)
-    covered = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
-    return (covered.clamp(min=0) * (reduced / length)).to(like)
-
-
 def sharpness(grey: Tensor) -> Tensor:
     """0 (nothing finer than a 9-pixel blur) .. 1: one minus the blur of Crété-Roffet et al. 2007.
 

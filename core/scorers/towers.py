@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .cache import FeatureCache
+from .cache import FeatureCache, gradient_wanted
 
 N = TypeVar("N", bound=nn.Module)
 Memo = dict[tuple[int, int], tuple[Tensor, Tensor]]
@@ -36,8 +36,7 @@ class Tower(Generic[N]):
 
         From the cache where no gradient is wanted; with one, once for each tensor within `one_batch`.
         """
-        trained = any(parameter.requires_grad for parameter in self.network.parameters())
-        if not (torch.is_grad_enabled() and (prepared.requires_grad or trained)):
+        if not gradient_wanted(prepared, self.network):
             return self.cache.features(prepared, self.network)
         memo = _memo.get()
         if memo is None:

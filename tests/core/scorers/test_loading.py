@@ -3,10 +3,12 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import checkpoints
 import contract
+import judge_checkpoints
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -232,6 +234,25 @@ def test_a_picture_that_comes_twice_in_a_batch_is_read_once(tiny_checkpoint: Pat
         twice[[0, 1, 3]], judge(scorer, [pictures[0], pictures[1], pictures[1]], "red").total, atol=1e-5
     )
     assert calls == [2, 2]
+
+
+def test_a_network_of_which_a_part_is_trained_is_not_read_from_the_cache(tiny_checkpoint: Path) -> None:
+    scorer = load_scorer(tiny_checkpoint, device="cpu", dtype="fp32")
+    pixels = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scorer.score(pixels, ["red"])
+    last = scorer.network.visual_encoder.norm.weight.requires_grad_()
+    scorer.score(pixels, ["red"]).sum().backward()
+    assert last.grad is not None
+
+
+@pytest.mark.parametrize("write", [checkpoints.write_imagereward, judge_checkpoints.write_blip])
+def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path, write: Callable[..., Path]) -> None:
+    path = write(tmp_path)
+    with open(tmp_path / "vocab.txt", "a", encoding="utf-8") as file:
+        file.writelines(f"more{i}\n" for i in range(1000))
+    with pytest.raises(UnknownCheckpoint, match=r"vocab\.txt has \d+ tokens, .* knows \d+"):
+        load_scorer(path, device="cpu")
 
 
 def test_the_feature_cache_forgets_the_oldest_first(tiny_checkpoint: Path, pictures: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Seconds per ReFL update and peak memory: ours, and the reference trainer's loop, on the same modules in one go.
 
     python benchmarks/refl.py                                         # tiny networks on the CPU, a minute
+    python benchmarks/refl.py --size half --updates 2                 # SD1.5 of half the width at 256 pixels, minutes
     python benchmarks/refl.py --size sd15 sdxl --device cuda          # real sizes with random weights, LoRA of rank 8, bf16
 
 Weights are random, so nothing is downloaded; text embeddings are random too (prompts are encoded once, before training).
@@ -10,14 +11,15 @@ Needs diffusers; the reference's loop also needs peft, whose LoRA it trains (lef
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
+import multiprocessing
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,7 @@ from sd_imagereward.core.scorers.loading import load_scorer  # noqa: E402
 STOP = 35  # of the steps 30..39 the middle, for both, so that they do equal work
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"resolution": 64, "tokens": 16, "pooled": 0, "goal": None},
+    "half": {"resolution": 256, "tokens": 768, "pooled": 0, "goal": None},
     "sd15": {"resolution": 512, "tokens": 768, "pooled": 0, "goal": 10.0},
     "sdxl": {"resolution": 1024, "tokens": 2048, "pooled": 1280, "goal": 24.0},
 }
@@ -108,6 +111,13 @@ def _unet_config(size: str) -> dict[str, Any]:
             "norm_num_groups": 8,
             "attention_head_dim": 8,
         }
+    if size == "half":
+        return {
+            "sample_size": 32,
+            "block_out_channels": (160, 320, 640, 640),
+            "cross_attention_dim": 768,
+            "attention_head_dim": 8,
+        }
     if size == "sd15":
         return {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
     return {
@@ -126,7 +136,7 @@ def _unet_config(size: str) -> dict[str, Any]:
 
 
 def _vae_config(size: str) -> dict[str, Any]:
-    widths = (8, 8, 8, 8) if size == "tiny" else (128, 256, 512, 512)
+    widths = {"tiny": (8, 8, 8, 8), "half": (64, 128, 256, 256)}.get(size, (128, 256, 512, 512))
     return {
         "block_out_channels": widths,
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -273,34 +283,35 @@ def reference(
 
 
 def run(size: str, args: argparse.Namespace) -> None:
+    device = torch.device(args.device)
+    print(f"{size}: {SIZES[size]['resolution']} pixels square, LoRA rank 8, batch 1, {args.dtype}, {_name(device)}")
+    results: dict[str, Result] = {}
+    for who in ROADS:
+        # A process each: a peak of resident memory never comes down again.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+            result = apart.submit(take, who, size, args).result()
+        if result is None:
+            print(f"  {who:<10} not run: it needs peft (pip install peft)")
+        else:
+            results[who] = result
+            print(result.line(who), flush=True)
+    _conclude(results, SIZES[size]["goal"], device)
+
+
+def take(who: str, size: str, args: argparse.Namespace) -> Result | None:
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
     config = ReflConfig(
         prompts=("a prompt",), steps=args.updates + 1, batch_size=1, accumulation=1, lora_rank=8, guard=False,
         dtype=args.dtype, stop_window=(STOP, STOP), gradient_checkpointing=True,
     )  # fmt: skip
-    print(f"{size}: {SIZES[size]['resolution']} pixels square, LoRA rank 8, batch 1, {args.dtype}, {_name(device)}")
-    results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory() as folder:
         sizes = {} if size == "tiny" else checkpoints.REAL_SIZE
         path = checkpoints.write_imagereward(folder, format="safetensors", **sizes)
         scorer = load_scorer(path, device=device, dtype=torch.float32)
-        roads: Sequence[tuple[str, Any]] = (("ours", ours), ("reference", reference))
-        for who, road in roads:
-            pipeline = RandomPipeline(size, device, dtype)
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            result = road(pipeline, scorer, config, device, dtype)
-            if result is None:
-                print(f"  {who:<10} not run: it needs peft (pip install peft)")
-            else:
-                results[who] = result
-                print(result.line(who), flush=True)
-            del pipeline
-            gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-        scorer.unload()
-    _conclude(results, SIZES[size]["goal"], device)
+        return ROADS[who](RandomPipeline(size, device, dtype), scorer, config, device, dtype)
+
+
+ROADS: dict[str, Callable[..., Result | None]] = {"ours": ours, "reference": reference}
 
 
 def _conclude(results: dict[str, Result], goal: float | None, device: torch.device) -> None:

@@ -15,8 +15,9 @@ from ._help import Command, add_rare
 if TYPE_CHECKING:
     from ..refl.backend import Backend
     from ..refl.config import ReflConfig
-    from ..refl.loop import ReflResult, ReflTrainer
+    from ..refl.loop import ReflTrainer
     from ..refl.observers import Observer
+    from ..refl.result import ReflResult
 
 # What a first run needs; --help-all shows the other settings too.
 COMMON = (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ImageRewardError
-from ..rows import read_rows
+from ..rows import TEXT_NAMES, first_of, read_prompt_rows
 
-TEXT_NAMES = ("text", "prompt", "caption")
 # `overall_rating` is ImageRewardDB's human rating of an image, 1 to 7.
 REWARD_NAMES = ("reward", "score", "mean_score", "overall_rating")
 
@@ -28,14 +27,8 @@ def read_library(path: Path) -> list[Entry]:
     A row has its prompt under text, prompt or caption, and may have a reward, score, mean_score or overall_rating.
     Raises ImageRewardError that names the row.
     """
-    suffix = path.suffix.lower()
-    rows: list[Any]
-    if suffix == ".parquet":
-        rows = _parquet(path)
-    elif suffix == ".txt" and path.is_file():
-        rows = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    else:
-        rows = read_rows(path)
+    # The text and reward columns alone of a Parquet: ImageRewardDB's files hold much more.
+    rows = read_prompt_rows(path, (*TEXT_NAMES, *REWARD_NAMES))
     entries = distinct(_entry(row, number, path) for number, row in enumerate(rows, 1))
     if not entries:
         raise ImageRewardError(f"{path} holds no prompts")
@@ -61,31 +54,11 @@ def distinct(entries: Iterable[Entry]) -> list[Entry]:
 def _entry(row: Any, number: int, path: Path) -> Entry:
     if isinstance(row, str):
         return Entry(row)
-    text = _one_of(row, TEXT_NAMES) if isinstance(row, Mapping) else None
+    text = first_of(row, TEXT_NAMES) if isinstance(row, Mapping) else None
     if not isinstance(text, str):
         raise ImageRewardError(f"row {number} of {path} has no prompt; expected text under {', '.join(TEXT_NAMES)}")
-    reward = _one_of(row, REWARD_NAMES)
+    reward = first_of(row, REWARD_NAMES)
     try:
         return Entry(text, math.nan if reward in (None, "") else float(reward))
     except (TypeError, ValueError) as error:
         raise ImageRewardError(f"row {number} of {path}: expected a number as the reward, got {reward!r}") from error
-
-
-def _one_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    """The text and reward columns alone: ImageRewardDB's files hold much more."""
-    if not path.is_file():
-        raise ImageRewardError(f"no such file: {path}")
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ImageRewardError(f"reading {path} needs pyarrow: pip install pyarrow") from error
-    try:
-        file = parquet.ParquetFile(path)
-        columns = [name for name in (*TEXT_NAMES, *REWARD_NAMES) if name in file.schema_arrow.names]
-        return list(file.read(columns=columns).to_pylist())
-    except (OSError, ValueError) as error:
-        raise ImageRewardError(f"cannot read {path} as Parquet: {error}") from error

@@ -18,7 +18,7 @@ _HOMES = {
     "LoraRecord": "lora_files",
     "Observer": "observers",
     "ReflConfig": "config",
-    "ReflResult": "loop",
+    "ReflResult": "result",
     "ReflTrainer": "loop",
     "Sampling": "generator",
     "config_from": "config",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,15 @@ from torch.nn import functional as F
 
 from ..errors import ImageRewardError
 from ..images import open_image, to_pixels
+from ..rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
 from .randomness import SampleNoise
 
-TEXT_COLUMNS = ("text", "prompt", "caption")
-IMAGE_COLUMNS = ("image", "image_path", "file_name", "path")
+IMAGE_NAMES = ("image", "image_path", "file_name", "path")
 
 
 def read_prompts(source: str | Sequence[str]) -> list[str]:
-    """Prompts from a .txt (one a line), .csv, .json, .jsonl (column text, prompt or caption), a `datasets` id, or a sequence.
+    """Prompts from a .txt (one a line), .csv, .tsv, .json, .jsonl or .parquet (under text, prompt or caption), a `datasets` id,
+    or a sequence.
 
     A .json may be a list of strings or of records, as the reference's refl_data.json. Empty prompts are refused with their
     place: an empty line is more often a mistake than a wish. Blank lines at the end of a text file are not prompts.
@@ -34,23 +33,16 @@ def read_prompts(source: str | Sequence[str]) -> list[str]:
         raise ImageRewardError(
             "no prompts: give a file (.txt, .csv, .json, .jsonl), a `datasets` id or a sequence of prompts"
         )
-    path = Path(source)
-    if path.suffix.lower() == ".txt":
-        return _checked(_text_of(path).rstrip().splitlines(), str(path))
-    return _checked([_column(record, TEXT_COLUMNS, source) for record in read_records(source)], source)
+    return _checked([_value(record, TEXT_NAMES, source) for record in read_records(source)], source)
 
 
-def read_records(source: str) -> list[Any]:
-    """Rows of a .csv, .json or .jsonl file, or of a `datasets` id (its `train` split; `id:split` for another)."""
+def read_records(source: str, columns: Sequence[str] = TEXT_NAMES) -> list[Any]:
+    """Rows or lines of a file, or of a `datasets` id (its `train` split; `id:split` for another)."""
     path = Path(source)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is not None:
-        try:
-            return list(reader(_text_of(path)))
-        except (ValueError, csv.Error) as error:
-            raise ImageRewardError(f"{path} is not readable as {path.suffix[1:]}: {error}") from error
-    if path.exists() and path.is_file():
-        raise ImageRewardError(f"{path}: its ending must be one of .txt, {', '.join(_READERS)}")
+    if path.suffix.lower() in PROMPT_FILES:
+        return read_prompt_rows(path, columns)
+    if path.is_file():
+        raise ImageRewardError(f"{path}: its ending must be one of {', '.join(PROMPT_FILES)}")
     return _records_of_dataset(source)
 
 
@@ -63,11 +55,11 @@ class CaptionedImages:
 
     @classmethod
     def read(cls, source: str) -> CaptionedImages:
-        records = read_records(source)
+        records = read_records(source, (*TEXT_NAMES, *IMAGE_NAMES))
         if not records:
             raise ImageRewardError(f"{source} holds no rows")
         folder = Path(source).parent
-        images = [_column(record, IMAGE_COLUMNS, source) for record in records]
+        images = [_value(record, IMAGE_NAMES, source) for record in records]
         placed = [folder / image if isinstance(image, str) else image for image in images]
         missing = [str(image) for image in placed if isinstance(image, Path) and not image.is_file()]
         if missing:
@@ -75,7 +67,7 @@ class CaptionedImages:
                 f"{len(missing)} of {len(placed)} images of {source} are not there (first: {missing[0]}): the pre-training "
                 f"loss needs the pictures themselves; a list of prompts alone (the reference's refl_data.json) cannot drive it"
             )
-        return cls(placed, _checked([_column(record, TEXT_COLUMNS, source) for record in records], source))
+        return cls(placed, _checked([_value(record, TEXT_NAMES, source) for record in records], source))
 
     def batch(
         self, positions: Sequence[int], width: int, height: int, noise: SampleNoise
@@ -103,26 +95,6 @@ def _fit_and_crop(image: Any, width: int, height: int, place: int) -> tuple[Tens
     return fitted[:, top : top + height, left : left + width], (tall, wide, top, left)
 
 
-def _text_of(path: Path) -> str:
-    if not path.is_file():
-        raise ImageRewardError(f"no file {path}")
-    return path.read_text(encoding="utf-8-sig")
-
-
-def _json_rows(text: str) -> Iterable[Any]:
-    rows = json.loads(text)
-    if not isinstance(rows, list):
-        raise ValueError(f"a list expected, {type(rows).__name__} came")
-    return rows
-
-
-_READERS: dict[str, Callable[[str], Iterable[Any]]] = {
-    ".csv": lambda text: csv.DictReader(text.splitlines()),
-    ".json": _json_rows,
-    ".jsonl": lambda text: [json.loads(line) for line in text.splitlines() if line.strip()],
-}
-
-
 def _records_of_dataset(source: str) -> list[Any]:
     name, _, split = source.partition(":")
     try:
@@ -137,17 +109,20 @@ def _records_of_dataset(source: str) -> list[Any]:
         raise ImageRewardError(f"'{source}' is neither a file nor a data set that can be had: {error}") from error
 
 
-def _column(record: Any, names: Sequence[str], source: str) -> Any:
-    if isinstance(record, str) and names is TEXT_COLUMNS:
+def _value(record: Any, names: Sequence[str], source: str) -> Any:
+    """What a record has under one of the names, "" when that place is empty."""
+    if isinstance(record, str) and names is TEXT_NAMES:
         return record
-    if isinstance(record, dict):
-        for name in names:
-            if name in record:
-                return record[name]
+    if not isinstance(record, dict):
+        raise ImageRewardError(
+            f"{source} must hold records with one of {', '.join(names)}, holds {type(record).__name__}"
+        )
+    if not any(name in record for name in names):
         raise ImageRewardError(
             f"{source} has columns {', '.join(map(str, record))}; one of {', '.join(names)} is needed"
         )
-    raise ImageRewardError(f"{source} must hold records with one of {', '.join(names)}, holds {type(record).__name__}")
+    value = first_of(record, names)
+    return "" if value is None else value
 
 
 def _checked(prompts: list[Any], source: str) -> list[str]:

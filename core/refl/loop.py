@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +20,18 @@ from .checks import check_scorer, sampling_of
 from .config import ReflConfig
 from .data import CaptionedImages, read_prompts
 from .ema import Ema
+from .evaluator import Evaluator
 from .generator import Generator
+from .gradients import Gradients
 from .guard import SWEEP, Evaluation, Guard
-from .lora import Lora
-from .lora_files import LoraRecord, lora_from_tensors, read_lora, write_lora
+from .interrupts import interrupt_later
+from .lora_files import LoraRecord, write_lora
 from .observers import Observer
 from .optimisers import learning_rate, make_optimizer, set_learning_rate
-from .randomness import Draws, SampleNoise, derive_seed
-from .tuning import LoraTuning, Tuning, tuning_of
-from .update import draw, pretrain, walk
+from .result import ReflResult
+from .tuning import LoraTuning, tuning_of
 
 NANS_IN_A_ROW = 10
-
-
-@dataclass
-class ReflResult:
-    """What a run leaves in the hands of its caller. The generator's network still draws with the tuned weights."""
-
-    updates: int
-    ended: str
-    """"finished", or "parted" when the guard stopped the run."""
-    records: list[dict[str, Any]]
-    """One per update: reward, loss, gradient_norm, learning_rate, seconds, ..."""
-    evaluations: list[Evaluation]
-    best: Evaluation | None
-    sweep: list[Evaluation]
-    recommended_strength: float | None
-    reason: str
-    before: Tensor | None
-    """Pictures of the untuned model, (N, 3, H, W) uint8; same prompts and noises as `after`."""
-    after: Tensor | None
-    prompts: list[str]
-    """Prompts of these pictures."""
-    lora: Lora | None
-    files: list[Path] = field(default_factory=list)
 
 
 class ReflTrainer:
@@ -86,12 +61,11 @@ class ReflTrainer:
                 "the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set guard: false"
             )
         check_scorer(scorer)
-        self.generator, self.scorer, self.held_out, self.config = generator, scorer, held_out, config
+        self.generator, self.scorer, self.config = generator, scorer, config
         self.backend = backend or SingleProcess(config.dtype, generator.device)
         self.observers = list(observers)
         self.sampling = sampling_of(generator, config)
-        self.captioned = CaptionedImages.read(config.pretraining_data) if config.pretraining_data else None
-        self.draws = self._draws(config.seed, len(self.prompts))
+        captioned = CaptionedImages.read(config.pretraining_data) if config.pretraining_data else None
         wanted = read_prompts(config.evaluation_prompts) if config.evaluation_prompts else self.prompts
         self.evaluation_prompts = [wanted[n % len(wanted)] for n in range(config.evaluation_images)]
         self.guard = Guard(config.patience, config.tolerance)
@@ -100,6 +74,16 @@ class ReflTrainer:
         self.records: list[dict[str, Any]] = []
         self.pictures: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] | None = None
+        scorer.network.requires_grad_(False)
+        self.tuning = tuning_of(generator, config)
+        self.gradients = Gradients(
+            generator, scorer, self.tuning, self.backend, config, self.sampling, self.prompts, captioned
+        )
+        self.evaluator = (
+            Evaluator(generator, scorer, held_out, self.sampling, self.evaluation_prompts, config.seed, self.backend)
+            if held_out is not None
+            else None
+        )
         self._set_up(resume)
 
     # the run
@@ -143,7 +127,7 @@ class ReflTrainer:
         began = time.perf_counter()
         rate = learning_rate(self.config, self.update)
         set_learning_rate(self.optimizer, rate)
-        sums, pixels = self._accumulate()
+        sums, pixels = self.gradients.of_update(self.update)
         means = self.backend.mean(sums)
         norm = self.backend.clip(self._trained, self.optimizer, self.config.clip)
         sound = bool(torch.isfinite(means).all()) and (math.isfinite(float(norm)) or self.backend.scales)
@@ -176,40 +160,6 @@ class ReflTrainer:
         for observer in self.observers:
             observer.on_update(record, pixels)
 
-    def _accumulate(self) -> tuple[Tensor, Tensor]:
-        """All backward passes of one update; the means of (reward, reward loss, prior loss, pre-training loss); pictures."""
-        count = self.config.accumulation
-        sums = torch.zeros(4)
-        for micro in range(count):
-            plan = self.draws.micro_batch(self.update, micro, self.backend.rank)
-            with self.backend.accumulating(self.generator, last=micro == count - 1):
-                pretraining = self._pretrain(micro) if self.captioned is not None else torch.zeros(())
-                walked = walk(
-                    self.generator,
-                    self.scorer,
-                    self.tuning,
-                    self.config,
-                    self.sampling,
-                    [self.prompts[n] for n in plan.prompts],
-                    SampleNoise.of_seeds(plan.seeds),
-                    plan.stop,
-                    lambda loss: self.backend.backward(loss / count),
-                )
-            terms = (walked.reward.mean(), walked.reward_loss, walked.prior_loss, pretraining)
-            sums += torch.stack([term.float().cpu() for term in terms]) / count
-        return sums, walked.pixels
-
-    def _pretrain(self, micro: int) -> Tensor:
-        assert self.captioned is not None
-        draws = self._draws(derive_seed(self.config.seed, "pretraining"), len(self.captioned.prompts))
-        plan = draws.micro_batch(self.update, micro, self.backend.rank)
-        noise = SampleNoise.of_seeds(plan.seeds)
-        pixels, prompts, where = self.captioned.batch(plan.prompts, self.sampling.width, self.sampling.height, noise)
-        count = self.config.accumulation
-        return pretrain(
-            self.generator, self.config, pixels, prompts, where, noise, lambda loss: self.backend.backward(loss / count)
-        )
-
     def _count_nans(self, sound: bool) -> None:
         self.nans = 0 if sound else self.nans + 1
         if not sound:
@@ -223,34 +173,15 @@ class ReflTrainer:
     # the guard
 
     def _evaluate(self, strength: float = 1.0) -> Evaluation:
-        """Draw the fixed pictures, judge them, remember. Each process draws its share."""
-        assert self.held_out is not None
+        """Draw the fixed pictures, judge them, remember."""
+        assert self.evaluator is not None
         with self._averaged(), self.tuning.at(strength):
-            pixels, reward, held_out = self._judge_share()
-        rewards, held = (
-            self.backend.gather(values)[: len(self.evaluation_prompts)].cpu() for values in (reward, held_out)
-        )
-        evaluation = Evaluation(self.update, strength, tuple(rewards.tolist()), tuple(held.tolist()))
+            evaluation, pixels = self.evaluator.evaluate(self.update, strength)
         if strength == 1:
             self._remember(evaluation, pixels)
         for observer in self.observers:
             observer.on_evaluation(evaluation, pixels)
         return evaluation
-
-    def _judge_share(self) -> tuple[Tensor, Tensor, Tensor]:
-        """This process's pictures of an evaluation, one by one: (n, 3, H, W) uint8 and two (n,) scores, all on the CPU."""
-        share = -(-len(self.evaluation_prompts) // self.backend.world)
-        pictures, rewards, held_out = [], [], []
-        for n in range(self.backend.rank * share, (self.backend.rank + 1) * share):
-            prompt = self.evaluation_prompts[n % len(self.evaluation_prompts)]
-            noise = SampleNoise.of_seeds([derive_seed(self.config.seed, "evaluation", n)])
-            pixels = draw(self.generator, self.sampling, [prompt], noise)
-            with torch.no_grad():
-                read = [self.generator.plain(prompt)]
-                rewards.append(self.scorer.score(pixels, read).float().cpu())
-                held_out.append(self.held_out.score(pixels, read).float().cpu())  # type: ignore[union-attr]
-            pictures.append((pixels * 255).round().to(torch.uint8).cpu())
-        return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out)
 
     def _remember(self, evaluation: Evaluation, pixels: Tensor) -> None:
         first = not self.guard.evaluations
@@ -296,13 +227,6 @@ class ReflTrainer:
     # setting up, saving, going on
 
     def _set_up(self, resume: bool) -> None:
-        self.scorer.network.requires_grad_(False)
-        if self.config.lora_from:
-            self.tuning: Tuning = LoraTuning(
-                self.generator, lora_from_tensors(read_lora(self.config.lora_from).tensors, self.generator.layers())
-            )
-        else:
-            self.tuning = tuning_of(self.generator, self.config)
         self.generator.gradient_checkpointing(self.config.gradient_checkpointing)
         self._trained = list(self.tuning.parameters().values())
         self.ema = Ema(self.tuning.parameters(), self.config.ema_decay) if self.config.ema else None
@@ -311,15 +235,9 @@ class ReflTrainer:
             self._restore(self.folder.latest())
         elif self.folder is not None and self.backend.rank == 0:
             self.folder.claim(self.config)
-        used = [self.prompts[n] for n in self.draws.used_prompts(self.config.steps)]
-        evaluated = self.evaluation_prompts if self.config.guard else []
-        captions = self.captioned.prompts if self.captioned is not None else []
-        self.generator.remember(list(dict.fromkeys([*used, *evaluated, *captions, self.config.negative_prompt])))
+        used, evaluated = self.gradients.used_prompts(), self.evaluation_prompts if self.config.guard else []
+        self.generator.remember(list(dict.fromkeys([*used, *evaluated, self.config.negative_prompt])))
         self.backend.wait()
-
-    def _draws(self, seed: int, count: int) -> Draws:
-        config = self.config
-        return Draws(seed, count, config.batch_size, config.accumulation, config.stop_window, self.backend.world)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -411,19 +329,3 @@ class ReflTrainer:
             lora=self.tuning.lora if isinstance(self.tuning, LoraTuning) else None,
             files=files,
         )
-
-
-@contextmanager
-def interrupt_later() -> Iterator[None]:
-    """Hold Ctrl-C back for as long as the weights and the optimizer's state disagree."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt

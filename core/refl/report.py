@@ -14,7 +14,7 @@ from torch import Tensor
 from ..metadata.atomic import replacing
 from .config import ReflConfig
 from .guard import Evaluation
-from .loop import ReflResult
+from .result import ReflResult
 
 WIDTH, HEIGHT, MARGIN = 520, 220, 68
 THUMBNAIL = 320

@@ -13,6 +13,7 @@ from ..errors import ImageRewardError
 from .config import ReflConfig
 from .generator import Generator
 from .lora import Lora
+from .lora_files import lora_from_tensors, read_lora
 
 
 class Tuning(ABC):
@@ -119,6 +120,8 @@ class FullTuning(Tuning):
 
 
 def tuning_of(generator: Generator, config: ReflConfig) -> Tuning:
+    if config.lora_from:
+        return LoraTuning(generator, lora_from_tensors(read_lora(config.lora_from).tensors, generator.layers()))
     if config.tune == "lora":
         return LoraTuning.of(generator, config)
     return FullTuning(generator, keep_untuned=config.prior_weight > 0)

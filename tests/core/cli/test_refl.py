@@ -38,7 +38,7 @@ def test_help_names_what_a_first_run_needs_and_help_all_every_setting(capsys: py
         (["--output", "{}/run"], "--model is missing"),
         (["--model", "m"], "--output is missing"),
         (["--model", "m", "--output", "{}/run"], "no prompts"),
-        (["--model", "m", "--output", "{}/run", "--prompts", "{}/none.txt"], "no file"),
+        (["--model", "m", "--output", "{}/run", "--prompts", "{}/none.txt"], "no such file"),
         (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--stop-window", "30", "40"], "30..40"),
         (["--model", "m", "--output", "{}", "--prompts", "{}/prompts.txt"], "choose another"),
         (["--resume", "--output", "{}/run"], "holds no run to resume"),

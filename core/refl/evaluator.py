@@ -1,0 +1,50 @@
+"""The fixed pictures of a run: the same prompts from the same noises, drawn with the weights of the moment, judged twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..scorers.base import Scorer
+from .backend import Backend
+from .generator import Generator, Sampling
+from .guard import Evaluation
+from .randomness import SampleNoise, derive_seed
+from .update import draw
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Each process draws and judges its share; what is returned is the same on all."""
+
+    generator: Generator
+    scorer: Scorer
+    held_out: Scorer
+    sampling: Sampling
+    prompts: list[str]
+    """One per picture."""
+    seed: int
+    backend: Backend
+
+    def evaluate(self, update: int, strength: float) -> tuple[Evaluation, Tensor]:
+        """The scores of all pictures, and this process's pictures, (n, 3, H, W) uint8 on the CPU."""
+        pixels, reward, held_out = self._judge_share()
+        rewards, held = (self.backend.gather(each)[: len(self.prompts)].cpu() for each in (reward, held_out))
+        return Evaluation(update, strength, tuple(rewards.tolist()), tuple(held.tolist())), pixels
+
+    def _judge_share(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures one by one, so that an evaluation needs no more memory than an update."""
+        share = -(-len(self.prompts) // self.backend.world)
+        pictures, rewards, held_out = [], [], []
+        for n in range(self.backend.rank * share, (self.backend.rank + 1) * share):
+            prompt = self.prompts[n % len(self.prompts)]
+            noise = SampleNoise.of_seeds([derive_seed(self.seed, "evaluation", n)])
+            pixels = draw(self.generator, self.sampling, [prompt], noise)
+            with torch.no_grad():
+                read = [self.generator.plain(prompt)]
+                rewards.append(self.scorer.score(pixels, read).float().cpu())
+                held_out.append(self.held_out.score(pixels, read).float().cpu())
+            pictures.append((pixels * 255).round().to(torch.uint8).cpu())
+        return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out)

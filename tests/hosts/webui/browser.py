@@ -1,94 +1,21 @@
-"""A WebUI's page in headless Chromium, by what a person sees: labels, buttons, texts."""
+"""A WebUI's page."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import pytest
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1300,1350",
-]
-PATIENCE = 60
+from hosts.browser import Browser
 
 
-class Page:
-    def __init__(self, url: str, profile: Path) -> None:
-        webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium to drive the page")
-        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if not chromium or not driver:
-            pytest.skip("install chromium and chromedriver to drive the page")
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-        self.url = url
-        self.open()
-
+class Page(Browser):
     def open(self) -> None:
-        self.driver.get(self.url)
+        super().open()
         self.wait(lambda: self.visible("#txt2img_prompt textarea"), "the page to appear")
         time.sleep(2)  # gradio attaches its listeners after it has drawn
 
-    def close(self) -> None:
-        self.driver.quit()
-
-    def js(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-        deadline = time.time() + seconds
-        while time.time() < deadline:
-            found = condition()
-            if found:
-                return found
-            time.sleep(0.2)
-        if os.environ.get("IMAGEREWARD_SCREENSHOTS"):
-            self.screenshot(Path(os.environ["IMAGEREWARD_SCREENSHOTS"]) / "failure.png")
-        raise AssertionError(f"waited {seconds} s in vain for {what}")
-
-    def find(self, selector: str) -> Any:
-        return self.wait(lambda: self.driver.find_elements("css selector", selector), selector)[0]
-
-    def visible(self, selector: str) -> Any:
-        return next((e for e in self.driver.find_elements("css selector", selector) if e.is_displayed()), None)
-
-    def text(self, selector: str) -> str:
-        return self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
-
-    def value(self, selector: str) -> str:
-        return self.js("return document.querySelector(arguments[0])?.value ?? ''", selector)
-
-    def checked(self, selector: str) -> bool:
-        return self.js("return document.querySelector(arguments[0]).checked", f"{selector} input[type=checkbox]")
-
     def click(self, selector: str) -> None:
-        element = self.wait(lambda: self.visible(selector), f"{selector} to be visible")
         self.js("window.closeModal?.()")  # the host's full-screen view of an image that was clicked
-        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
-
-    def fill(self, selector: str, text: str) -> None:
-        from selenium.webdriver.common.keys import Keys
-
-        element = self.wait(lambda: self.visible(selector), f"{selector} to be visible")
-        element.send_keys(Keys.CONTROL, "a")
-        element.send_keys(text)
-        element.send_keys(Keys.TAB)
+        super().click(selector)
 
     def tab(self, name: str) -> None:
         self.js(
@@ -107,6 +34,10 @@ class Page:
                 return
         raise AssertionError(f"{selector} does not offer {option!r}")
 
+    def set_checkbox(self, selector: str, on: bool) -> None:
+        if self.checked(selector) != on:
+            self.click(f"{selector} input[type=checkbox]")
+
     def generate(self, tab: str = "txt2img", button: str = "generate") -> str:
         """Clicks Generate (or another button that generates), waits for the end, returns the text below the gallery."""
         self.click(f"#{tab}_{button}")
@@ -115,6 +46,3 @@ class Page:
         self.wait(lambda: not self.visible(f"#{tab}_interrupt"), "the generation to end", 120)
         time.sleep(1)
         return self.text(f"#html_info_{tab}")
-
-    def screenshot(self, path: Path) -> None:
-        self.driver.save_screenshot(str(path))

@@ -52,11 +52,6 @@ def set_up(page: Page) -> None:
     page.fill("#txt2img_seed input", "5")
 
 
-def set_checkbox(page: Page, selector: str, on: bool) -> None:
-    if page.checked(selector) != on:
-        page.click(f"{selector} input[type=checkbox]")
-
-
 def test_nothing_is_loaded_before_the_first_run(page: Page, shot: None) -> None:
     set_up(page)
     assert "not loaded" in page.text(f"{PANEL}state")
@@ -65,7 +60,7 @@ def test_nothing_is_loaded_before_the_first_run(page: Page, shot: None) -> None:
 
 
 def test_generate_shows_the_score_and_the_model(page: Page, shot: None) -> None:
-    set_checkbox(page, f"{PANEL}sort", True)
+    page.set_checkbox(f"{PANEL}sort", True)
     text = page.generate()
     assert "Script: ImageReward" in text
     page.js("document.querySelectorAll('#txt2img_gallery .thumbnail-item')[1].click()")
@@ -74,7 +69,7 @@ def test_generate_shows_the_score_and_the_model(page: Page, shot: None) -> None:
 
 
 def test_all_below_the_limit_is_told_under_the_empty_gallery(page: Page, shot: None) -> None:
-    set_checkbox(page, f"{PANEL}filter", True)
+    page.set_checkbox(f"{PANEL}filter", True)
     page.fill(f"{PANEL}limit input", "9.5")
     text = page.generate()
     assert re.search(r"No image reached the limit 9.5: the best score \(ImageReward\) of 4 was -?\d+\.\d{4}", text)
@@ -128,12 +123,12 @@ def test_a_generation_after_reload_and_unload(page: Page, shot: None) -> None:
 
 def test_upscale_from_the_gallery_replaces_one_image_whatever_the_limit(page: Page, webui: WebUI, shot: None) -> None:
     gallery = "#txt2img_gallery .thumbnail-item"
-    set_checkbox(page, f"{PANEL}filter", False)
+    page.set_checkbox(f"{PANEL}filter", False)
     page.generate()
     page.js("document.querySelectorAll(arguments[0])[2].click()", gallery)
     before = page.wait(lambda: re.search(r"ImageReward: \S+", page.text("#html_info_txt2img")), "a score")[0]
     shown = page.js("return document.querySelectorAll(arguments[0]).length", gallery)
-    set_checkbox(page, f"{PANEL}filter", True)
+    page.set_checkbox(f"{PANEL}filter", True)
     page.fill(f"{PANEL}limit input", "9.5")
     text = page.generate(button="upscale")
     after = re.search(r"ImageReward: \S+", text)
@@ -143,7 +138,7 @@ def test_upscale_from_the_gallery_replaces_one_image_whatever_the_limit(page: Pa
     assert page.js("return document.querySelectorAll(arguments[0]).length", gallery) == shown
     with Image.open(webui.saved()[-1]) as picture:
         assert picture.size == (256, 256)
-    set_checkbox(page, f"{PANEL}filter", False)
+    page.set_checkbox(f"{PANEL}filter", False)
 
 
 def test_batch_img2img_scores_each_file(page: Page, webui: WebUI, shot: None) -> None:
@@ -178,7 +173,7 @@ def test_extras_batch_step(page: Page, webui: WebUI, shot: None) -> None:
     page.js("[...document.querySelectorAll('#mode_extras button')][1].click()")
     page.find("#extras_image_batch input[type=file]").send_keys("\n".join(files))
     page.wait(lambda: "Uploading" not in page.text("#extras_image_batch"), "the upload")
-    set_checkbox(page, "#extras_upscale", False)
+    page.set_checkbox("#extras_upscale", False)
     page.js("document.querySelector('#extras_image_reward .label-wrap, #extras_image_reward > button').click()")
     page.wait(lambda: page.visible("#extras_image_reward_scorer"), "the step's settings")
     before = len(webui.saved("extras-images"))

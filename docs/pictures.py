@@ -1,0 +1,126 @@
+"""Makes the pictures of docs/images from programs that are running: needs selenium, Chromium and its driver.
+
+python docs/pictures.py webui http://127.0.0.1:7860     # AUTOMATIC1111 with this extension; see docs/painter.py
+python docs/pictures.py comfyui http://127.0.0.1:8188   # ComfyUI with `imagereward score --demo` pictures in input/demo
+python docs/pictures.py refl http://127.0.0.1:8188      # ComfyUI with tests/hosts/comfyui/tiny_pack in custom_nodes
+python docs/pictures.py gallery http://127.0.0.1:7861   # `imagereward gallery` on a folder of demo pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from hosts.browser import Browser  # noqa: E402
+from hosts.comfyui.canvas import Canvas  # noqa: E402
+from hosts.webui.browser import Page  # noqa: E402
+
+
+def webui(url: str, profile: Path) -> None:
+    page = Page(url, profile, (980, 1180))
+    page.choose("#script_list", "ImageReward")
+    page.fill("#txt2img_prompt textarea", "a painting of mountains above the clouds")
+    numbers = {"steps": 2, "width": 128, "height": 128, "batch_count": 3, "batch_size": 2}
+    for name, value in numbers.items():
+        page.fill(f"#txt2img_{name} input[type=number]", str(value))
+    page.fill("#txt2img_seed input", "5")
+    page.set_checkbox("#script_txt2img_imagereward_sort", True)
+    page.generate()
+    page.js("document.querySelectorAll('#txt2img_gallery .thumbnail-item')[1].click()")
+    page.wait(lambda: "ImageReward: " in page.text("#html_info_txt2img"), "the score under the gallery")
+    page.js("scrollTo(0, 0)")
+    save(page, "webui-panel.png")
+
+
+def comfyui(url: str, profile: Path) -> None:
+    canvas = Canvas(url, profile, (1600, 1000))
+    canvas.load(workflow("score_a_folder"))
+    canvas.set("SDImageRewardLoad", model="technical")
+    canvas.set("SDImageRewardLoadFolder", folder="demo")
+    canvas.run("SDImageRewardSave")
+    bare(canvas)
+    canvas.look(0.83, 15, 50)
+    save(canvas, "comfyui-graph.png", crop=(0, 0, 1380, 850))
+
+
+def refl(url: str, profile: Path) -> None:
+    """A training of seconds on the tiny networks of the tests."""
+    small = {"steps": 10, "resolution": 64, "batch_size": 4, "accumulation": 1, "evaluate_every": 2, "rank": 16}
+    quick = {"denoising_steps": 1, "stop_first": 0, "stop_last": 0, "sampler": "euler", "learning_rate": 3e-3}
+    graph = workflow("train_a_refl_lora")
+    for node in graph["nodes"]:
+        if node["type"] == "CheckpointLoaderSimple":
+            node |= {"type": "TinyCheckpoint", "widgets_values": [0, "fixed", "sd1"]}
+    canvas = Canvas(url, profile, (1600, 1100))
+    canvas.load(graph)
+    canvas.set("SDImageRewardLoad", model="tiny.pt")
+    canvas.set("SDImageRewardTrainReFL", **small, **quick, threshold=10.0, scale=1.0, evaluation_images=2)
+    canvas.set("EmptyLatentImage", width=64, height=64)
+    canvas.set("KSampler", steps=4)
+    canvas.run("SDImageRewardScore", 300)
+    bare(canvas)
+    canvas.look(0.62, 15, 50)
+    save(canvas, "comfyui-refl.png")
+
+
+def gallery(url: str, profile: Path) -> None:
+    page = Browser(url, profile, (1000, 800))
+    page.wait(lambda: page.visible("#ir_gallery_grid img"), "the pictures")
+    time.sleep(2)
+    save(page, "gallery.png")
+
+
+def workflow(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def bare(canvas: Canvas) -> None:
+    """The graph alone, without ComfyUI's bars and panels."""
+    canvas.js(
+        "const style = document.createElement('style');"
+        "style.textContent = '.side-tool-bar-container, .workflow-tabs-container, .actionbar, .minimap-main-container,"
+        " .p-toast, .p-buttongroup, [class*=queue], [class*=actionbar], .graph-canvas-panel > div {display: none}';"
+        "document.head.append(style)"
+    )
+
+
+def save(page: Browser, name: str, crop: tuple[int, int, int, int] | None = None) -> None:
+    """In 256 colours, which keeps a page sharp and its file small."""
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / name
+        page.screenshot(shot)
+        picture = Image.open(shot).convert("RGB")
+    if crop is not None:
+        picture = picture.crop(crop)
+    picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
+    print(f"{name}: {picture.width} x {picture.height}, {(IMAGES / name).stat().st_size // 1000} KB")
+    page.close()
+
+
+PICTURES: dict[str, Callable[[str, Path], None]] = {
+    "webui": webui,
+    "comfyui": comfyui,
+    "refl": refl,
+    "gallery": gallery,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", choices=PICTURES)
+    parser.add_argument("url")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as profile:
+        PICTURES[asked.picture](asked.url, Path(profile))

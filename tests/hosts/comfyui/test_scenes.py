@@ -49,8 +49,13 @@ class TestTheServerKnowsUs:
         assert texts["SDImageRewardScore"]["display_name"] == "ImageReward Score"
         assert len(server.get("/workflow_templates")["sd-imagereward"]) == 5
 
-    def test_nothing_of_ours_complains_in_the_log(self, server: Server) -> None:
-        assert "Error while calling comfy_entrypoint" not in server.log()
+    def test_nothing_of_ours_complains_at_the_start(self, server: Server) -> None:
+        started = server.log().split("To see the GUI go to")[0]
+        assert "Error while calling comfy_entrypoint" not in started
+        named = [line for line in started.splitlines() if "sd-imagereward" in line or "ImageReward" in line]
+        assert len(named) == 1, named  # in the table of import times
+        assert "seconds:" in named[0]
+        assert "FAILED" not in named[0]
 
 
 class TestScore:

@@ -7,6 +7,8 @@ import re
 import pytest
 from PIL import Image
 from sd_imagereward.core.metadata import parse_parameters, read_parameters
+from sd_imagereward.core.rating import rate
+from sd_imagereward.core.scorers.loading import load_scorer
 
 from .server import Result, WebUI, to_base64
 
@@ -51,6 +53,13 @@ def test_scores_are_those_of_the_file_by_the_score_route(fresh: WebUI) -> None:
     assert answer["scores"] == pytest.approx(scores(result), abs=1e-4)
     raw = fresh.call("/imagereward/score", {"images": images, "prompt": "a painting of a cat", "plain_prompt": False})
     assert raw["scores"] == pytest.approx(scores(result), abs=1e-4)
+
+
+def test_scores_are_those_of_the_shell(fresh: WebUI) -> None:
+    result = fresh.generate(prompt="a cat")
+    scorer = load_scorer(fresh.models / "ImageReward" / "ImageReward.pt", device="cpu")
+    pictures = [Image.open(file).convert("RGB") for file in fresh.saved()]
+    assert rate(scorer, pictures, "a cat").tolist() == pytest.approx(scores(result), abs=2e-4)
 
 
 def test_each_picture_is_judged_by_its_own_prompt(fresh: WebUI) -> None:

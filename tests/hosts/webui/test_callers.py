@@ -136,6 +136,12 @@ def test_no_script_at_all_is_scored_if_the_settings_say_so(always: WebUI) -> Non
         assert "ImageReward: " not in read_parameters(file)
 
 
+def test_one_run_of_the_api_may_ask_for_it(fresh: WebUI) -> None:
+    asked = fresh.generate(script=None, override_settings={"image_reward_always": True})
+    assert len(set(scores(asked))) == 4
+    assert not any("ImageReward" in text for text in fresh.generate(script=None).texts)
+
+
 def test_prompt_matrix_scores_each_combination(always: WebUI) -> None:
     script_args = [False, False, "positive", "comma", 0]
     always.generate(*script_args, script="prompt matrix", prompt="a cat|in the rain|at night", n_iter=1)

@@ -201,7 +201,7 @@ def test_file_name_pattern(fresh: WebUI) -> None:
     assert file.stem.endswith(f"5-{scores(result)[0]:.4f}")
 
 
-def test_xyzaxes_of(four: Result, fresh: WebUI) -> None:
+def test_xyz_axes(four: Result, fresh: WebUI) -> None:
     limit = sorted(scores(four))[2]
     axes = axes_of(fresh)
     if "ImageReward limit" not in axes:
@@ -214,7 +214,7 @@ def test_xyzaxes_of(four: Result, fresh: WebUI) -> None:
     grid_text, cells = result.texts[0], result.texts[1:]
     assert "ImageReward: " not in grid_text
     assert "X Type: ImageReward limit" in grid_text
-    assert score_of(cells[0]) == scores(four)[0]
+    assert score_of(cells[0]) == pytest.approx(scores(four)[0], abs=1e-3)  # a batch of one rounds otherwise
     assert not any("ImageReward: " in (text or "") for text in cells[2:])
 
 

@@ -73,7 +73,8 @@ class WebUI:
                 command, cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.time() + START_SECONDS
-        while not self.answers():
+        # The first request must not come before the host has added its middleware.
+        while "Startup time" not in self.log.read_text(errors="replace") or not self.answers():
             if self.process.poll() is not None or time.time() > deadline:
                 raise RuntimeError(f"the WebUI did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.5)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,16 @@ from .server import WebUI
 
 pytestmark = pytest.mark.host
 PANEL = "#script_txt2img_imagereward_"
+
+
+@pytest.fixture(scope="module")
+def webui(furnish: Callable[..., WebUI]) -> Iterator[WebUI]:
+    """A server that has scored nothing yet."""
+    server = furnish()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def comfyui() -> Path:
 
 
 def furnish(base: Path, *packs: str) -> Path:
-    """A base folder with the tests' own node pack, links called `packs` to this checkout, and two tiny reward models."""
+    """A base folder: the tests' own node pack, links called `packs` to this checkout, two tiny models and their mixture."""
     nodes = base / "custom_nodes"
     nodes.mkdir(parents=True)
     (nodes / "tiny_pack").symlink_to(HERE / "tiny_pack", target_is_directory=True)
@@ -42,6 +42,7 @@ def furnish(base: Path, *packs: str) -> Path:
     models = base / "models" / "ImageReward"
     for seed, name in enumerate(("tiny.pt", "other.pt")):
         shutil.move(write_imagereward(models, seed=seed), models / name)
+    (models / "mine.json").write_text('{"mix": {"tiny.pt": 1, "other.pt": 0.5}}')
     (base / "input").mkdir()
     return base
 

@@ -201,6 +201,15 @@ class TestMixAndTable:
         chart = Image.open(server.file(run.outputs["6"]["images"][0]))
         assert chart.width == 640
 
+    def test_a_mixture_file_beside_the_weights(self, server: Server) -> None:
+        models = server.get("/object_info/SDImageRewardLoad")["SDImageRewardLoad"]["input"]["required"]["model"]
+        assert "'mine.json'" in str(models)  # where the options lie differs between releases
+        run = server.run({"1": load("mine.json"), "2": images(seed=51), "3": score(), "7": save(["3", 0], ["3", 1])})
+        line = (read_parameters(server.file(run.outputs["7"]["images"][0])) or "").splitlines()[-1]
+        scores = read_scores(line)
+        assert list(scores) == ["Mix", "ImageReward", "ImageReward 2"]
+        assert scores["Mix"] == pytest.approx(scores["ImageReward"] + 0.5 * scores["ImageReward 2"], abs=2e-4)
+
 
 class TestErrors:
     @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ..errors import ImageRewardError
 from ..metadata import write_csv, write_jsonl
 from ..metadata.atomic import replacing
 from ..metadata.lossless import label_file
+from ..scorers.mix import TITLE as MIXTURE
 from .moving import Journal, copy_file, numbered
 from .scan import SUFFIXES, Entry
 from .store import Judge, Picture, Store, content_hash
@@ -71,12 +72,14 @@ class Actions:
         return self._table(path, lambda: write_jsonl(self._rows(), path))
 
     def label(self, judges: Iterable[Judge] = (), decimals: int = 4) -> Outcome:
-        """Writes the scores into the files: those of this judge and of the others given."""
+        """Writes the scores into the files: those of this judge, a mixture's with its members', and of the others given."""
         others = [judge for judge in judges if judge.key != self.judge.key]
+        is_mixture = self.judge.title == MIXTURE
 
         def write(picture: Picture) -> bool:
             assert picture.score is not None
-            scores = {self.judge.title: picture.score} | self._scores_of(picture, others)
+            members = picture.parts if is_mixture else {}
+            scores = {self.judge.title: picture.score, **members} | self._scores_of(picture, others)
             labels = json.dumps({title: round(score, decimals) for title, score in scores.items()})
             if picture.labels == labels:
                 return False

@@ -17,7 +17,7 @@ from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import FILE_NAME, Judge, Store
 from sd_imagereward.core.images import open_image
-from sd_imagereward.core.metadata import read_parameters, save_image
+from sd_imagereward.core.metadata import read_parameters, read_scores, save_image
 from sd_imagereward.core.metadata.lossless import read_label
 from sd_imagereward.core.rating import judge
 from sd_imagereward.core.scorers.loading import load_scorer
@@ -118,6 +118,15 @@ def test_a_stopped_run_goes_on(folder: Path) -> None:
     assert summary.unchanged == 2
     assert summary.scored in (2, 3)  # the broken one among them or before
     assert len(ranking(folder)) == 4
+
+
+def test_the_label_of_a_mixture_has_its_members(folder: Path, curate: Curate) -> None:
+    assert "4 labelled" in curate("--label", scorers="mix(technical=2)")[2]
+    text = read_parameters(folder / "noise.png")
+    scores = read_scores(text)
+    assert scores == {"Mix": pytest.approx(2 * scores["Technical"], abs=2e-4), "Technical": scores["Technical"]}
+    assert scores == pytest.approx(read_label(text))
+    assert "0 labelled" in curate("--label", scorers="mix(technical=2)")[2]
 
 
 def test_label_then_nothing_left_to_do(folder: Path, curate: Curate) -> None:

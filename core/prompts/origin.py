@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,16 @@ def read_sidecar(path: Path) -> Origin | None:
 def origin_of(texts: Mapping[str, str]) -> Origin:
     """The origin that the texts of a file tell, by name as `read_texts` gives them; an empty one if they tell nothing."""
     found = [origin for origin in (reader(texts) for reader in _READERS) if origin is not None]
-    with_prompt = next((origin for origin in found if origin.plain), None)
-    return with_prompt or next(iter(found), Origin())
+    chosen = next((origin for origin in found if origin.plain), None) or next(iter(found), Origin())
+    # Save nodes of ComfyUI write the prompt alone as parameters; the rest is in the graph beside it.
+    for other in found:
+        chosen = replace(
+            chosen,
+            negative=chosen.negative or other.negative,
+            model=chosen.model or other.model,
+            loras=chosen.loras or other.loras,
+        )
+    return chosen
 
 
 def _from_invokeai(texts: Mapping[str, str]) -> Origin | None:
@@ -128,6 +136,8 @@ def _from_parameters(texts: Mapping[str, str], program: str) -> Origin | None:
         return None
     parameters = parse_parameters(texts["parameters"])
     model = parameters.fields.get("Model", "")
+    if parameters.fields.get("Version") == "ComfyUI":
+        program = "ComfyUI"
     return Origin(
         parameters.prompt or None,
         parameters.negative,

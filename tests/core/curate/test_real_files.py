@@ -57,6 +57,7 @@ def test_prompt_and_program_are_known(source: Path) -> None:
     assert origin.negative == "blurry, lowres"
     texts = read_texts(source)
     if source.name.startswith("comfyui"):
+        assert origin.program == "ComfyUI"
         graph, workflow = json.loads(texts["prompt"]), json.loads(texts["workflow"])
         assert {node["class_type"] for node in graph.values()} == {node["type"] for node in workflow["nodes"]}
     else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sd_imagereward.core.curate.store import FILE_NAME
 from sd_imagereward.core.metadata import read_parameters, read_scores, save_image
 
 from .browser import Page
@@ -26,36 +27,35 @@ CARDS = f"{GALLERY}grid .ir-card"
 
 
 @pytest.fixture(scope="module")
-def outputs(webui: WebUI) -> Path:
-    """Pictures as if generated earlier, sharp to flat, in a folder that the settings point to."""
-    folder = webui.data / "gallery-pictures"
+def gallery(furnish: Callable[..., WebUI]) -> Iterator[WebUI]:
+    """A WebUI of its own, in whose output folder pictures lay when it started, sharp to flat."""
+    server = furnish()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
-    for i in range(COUNT):
-        array = (128 + (noise - 128) * i / COUNT).astype(np.uint8)
-        text = f"a painting of cat {i}\nSteps: 1, Sampler: Euler, Seed: {i}, Size: 64x64"
-        folder.mkdir(exist_ok=True)
-        save_image(Image.fromarray(array), folder / f"{i}.png", parameters=text)
-    save_image(Image.fromarray(noise.astype(np.uint8)), webui.data / "secret.png", parameters="secret")
-    return folder
+    for folder in ("outputs", "output"):  # AUTOMATIC1111's, Forge's
+        (server.data / folder / "txt2img-images").mkdir(parents=True)
+        for i in range(COUNT):
+            image = Image.fromarray((128 + (noise - 128) * i / COUNT).astype(np.uint8))
+            text = f"a painting of cat {i}\nSteps: 1, Sampler: Euler, Seed: {i}, Size: 64x64"
+            save_image(image, server.data / folder / "txt2img-images" / f"{i}.png", parameters=text)
+    save_image(Image.fromarray(noise.astype(np.uint8)), server.data / "secret.png", parameters="secret")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
-def page(webui: WebUI, outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page after Reload UI, since folders are looked for when the tab is built."""
-    before = webui.call("/sdapi/v1/options")["outdir_samples"]
-    webui.set_options(outdir_samples=str(outputs))
-    page = Page(webui.url, tmp_path_factory.mktemp("chromium"))
-    starts = webui.log.read_text(errors="replace").count("Startup time")
-    page.js("document.querySelector('#settings_restart_gradio').click()")
-    page.wait(
-        lambda: webui.log.read_text(errors="replace").count("Startup time") > starts, "the UI to start again", 120
-    )
-    page.wait(webui.answers, "the API")
-    page.open()
+def outputs(page: Page, gallery: WebUI) -> Path:
+    """The folder that the tab shows, known by the store that scoring leaves in it."""
+    return next(gallery.data.glob(f"*/txt2img-images/{FILE_NAME}")).parent
+
+
+@pytest.fixture(scope="module")
+def page(gallery: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    page = Page(gallery.url, tmp_path_factory.mktemp("chromium"))
     page.tab("ImageReward")
     yield page
     page.close()
-    webui.set_options(outdir_samples=before)
 
 
 @pytest.fixture
@@ -107,12 +107,12 @@ def test_the_threshold_filters(page: Page, shot: None) -> None:
     page.wait(lambda: count(page) == COUNT, "all again")
 
 
-def test_what_leads_out_of_the_folder_is_refused(page: Page, webui: WebUI, outputs: Path, shot: None) -> None:
-    send(page, do="open", id=str(webui.data / "secret.png"))
+def test_what_leads_out_of_the_folder_is_refused(page: Page, gallery: WebUI, outputs: Path, shot: None) -> None:
+    send(page, do="open", id=str(gallery.data / "secret.png"))
     page.wait(lambda: "no such picture" in page.text(f"{GALLERY}detail"), "a path to be refused")
     identity = page.js(f"return document.querySelector('{CARDS}[title=\"a painting of cat 4\"]').dataset.irId")
     (outputs / "4.png").unlink()
-    (outputs / "4.png").symlink_to(webui.data / "secret.png")
+    (outputs / "4.png").symlink_to(gallery.data / "secret.png")
     send(page, do="open", id=identity)
     page.wait(lambda: "leads out of" in page.text(f"{GALLERY}detail"), "a link to be refused")
     assert "secret" not in page.text(f"{GALLERY}detail").replace("secret.png", "")

@@ -69,7 +69,9 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
 
     def chosen(name: str, *values: Any) -> tuple[Album, Choice]:
         title, words, limit, kind, number_of_page = values
-        return by_name[name], Choice(title, words or "", limit, kind, int(number_of_page or 1))
+        # A number field that is being typed into, or was emptied, has no value.
+        lowest = -math.inf if limit is None else limit
+        return by_name[name], Choice(title, words or "", lowest, kind, int(number_of_page or 1))
 
     def refresh(*values: Any) -> str:
         return page_html(*chosen(*values))

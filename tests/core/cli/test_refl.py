@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from sd_imagereward.core import cli
 from sd_imagereward.core.refl import ReflConfig
 
 pytest.importorskip("yaml", reason='presets are YAML (pip install -e ".[refl]")')
+
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -95,11 +103,41 @@ def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, caps
     assert [json.loads(line)["update"] for line in lines] == [1, 2]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_in_the_real_process_leaves_a_lora_and_resumes_to_the_bit(call: list[str], tmp_path: Path) -> None:
+    call = [*call, "--lora-rank", "2", "--ema", "--no-guard", "--dtype", "float32"]
+    cut, records = tmp_path / "cut", tmp_path / "cut" / "metrics.jsonl"
+    main = "from sd_imagereward.core import cli; sys.exit(cli.main())"
+    module = f"import sys; sys.path.insert(0, 'tests'); import conftest; {main}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", module, *call, "--steps", "100000", "--output", str(cut)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while not records.exists() or records.read_text().count("\n") < 2:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+    assert process.returncode == cli.EXIT_INTERRUPTED, told
+    assert "Traceback" not in told
+    made = len(records.read_text().splitlines())
+    lora = load_file(cut / "cut.safetensors")
+    assert any(tensor.any() for key, tensor in lora.items() if key.endswith("lora_up.weight"))
+
+    steps = ["--steps", str(made + 2)]
+    assert cli.main(["refl", "--resume", "--output", str(cut), *steps]) == cli.EXIT_OK
+    assert cli.main([*call, *steps, "--output", str(tmp_path / "whole")]) == cli.EXIT_OK
+    resumed, whole = load_file(cut / "cut.safetensors"), load_file(tmp_path / "whole" / "whole.safetensors")
+    assert any(not torch.equal(lora[key], resumed[key]) for key in lora)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
 def test_full_tuning_leaves_a_folder_and_one_file_with_only_the_unet_changed(
     call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from safetensors.torch import load_file
-
     run = tmp_path / "run"
     wanted = ["--tune", "full", "--single-file", "--learning-rate", "0.1", "--steps", "1", "--output", str(run)]
     assert cli.main([*call, *wanted, "--dtype", "bfloat16"]) == cli.EXIT_OK

@@ -1,0 +1,138 @@
+"""What trackers hear: TensorBoard's event file read back, W&B's calls, and its own offline files where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl import Evaluation, Observer, ReflConfig, ReflResult, ReflTrainer
+from sd_imagereward.core.refl.observers import ProgressBar, TensorBoard, WeightsAndBiases
+from sd_imagereward.core.refl.optimisers import make_optimizer
+from toy_generator import ColourScorer, ToyGenerator
+
+CONFIG = ReflConfig(
+    prompts=("a cat", "a dog"),
+    steps=4,
+    accumulation=1,
+    lora_rank=2,
+    denoising_steps=3,
+    stop_window=(1, 2),
+    evaluate_every=2,
+    evaluation_images=2,
+    dtype="float32",
+)
+
+
+def watched(observer: Observer) -> ReflResult:
+    return ReflTrainer(ToyGenerator(), ColourScorer(0), CONFIG, held_out=ColourScorer(1), observers=[observer]).train()
+
+
+def test_tensorboard_holds_every_number_and_the_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason='tensorboard is not installed (pip install -e ".[refl]")')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = watched(TensorBoard(tmp_path))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for key in ("reward", "loss", "gradient_norm", "learning_rate", "seconds"):
+        found = [(each.step, each.value) for each in events.Scalars(f"train/{key}")]
+        assert found == [(r["update"], pytest.approx(r[key], rel=1e-6)) for r in result.records]
+    for key in ("reward", "held_out"):
+        found = [(each.step, each.value) for each in events.Scalars(f"evaluation/{key}")]
+        assert found == [(e.update, pytest.approx(getattr(e, f"mean_{key}"), rel=1e-6)) for e in result.evaluations]
+    assert [each.step for each in events.Images("evaluation/pictures")] == [0, 2, 4]
+
+
+class Wandb:
+    """A stand-in for the package: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, Any] = {}
+        self.logged: list[tuple[int, dict[str, Any]]] = []
+        self.finished = False
+        self.Image = lambda pixels: SimpleNamespace(pixels=pixels)
+
+    def init(self, **given: Any) -> Wandb:
+        self.begun = given
+        return self
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.logged.append((step, values))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def test_wandb_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    result = watched(WeightsAndBiases("my_refl", CONFIG.plain()))
+    assert (wandb.begun["name"], wandb.begun["config"]["lora_rank"]) == ("my_refl", 2)
+    updates = [(step, values) for step, values in wandb.logged if "train/reward" in values]
+    assert [(step, values["train/reward"]) for step, values in updates] == [
+        (record["update"], record["reward"]) for record in result.records
+    ]
+    evaluations = [(step, values) for step, values in wandb.logged if "evaluation/reward" in values]
+    assert [step for step, _ in evaluations] == [0, 2, 4]
+    assert [step for step, _ in wandb.logged] == sorted(
+        step for step, _ in wandb.logged
+    )  # W&B drops steps that go back
+    picture = evaluations[0][1]["evaluation/pictures"][0].pixels
+    assert (picture.shape, picture.dtype.name) == ((64, 64, 3), "uint8")
+    assert wandb.finished
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed (pip install wandb)")
+def test_the_real_wandb_takes_it_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true", "CONSOLE": "off"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    observer = WeightsAndBiases("my_refl", CONFIG.plain())
+    watched(observer)
+    observer.wandb.teardown()  # its own process writes until it is told to end
+    (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    assert written.stat().st_size > 1000
+    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/evaluation/*.png"))) == 6
+
+
+def test_the_bar_shows_reward_loss_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar(4)
+    result = watched(bar)
+    shown = capsys.readouterr().err
+    assert f"reward {result.records[-1]['reward']:+.4f} loss {result.records[-1]['loss']:.2e}" in shown
+    assert "4/4" in shown
+    assert "evaluation after 2 updates: reward" in shown
+
+
+@pytest.mark.parametrize(
+    ("package", "use", "command"),
+    [
+        ("torch.utils.tensorboard", lambda folder: TensorBoard(folder), "pip install tensorboard"),
+        ("wandb", lambda folder: WeightsAndBiases("run", {}), "pip install wandb"),
+        (
+            "bitsandbytes.optim",
+            lambda folder: make_optimizer([torch.nn.Parameter(torch.zeros(1))], CONFIG.but(optimizer="adamw8bit")),
+            "pip install bitsandbytes",
+        ),
+    ],
+)
+def test_a_missing_package_is_named_with_its_command(
+    package: str, use: Any, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImageRewardError, match=command):
+        use(tmp_path)
+
+
+def test_an_evaluation_at_another_strength_is_not_drawn_into_the_curve(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason='tensorboard is not installed (pip install -e ".[refl]")')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoard(tmp_path)
+    board.on_evaluation(Evaluation(3, 0.5, (1.0,), (2.0,)), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    board.close()
+    assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == []

@@ -2,9 +2,9 @@
 
     python benchmarks/parity.py --reference-python PYTHON --images FOLDER --clip-tokenizer FOLDER --bert-vocabulary FILE
 
-PYTHON has the originals (tests/reference/judges.py tells how to install them). Scored are the pictures of FOLDER and the four
-of the goldens, which have other shapes than a square. One checkpoint at a time is made, scored by the original and by this
-package in fp32, fp16 and bf16 on the CPU, and deleted; ViT-H needs about 10 GB of memory and disk.
+PYTHON has the originals (tests/reference/judges.py tells how to install them). Scored are the four pictures of the goldens,
+which have other shapes than a square, and then those of FOLDER. One checkpoint at a time is made, scored by the original and
+by this package in fp32, fp16 and bf16 on the CPU, and deleted; ViT-H needs about 10 GB of memory and disk.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
     """Largest difference from the original by dtype, and the original's own spread ("range")."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = [*sorted(args.images.resolve().iterdir())[: args.count], *write.write_golden_pictures(folder)]
-        images = [str(path) for path in paths]
+        paths = [*write.write_golden_pictures(folder), *sorted(args.images.resolve().iterdir())]
+        images = [str(path) for path in paths[: args.count]]
         checkpoint = case.make(folder)
         for file in args.clip_tokenizer.iterdir():
             shutil.copy(file, folder)
@@ -84,7 +84,7 @@ def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
             raise SystemExit(f"the original of {case.name} failed:\n{said.stderr[-2000:]}")
         expected = torch.tensor(json.loads(said.stdout.strip().splitlines()[-1]))  # images x prompts
         found = {"range": (expected.max() - expected.min()).item()}
-        for dtype in DTYPES:
+        for dtype in args.dtypes:
             scorer = load_scorer(checkpoint, device="cpu", dtype=dtype)
             ours = torch.stack([judge(scorer, images, prompt).total for prompt in write.GOLDEN_PROMPTS], dim=1)
             found[dtype] = (ours - expected).abs().max().item()
@@ -98,14 +98,17 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--clip-tokenizer", type=Path, required=True, help="folder with vocab.json and merges.txt")
     parser.add_argument("--bert-vocabulary", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=4, help="how many of the folder's pictures")
+    parser.add_argument("--count", type=int, default=8, help="how many pictures")
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, help="halves take long on a CPU without them")
     parser.add_argument("--only", nargs="*", default=[case.name for case in CASES])
     args = parser.parse_args()
-    print(f"| judge | original | range of its scores | {' | '.join(DTYPES)} |\n|---|---|---|{'---|' * len(DTYPES)}")
+    print(
+        f"| judge | original | range of its scores | {' | '.join(args.dtypes)} |\n|---|---|---|{'---|' * len(args.dtypes)}"
+    )
     for case in CASES:
         if case.name in args.only:
             found = measure(case, args)
-            numbers = " | ".join(f"{found[dtype]:.1e}" for dtype in DTYPES)
+            numbers = " | ".join(f"{found[dtype]:.1e}" for dtype in args.dtypes)
             print(f"| `{case.name}` | {case.original} | {found['range']:.3f} | {numbers} |", flush=True)
 
 

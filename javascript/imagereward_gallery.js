@@ -17,6 +17,14 @@
     if (card) send({ do: card.dataset.irDo, id: card.dataset.irId });
   });
 
+  // One request when typing or dragging pauses: a request for each value would lose the last one, or be answered after it.
+  let pause;
+  document.addEventListener("input", (event) => {
+    if (!event.composedPath().some((element) => /^ir_gallery_(least|search)$/.test(element.id))) return;
+    clearTimeout(pause);
+    pause = setTimeout(() => send({ do: "show" }), 300);
+  });
+
   document.addEventListener("keydown", (event) => {
     const target = event.composedPath()[0];
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.isContentEditable;

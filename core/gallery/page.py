@@ -90,16 +90,18 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
     def switch(name: str) -> Any:
         return gr.update(**_range(*by_name[name].bounds("")))
 
-    def receive(message: str, *values: Any) -> tuple[str, str]:
-        """An event of the page's script: a picture is opened or picked, by its id."""
-        album, choice = chosen(*values)
+    def receive(message: str, *values: Any) -> tuple[int, str, str]:
+        """An event of the page's script: search or threshold changed, or a picture is opened or picked, by its id."""
         event = _parsed(message)
+        if event.get("do") == "show":
+            return *restart(*values), ""
+        album, choice = chosen(*values)
         identity = str(event.get("id", ""))
         judge = album.judge(choice.scorer)
         if event.get("do") == "pick":
             album.pick(identity, choice)
         opened = detail_html(album, judge, identity) if event.get("do") == "open" and judge is not None else ""
-        return page_html(album, choice), opened
+        return choice.page, page_html(album, choice), opened
 
     def apply_action(what: str, amount: float, words: str, only_say: bool, *values: Any) -> tuple[str, str]:
         album, choice = chosen(*values)
@@ -126,14 +128,14 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
             said = str(error)
         return page_html(album, choice), _note(said), switch(values[0])
 
-    for control in (scorer, search, least, view):
+    for control in (scorer, view):
         control.change(restart, controls, [page, grid])
     folder.change(switch, [folder], [least]).then(restart, controls, [page, grid])
     page.submit(refresh, controls, [grid])
     previous.click(turn(-1), controls, [page, grid])
     following.click(turn(+1), controls, [page, grid])
     scoring.click(score_new, controls, [grid, status, least])
-    wire.change(receive, [wire, *controls], [grid, detail])
+    wire.change(receive, [wire, *controls], [page, grid, detail])
     apply.click(apply_action, [action, number, text, dry, *controls], [grid, status])
     export.click(write_pairs, [folder], [status])
 

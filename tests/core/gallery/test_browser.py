@@ -86,6 +86,18 @@ def test_browse_open_pick_and_export(driver: Any, folder: Path) -> None:
     driver.find_element("css selector", '.ir-card[title*="misty mountains"]').click()
     wait(lambda: "a painting of misty mountains" in text(driver, "detail"), "the picture's metadata")
 
+    search = driver.find_element("css selector", "#ir_gallery_search textarea, #ir_gallery_search input")
+    search.send_keys("misty")
+    wait(lambda: len(driver.find_elements("css selector", ".ir-card")) == 2, "what the search leaves")
+    search.send_keys("\ue003" * len("misty"))  # backspace
+    wait(lambda: len(driver.find_elements("css selector", ".ir-card")) == 12, "all again")
+    least = driver.find_element("css selector", "#ir_gallery_least input[type=number]")
+    lowest = least.get_attribute("value")
+    least.send_keys("\ue009a\ue000", "-1")  # control and a
+    wait(lambda: 0 < len(driver.find_elements("css selector", ".ir-card")) < 12, "what passes the threshold")
+    least.send_keys("\ue009a\ue000", lowest)
+    wait(lambda: len(driver.find_elements("css selector", ".ir-card")) == 12, "all again")
+
     driver.execute_script("document.querySelectorAll('#ir_gallery_view input')[1].click()")
     wait(lambda: "1 of 6 groups" in text(driver, "grid"), "the groups")
     body = driver.find_element("tag name", "body")

@@ -87,8 +87,8 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
         album, choice = chosen(*values[:-1], 1)
         return 1, page_html(album, choice)
 
-    def switch(name: str) -> Any:
-        return gr.update(**_range(*by_name[name].bounds("")))
+    def rescale(name: str, title: str) -> Any:
+        return gr.update(**_range(*by_name[name].bounds(title)))
 
     def receive(message: str, *values: Any) -> tuple[int, str, str]:
         """An event of the page's script: search or threshold changed, or a picture is opened or picked, by its id."""
@@ -120,21 +120,20 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
             return _note(str(error))
         return _note(f"{count} pairs: {path}")
 
-    def score_new(*values: Any) -> tuple[str, str, Any]:
-        album, choice = chosen(*values)
+    def score_new(name: str, title: str) -> str:
         try:
-            said = score(album.root, choice.scorer)
+            return _note(score(by_name[name].root, title))
         except ImageRewardError as error:
-            said = str(error)
-        return page_html(album, choice), _note(said), switch(values[0])
+            return _note(str(error))
 
-    for control in (scorer, view):
-        control.change(restart, controls, [page, grid])
-    folder.change(switch, [folder], [least]).then(restart, controls, [page, grid])
+    view.change(restart, controls, [page, grid])
+    for control in (folder, scorer):
+        control.change(rescale, [folder, scorer], [least]).then(restart, controls, [page, grid])
     page.submit(refresh, controls, [grid])
     previous.click(turn(-1), controls, [page, grid])
     following.click(turn(+1), controls, [page, grid])
-    scoring.click(score_new, controls, [grid, status, least])
+    scored = scoring.click(score_new, [folder, scorer], [status])
+    scored.then(rescale, [folder, scorer], [least]).then(restart, controls, [page, grid])
     wire.change(receive, [wire, *controls], [page, grid, detail])
     apply.click(apply_action, [action, number, text, dry, *controls], [grid, status])
     export.click(write_pairs, [folder], [status])

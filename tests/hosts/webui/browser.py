@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from hosts.browser import Browser
 
@@ -27,12 +28,13 @@ class Page(Browser):
     def choose(self, selector: str, option: str) -> None:
         self.click(f"{selector} input")
         items = f"{selector} ul li, ul.options li"
-        self.wait(lambda: self.driver.find_elements("css selector", items), f"the options of {selector}")
-        for item in self.driver.find_elements("css selector", items):
-            if item.text.replace("✓", "").strip() == option:
-                item.click()
-                return
-        raise AssertionError(f"{selector} does not offer {option!r}")
+
+        def wanted() -> Any:
+            """The option, once it can be read: the list fades in."""
+            found = self.driver.find_elements("css selector", items)
+            return next((item for item in found if item.text.replace("✓", "").strip() == option), None)
+
+        self.wait(wanted, f"{selector} to offer {option!r}").click()
 
     def set_checkbox(self, selector: str, on: bool) -> None:
         if self.checked(selector) != on:

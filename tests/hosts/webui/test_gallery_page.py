@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sd_imagereward.core.curate.store import FILE_NAME
 from sd_imagereward.core.metadata import read_parameters, read_scores, save_image
 
 from .browser import Page
@@ -31,12 +30,12 @@ def gallery(furnish: Callable[..., WebUI]) -> Iterator[WebUI]:
     """A WebUI of its own, in whose output folder pictures lay when it started, sharp to flat."""
     server = furnish()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
-    for folder in ("outputs", "output"):  # AUTOMATIC1111's, Forge's
-        (server.data / folder / "txt2img-images").mkdir(parents=True)
-        for i in range(COUNT):
-            image = Image.fromarray((128 + (noise - 128) * i / COUNT).astype(np.uint8))
-            text = f"a painting of cat {i}\nSteps: 1, Sampler: Euler, Seed: {i}, Size: 64x64"
-            save_image(image, server.data / folder / "txt2img-images" / f"{i}.png", parameters=text)
+    folder = server.data / "outputs" / "txt2img-images"
+    folder.mkdir(parents=True)
+    for i in range(COUNT):
+        image = Image.fromarray((128 + (noise - 128) * i / COUNT).astype(np.uint8))
+        text = f"a painting of cat {i}\nSteps: 1, Sampler: Euler, Seed: {i}, Size: 64x64"
+        save_image(image, folder / f"{i}.png", parameters=text)
     save_image(Image.fromarray(noise.astype(np.uint8)), server.data / "secret.png", parameters="secret")
     try:
         yield server.start()
@@ -45,9 +44,8 @@ def gallery(furnish: Callable[..., WebUI]) -> Iterator[WebUI]:
 
 
 @pytest.fixture(scope="module")
-def outputs(page: Page, gallery: WebUI) -> Path:
-    """The folder that the tab shows, known by the store that scoring leaves in it."""
-    return next(gallery.data.glob(f"*/txt2img-images/{FILE_NAME}")).parent
+def outputs(gallery: WebUI) -> Path:
+    return gallery.data / "outputs" / "txt2img-images"
 
 
 @pytest.fixture(scope="module")

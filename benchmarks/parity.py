@@ -88,6 +88,7 @@ def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
             scorer = load_scorer(checkpoint, device="cpu", dtype=dtype)
             ours = torch.stack([judge(scorer, images, prompt).total for prompt in write.GOLDEN_PROMPTS], dim=1)
             found[dtype] = (ours - expected).abs().max().item()
+            print(f"{case.name}, {dtype}: {found[dtype]:.1e} of {found['range']:.3f}", file=sys.stderr, flush=True)
             scorer.unload()
         return found
 

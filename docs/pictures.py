@@ -29,7 +29,7 @@ from hosts.webui.browser import Page  # noqa: E402
 
 
 def webui(url: str, profile: Path) -> None:
-    page = Page(url, profile, (980, 1180))
+    page = Page(url, profile, (1240, 1520))
     page.choose("#script_list", "ImageReward")
     page.fill("#txt2img_prompt textarea", "a painting of mountains above the clouds")
     numbers = {"steps": 2, "width": 128, "height": 128, "batch_count": 3, "batch_size": 2}
@@ -41,6 +41,7 @@ def webui(url: str, profile: Path) -> None:
     page.js("document.querySelectorAll('#txt2img_gallery .thumbnail-item')[1].click()")
     page.wait(lambda: "ImageReward: " in page.text("#html_info_txt2img"), "the score under the gallery")
     page.js("scrollTo(0, 0)")
+    time.sleep(2)
     save(page, "webui-panel.png")
 
 
@@ -51,8 +52,7 @@ def comfyui(url: str, profile: Path) -> None:
     canvas.set("SDImageRewardLoadFolder", folder="demo")
     canvas.run("SDImageRewardSave")
     bare(canvas)
-    canvas.look(0.83, 15, 50)
-    save(canvas, "comfyui-graph.png", crop=(0, 0, 1380, 850))
+    save(canvas, "comfyui-graph.png", crop=canvas.fit(0.83))
 
 
 def refl(url: str, profile: Path) -> None:
@@ -71,8 +71,7 @@ def refl(url: str, profile: Path) -> None:
     canvas.set("KSampler", steps=4)
     canvas.run("SDImageRewardScore", 300)
     bare(canvas)
-    canvas.look(0.62, 15, 50)
-    save(canvas, "comfyui-refl.png")
+    save(canvas, "comfyui-refl.png", crop=canvas.fit(0.72))
 
 
 def gallery(url: str, profile: Path) -> None:
@@ -93,18 +92,21 @@ def bare(canvas: Canvas) -> None:
         "const style = document.createElement('style');"
         "style.textContent = '.side-tool-bar-container, .workflow-tabs-container, .actionbar, .minimap-main-container,"
         " .p-toast, .p-buttongroup, [class*=queue], [class*=actionbar], .graph-canvas-panel > div {display: none}';"
-        "document.head.append(style)"
+        "document.head.append(style);"
+        "for (const one of document.querySelectorAll('div'))"
+        " if (/^\\d+ jobs? completed$/.test(one.innerText?.trim())) one.style.display = 'none';"
+        "window.app.canvas.show_info = false"
     )
 
 
-def save(page: Browser, name: str, crop: tuple[int, int, int, int] | None = None) -> None:
-    """In 256 colours, which keeps a page sharp and its file small."""
+def save(page: Browser, name: str, crop: tuple[int, int] | None = None) -> None:
+    """In 256 colours, which keeps a page sharp and its file small. crop: width and height from the upper left corner."""
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / name
         page.screenshot(shot)
         picture = Image.open(shot).convert("RGB")
     if crop is not None:
-        picture = picture.crop(crop)
+        picture = picture.crop((0, 0, min(crop[0], picture.width), min(crop[1], picture.height)))
     picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
     print(f"{name}: {picture.width} x {picture.height}, {(IMAGES / name).stat().st_size // 1000} KB")
     page.close()

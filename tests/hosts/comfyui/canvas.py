@@ -8,6 +8,8 @@ from typing import Any
 
 from hosts.browser import Browser
 
+MARGIN, TITLE_BAR = 24, 40  # around the graph, and of its uppermost nodes; in units of the graph
+
 
 class Canvas(Browser):
     def open(self) -> None:
@@ -47,13 +49,19 @@ class Canvas(Browser):
         self.wait(lambda: self.js(shown, until), f"the pictures of {until}", seconds)
         time.sleep(2)
 
-    def look(self, scale: float, left: float, top: float) -> None:
-        """Moves the view: the graph's origin to (left, top), in units of the graph."""
-        self.js(
-            "const c = window.app.canvas; c.ds.scale = arguments[0]; c.ds.offset = [arguments[1], arguments[2]];"
-            "c.setDirty(true, true)",
+    def fit(self, scale: float) -> tuple[int, int]:
+        """Shows the graph from its upper left corner; returns how many pixels wide and high it is."""
+        size = self.js(
+            "const [scale, margin, title] = arguments, nodes = window.app.graph._nodes;"
+            "const least = axis => Math.min(...nodes.map(n => n.pos[axis]));"
+            "const most = axis => Math.max(...nodes.map(n => n.pos[axis] + n.size[axis]));"
+            "const view = window.app.canvas;"
+            "view.ds.scale = scale; view.ds.offset = [margin - least(0), margin + title - least(1)];"
+            "view.setDirty(true, true);"
+            "return [0, 1].map(axis => scale * (most(axis) - least(axis) + 2 * margin + axis * title))",
             scale,
-            left,
-            top,
+            MARGIN,
+            TITLE_BAR,
         )
         time.sleep(1.5)
+        return int(size[0]), int(size[1])

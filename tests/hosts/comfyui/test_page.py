@@ -38,7 +38,7 @@ def test_a_workflow_runs_and_shows_its_scores(canvas: Canvas, server: Server) ->
     canvas.load(json.loads((WORKFLOWS / "score_a_folder.json").read_text(encoding="utf-8")))
     canvas.set("SDImageRewardLoad", model="tiny.pt")
     canvas.run("SDImageRewardSave")
-    canvas.look(0.8, 60, 90)
+    canvas.fit(0.75)
     for kind in ("SDImageRewardScore", "SDImageRewardScoreTable", "SDImageRewardSave"):
         shown = "return window.app.graph._nodes.find(n => n.type == arguments[0]).imgs.map(i => i.naturalWidth)"
         assert all(width > 0 for width in canvas.js(shown, kind))

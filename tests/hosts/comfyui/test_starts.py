@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 import torch
@@ -61,8 +60,5 @@ def test_two_copies_in_folders_with_odd_names(tmp_path: Path, start: Start) -> N
     (installed / "sd_imagereward").symlink_to(REPOSITORY, target_is_directory=True)
     with start(base, PYTHONPATH=str(installed)) as server:
         assert len(scores_of(server.run({**scored(seed=93), "4": save(["3", 0], ["3", 1])}))) == 4
-        for folder in ("image reward für alle", "sd-imagereward"):
-            page = server.read(f"/extensions/{quote(folder)}/docs/SDImageRewardScore.md")
-            assert page.startswith(b"# ImageReward Score")
         log = server.log()
     assert not re.search(r"IMPORT FAILED|Traceback|comfy_entrypoint", log)

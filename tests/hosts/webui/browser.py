@@ -10,9 +10,14 @@ from hosts.browser import Browser
 
 class Page(Browser):
     def open(self) -> None:
-        super().open()
-        self.wait(lambda: self.visible("#txt2img_prompt textarea"), "the page to appear")
-        time.sleep(2)  # gradio attaches its listeners after it has drawn
+        """Again if the style did not arrive: a WebUI that has just started again may be late with it."""
+        for _ in range(3):
+            super().open()
+            self.wait(lambda: self.visible("#txt2img_prompt textarea"), "the page to appear")
+            time.sleep(2)  # gradio attaches its listeners after it has drawn
+            if not self.visible("#txt2img_interrupt"):
+                return
+        raise AssertionError("the page came three times without its style")
 
     def click(self, selector: str) -> None:
         self.js("window.closeModal?.()")  # the host's full-screen view of an image that was clicked

@@ -42,7 +42,7 @@ def webui(url: str, profile: Path) -> None:
     page.wait(lambda: "ImageReward: " in page.text("#html_info_txt2img"), "the score under the gallery")
     page.js("scrollTo(0, 0)")
     time.sleep(2)
-    save(page, "webui-panel.png")
+    save(page, "webui-panel.png", crop=(1240, 1280))
 
 
 def comfyui(url: str, profile: Path) -> None:

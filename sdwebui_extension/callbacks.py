@@ -9,6 +9,7 @@ from . import api, gallery_tab, saving, settings, xyz
 
 def register() -> None:
     saving.register_pattern()
+    xyz.register()  # now as well: reForge with --nowebui lists the axes for its API before `on_before_ui`
     script_callbacks.on_ui_settings(settings.register)
     script_callbacks.on_before_ui(xyz.register)
     script_callbacks.on_ui_tabs(gallery_tab.tabs)

@@ -20,7 +20,7 @@ LIMIT, SCORER = "ImageReward limit", "ImageReward scorer"
 
 
 def register() -> None:
-    """Adds the axes; called by the host's `on_before_ui`, when every script is loaded."""
+    """Adds the axes if they are missing; called when our own script is loaded, and when every script is."""
     grid = _xyz_module()
     if grid is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -203,13 +204,7 @@ def test_file_name_pattern(fresh: WebUI) -> None:
 
 def test_xyz_axes(four: Result, fresh: WebUI) -> None:
     limit = sorted(scores(four))[2]
-    axes = axes_of(fresh)
-    if "ImageReward limit" not in axes:
-        pytest.fail(f"the axes are missing: {axes}")
-    nothing = axes.index("Nothing")
-    values = f"{NO_LIMIT}, {limit}, 99"
-    arguments = [axes.index("ImageReward limit"), values, [], nothing, "", [], nothing, "", []]
-    arguments += [True, True, False, False, False, False, False, 0, False]
+    arguments = plot_arguments(fresh, ("ImageReward limit", f"{NO_LIMIT}, {limit}, 99", []))
     result = fresh.generate(*arguments, script="x/y/z plot", batch_size=1, n_iter=1, seed=5)
     grid_text, cells = result.texts[0], result.texts[1:]
     assert "ImageReward: " not in grid_text
@@ -218,10 +213,16 @@ def test_xyz_axes(four: Result, fresh: WebUI) -> None:
     assert not any("ImageReward: " in (text or "") for text in cells[2:])
 
 
-def axes_of(webui: WebUI) -> list[str]:
+def plot_arguments(webui: WebUI, *axes: tuple[str, str, list[str]]) -> list[Any]:
+    """Of the X/Y/Z plot, whose hosts differ in their number: name, values and chosen values of up to three axes."""
     info = webui.call("/sdapi/v1/script-info")
     plot = next(script for script in info if script["name"] == "x/y/z plot" and not script["is_img2img"])
-    return plot["args"][0]["choices"]
+    names = plot["args"][0]["choices"]
+    chosen = [*axes, *[("Nothing", "", [])] * (3 - len(axes))]
+    assert {name for name, _, _ in chosen} <= set(names), f"axes are missing: {names}"
+    first = [part for name, values, dropdown in chosen for part in (names.index(name), values, dropdown)]
+    others = plot["args"][len(first) :]
+    return first + [True if one["label"] == "Include Sub Images" else one["value"] for one in others]
 
 
 def test_the_extras_route_of_the_api_is_left_alone(four: Result, fresh: WebUI) -> None:

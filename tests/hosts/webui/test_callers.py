@@ -12,7 +12,7 @@ from PIL import Image
 from sd_imagereward.core.metadata import parse_parameters, read_parameters
 
 from .server import Result, WebUI, to_base64
-from .test_api import FILTER, SORT, axes_of, score_of, scores
+from .test_api import FILTER, SORT, plot_arguments, score_of, scores
 
 pytestmark = pytest.mark.host
 
@@ -108,10 +108,8 @@ def test_a_mixture_writes_its_parts(fresh: WebUI) -> None:
 
 
 def test_xyz_scorer_axis_with_a_prompt_axis(fresh: WebUI) -> None:
-    axes = axes_of(fresh)
-    scorer, prompt, nothing = (axes.index(name) for name in ("ImageReward scorer", "Prompt S/R", "Nothing"))
-    arguments = [scorer, "", ["ImageReward", "Technical"], prompt, "cat, dog", [], nothing, "", []]
-    arguments += [True, True, False, False, False, False, False, 0, False]
+    scorers = ("ImageReward scorer", "", ["ImageReward", "Technical"])
+    arguments = plot_arguments(fresh, scorers, ("Prompt S/R", "cat, dog", []))
     result = fresh.generate(*arguments, script="x/y/z plot", batch_size=1, n_iter=1)
     fields = [parse_parameters(read_parameters(file)).fields for file in fresh.saved()]
     assert sum("ImageReward" in one for one in fields) == sum("Technical" in one for one in fields) == 2

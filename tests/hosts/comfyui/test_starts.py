@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hosts.comfyui.conftest import REPOSITORY, Start, furnish
-from hosts.comfyui.graphs import PROMPT, Graph, node, scored
+from hosts.comfyui.graphs import PROMPT, Graph, node, scored, see
 from hosts.comfyui.test_refl import drawn
 from hosts.comfyui.test_scenes import save, scores_of
 from sd_imagereward.core.rating import rate
@@ -20,13 +20,13 @@ STATES = ["NORMAL_VRAM", "LOW_VRAM", "NO_VRAM", "DYNAMIC"]
 @pytest.mark.parametrize("flag", ["--cache-none", "--disable-metadata"])
 def test_scores_are_the_same(base: Path, start: Start, flag: str) -> None:
     with start(base, flag) as server:
-        run = server.run({**scored(size=40, seed=90), "4": save(["3", 0], ["3", 1], filename_prefix="flags/a")})
-        again = server.run(scored(size=40, seed=90))
+        graph = {**scored(size=40, seed=90), "4": save(["3", 0], ["3", 1], filename_prefix="flags/a"), "5": see("3", 2)}
+        run, again = server.run(graph), server.run(graph)
         files = [server.file(one) for one in run.outputs["4"]["images"]]
         assert "Traceback" not in server.log()
     scorer = load_scorer(base / "models" / "ImageReward" / "tiny.pt", device="cpu")
-    torch.testing.assert_close(torch.tensor(scores_of(run)), rate(scorer, files, PROMPT), atol=1e-4, rtol=0)
-    assert scores_of(again) == scores_of(run)
+    torch.testing.assert_close(torch.tensor(run.outputs["5"]["seen"]), rate(scorer, files, PROMPT), atol=1e-4, rtol=0)
+    assert again.outputs["5"] == run.outputs["5"]
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -138,7 +138,8 @@ class WebUI:
     def saved(self, kind: str = "txt2img-images") -> list[Path]:
         """Files of the outputs, oldest first."""
         folders = [self.data / "outputs" / kind, self.data / "output" / kind]
-        files = [file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.is_file()]
+        files = [file for folder in folders if folder.is_dir() for file in folder.rglob("*")]
+        files = [file for file in files if file.is_file() and file.suffix != ".tmp"]  # that is being written
         return sorted(files, key=lambda file: file.stat().st_mtime_ns)
 
 

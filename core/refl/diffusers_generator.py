@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +151,7 @@ class DiffusersGenerator(Generator):
     def _precision(self) -> AbstractContextManager[Any]:
         """Full tuning keeps float32 weights, which compute in the run's type under autocast."""
         mixed = self._network_dtype == torch.float32 and self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed)
+        return torch.autocast(self.device.type, dtype=self.dtype) if mixed else nullcontext()
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = (latents / self.vae.config.scaling_factor).to(self.vae_dtype)

@@ -129,7 +129,7 @@ def _pictures(result: ReflResult) -> str:
         f"<figcaption>{_text(prompt)}</figcaption></figure>"
         for before, after, prompt in zip(result.before, result.after, result.prompts, strict=False)
     ]
-    return f"<h2>Before and after, same noise</h2><div class=pairs>{''.join(figures)}</div>"
+    return f"<h2>Before (left) and after, same noise</h2><div class=pairs>{''.join(figures)}</div>"
 
 
 def _picture(pixels: Tensor, caption: str) -> str:
@@ -143,10 +143,15 @@ def _picture(pixels: Tensor, caption: str) -> str:
 
 def _settings(config: ReflConfig) -> str:
     values = config.plain()
-    if isinstance(values["prompts"], list):
-        values["prompts"] = f"{len(values['prompts'])} prompts"
-    rows = "".join(f"<tr><td>{_text(key)}<td>{_text(value)}</tr>" for key, value in values.items())
-    return f"<h2>Settings</h2><table>{rows}</table>"
+    for key in ("prompts", "evaluation_prompts"):
+        if isinstance(values[key], list):
+            values[key] = f"{len(values[key])} prompts"
+    rows = "".join(f"<tr><td>{_text(key)}<td>{_text(_shown(value))}</tr>" for key, value in values.items())
+    return f"<h2>Settings</h2><details><summary>All {len(values)}, as in config.yaml</summary><table>{rows}</table></details>"
+
+
+def _shown(value: object) -> object:
+    return "–" if value in ("", None) else f"{value[0]}..{value[1]}" if isinstance(value, list) else value
 
 
 def _text(value: object) -> str:

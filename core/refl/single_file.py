@@ -79,8 +79,11 @@ def write_single_file(pipeline: Any, family: str, path: str | Path, dtype: torch
     path = Path(path)
     tensors = {key: _stored(key, tensor, dtype) for key, tensor in original_tensors(pipeline, family).items()}
     temporary = path.with_name(path.name + ".incomplete")
+    temporary.touch()
+    mode = temporary.stat().st_mode  # safetensors leaves files that no other user can read
     try:
         save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -95,6 +95,9 @@ def test_numbers_are_halved_unless_they_do_not_fit(make_pipeline: Callable[..., 
     pipeline, path = make_pipeline("sd1"), tmp_path / "model.safetensors"
     write_single_file(pipeline, "sd1", path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # a host of another user reads it, too
+    (tmp_path / "plain").unlink()
     before = path.read_bytes()
     pipeline.unet.conv_out.bias.data[0] = 1e6
     with pytest.raises(ImageRewardError, match=r"out\.2\.bias.*too large for torch\.float16"):

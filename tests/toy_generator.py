@@ -1,4 +1,4 @@
-"""The smallest thing ReFL can tune: a one-block network on 4 x 8 x 8 latents, with a U-Net's layer names. Torch alone."""
+"""The smallest thing ReFL can tune: a one-block network on latents of 4 channels, with a U-Net's layer names. Torch alone."""
 
 from __future__ import annotations
 
@@ -67,11 +67,12 @@ class ToyGenerator(Generator):
 class _ToyDenoiser(Denoiser):
     def __init__(self, generator: ToyGenerator, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise) -> None:
         self.generator, self.steps, self.noise = generator, sampling.steps, noise
+        self.shape = (4, sampling.height // 8, sampling.width // 8)
         seeds = [torch.Generator().manual_seed(derive_seed(prompt)) for prompt in prompts]
         self.prompts = torch.stack([torch.randn(4, 1, 1, generator=seed) for seed in seeds])
 
     def start(self) -> Tensor:
-        return self.noise.normal((4, 8, 8))
+        return self.noise.normal(self.shape)
 
     def x0(self, latents: Tensor, step: int) -> Tensor:
         return self.generator.active(latents, self.prompts)
@@ -79,7 +80,7 @@ class _ToyDenoiser(Denoiser):
     def advance(self, latents: Tensor, start: int, stop: int) -> Tensor:
         for step in range(start, stop):
             level = 1 - (step + 1) / self.steps
-            latents = (1 - level) * self.x0(latents, step) + level * self.noise.normal((4, 8, 8))
+            latents = (1 - level) * self.x0(latents, step) + level * self.noise.normal(self.shape)
         return latents
 
     def signal_to_noise(self, step: int) -> float:

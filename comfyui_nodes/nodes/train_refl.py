@@ -112,8 +112,8 @@ def config_of(widgets: dict[str, Any]) -> ReflConfig:
         lora_layers=first["layers"],
         width=first["resolution"],
         height=first["resolution"],
-        sampler=first["sampler"],
-        scheduler=first["scheduler"],
+        sampler=_or_auto(first["sampler"]),
+        scheduler=_or_auto(first["scheduler"]),
         denoising_steps=first["denoising_steps"],
         stop_window=(first["stop_first"], min(first["stop_last"], first["denoising_steps"] - 1)),
         gradient_steps=first["gradient_steps"],
@@ -147,6 +147,10 @@ def summary(trained: Trained, file: str) -> str:
     )
 
 
+def _or_auto(choice: str) -> str:
+    return "" if choice == samplers.AUTO else choice
+
+
 def _optional_reward(given: Sequence[Any]) -> RewardModel | None:
     return expect_reward_model(given[0]) if given and given[0] is not None else None
 
@@ -159,7 +163,8 @@ def _sources() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The model to train on: SD1.x, SD2.x or SDXL. It stays as it is; LoRAs applied to it stay applied.",
+            tooltip="The model to train on: SD1.x, SD2.x or SDXL; SD3 and Flux.1 are experimental. It stays as it is; LoRAs "
+            "applied to it stay applied.",
         ),
         io.Clip.Input("clip", tooltip="Encodes each prompt once and is then released."),
         io.Vae.Input("vae", tooltip="Decodes the pictures that are judged."),
@@ -222,7 +227,7 @@ def _usual() -> list[io.Input]:
             max=2048,
             step=64,
             tooltip="Side of the pictures: 512 for SD1.x, 768 for "
-            "SD2.x, 1024 for SDXL. The first thing to lower when memory is short.",
+            "SD2.x, 1024 for SDXL, SD3 and Flux. The first thing to lower when memory is short.",
         ),
         io.Int.Input(
             "batch_size",
@@ -285,16 +290,16 @@ def _rare() -> list[io.Input]:
         _rarely(
             io.Combo.Input,
             "sampler",
-            options=samplers.sampler_names(),
-            default=samplers.DEFAULT_SAMPLER,
-            tooltip="How pictures are drawn in training. ddpm with ddim_uniform is the paper's.",
+            options=[samplers.AUTO, *samplers.sampler_names()],
+            default=samplers.AUTO,
+            tooltip="How pictures are drawn in training. auto: ddpm, the paper's; for SD3 and Flux euler.",
         ),
         _rarely(
             io.Combo.Input,
             "scheduler",
-            options=samplers.scheduler_names(),
-            default=samplers.DEFAULT_SCHEDULER,
-            tooltip="Spacing of the noise levels.",
+            options=[samplers.AUTO, *samplers.scheduler_names()],
+            default=samplers.AUTO,
+            tooltip="Spacing of the noise levels. auto: ddim_uniform, the paper's; for SD3 and Flux simple.",
         ),
         _rarely(
             io.Int.Input,

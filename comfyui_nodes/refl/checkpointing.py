@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -11,35 +10,26 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-# Blocks that are big enough to be worth it and small enough to fit again, where this ComfyUI has them.
+from . import forwards
+
+# Blocks that are big enough to be worth it and small enough to fit again.
 _BLOCKS = (
     ("comfy.ldm.modules.diffusionmodules.openaimodel", "ResBlock"),
     ("comfy.ldm.modules.attention", "BasicTransformerBlock"),
+    ("comfy.ldm.modules.diffusionmodules.mmdit", "JointBlock"),
+    ("comfy.ldm.flux.layers", "DoubleStreamBlock"),
+    ("comfy.ldm.flux.layers", "SingleStreamBlock"),
     ("comfy.ldm.modules.diffusionmodules.model", "ResnetBlock"),
     ("comfy.ldm.modules.diffusionmodules.model", "AttnBlock"),
 )
 
 
 def switch_on(network: nn.Module) -> None:
-    switch_off(network)
-    kinds = tuple(_kinds())
-    for module in network.modules():
-        if isinstance(module, kinds):
-            module.forward = _recomputing(module.forward)  # on the instance, over the class's method
+    forwards.cover(network, _BLOCKS, _recomputing)
 
 
 def switch_off(network: nn.Module) -> None:
-    for module in network.modules():
-        if getattr(module.__dict__.get("forward"), "is_recomputing", False):
-            del module.forward
-
-
-def _kinds() -> Iterator[type[nn.Module]]:
-    for module, name in _BLOCKS:
-        try:
-            yield getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            continue
+    forwards.uncover(network, _recomputing)
 
 
 def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,5 +41,4 @@ def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
         frozen = {name: dict(value) if isinstance(value, dict) else value for name, value in keywords.items()}
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **frozen)
 
-    wrapper.is_recomputing = True  # type: ignore[attr-defined]
     return wrapper

@@ -11,21 +11,26 @@ from torch import nn
 
 from ...core.errors import ImageRewardError
 
-NATIVE = {"sd1": 512, "sd2": 768, "sdxl": 1024}
+NATIVE = {"sd1": 512, "sd2": 768, "sdxl": 1024, "sd3": 1024, "flux": 1024}
+EXPERIMENTAL = ("sd3", "flux")
 
 
 def family_of(model: Any) -> str:
-    """One of sd1, sd2, sdxl; other models are refused. `model`: a comfy.model_base.BaseModel."""
+    """One of sd1, sd2, sdxl, sd3, flux; other models are refused. `model`: a comfy.model_base.BaseModel."""
     kind = type(model).__name__
     config = model.model_config.unet_config
     if isinstance(model, comfy.model_base.SDXL):
         family = "sdxl"
     elif type(model) is comfy.model_base.BaseModel and "context_dim" in config:
         family = "sd2" if config.get("use_linear_in_transformer") else "sd1"
+    elif type(model) is comfy.model_base.SD3:
+        family = "sd3"
+    elif type(model) is comfy.model_base.Flux:  # not its descendants (Chroma, Flux.2, ...), which sample in other ways
+        family = "flux"
     else:
         raise ImageRewardError(
-            f"Expected a text-to-image model of the kind SD1.x, SD2.x or SDXL, got {kind}. Transformers such as SD3 and "
-            "Flux cannot be trained here yet."
+            f"Expected a text-to-image model of the kind SD1.x, SD2.x, SDXL, SD3 or Flux.1, got {kind}, which cannot be "
+            "trained here."
         )
     if config["in_channels"] != model.latent_format.latent_channels:
         raise ImageRewardError(
@@ -49,7 +54,13 @@ def is_flow(model: Any) -> bool:
 
 
 def layers_of(model: Any) -> Mapping[str, nn.Module]:
-    """Linear and convolution layers by their diffusers names, which ComfyUI knows for every U-Net."""
+    """Linear and convolution layers by the names that LoRA files give them.
+
+    A U-Net's are the diffusers names, for which ComfyUI has a table. A transformer's are its own: kohya's trainers use
+    the original names of SD3 and Flux, and so does ComfyUI when it loads `lora_unet_...` keys.
+    """
+    if isinstance(model, comfy.model_base.SD3 | comfy.model_base.Flux):
+        return {name: module for name, module in model.diffusion_model.named_modules() if _is_layer(module)}
     names = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
     modules = dict(model.diffusion_model.named_modules())
     ours = {

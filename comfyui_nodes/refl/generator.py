@@ -18,7 +18,7 @@ from ...core.prompts.syntax import plain_prompt
 from ...core.refl.generator import Denoiser, Generator, Sampling, T
 from ...core.refl.lora import Lora
 from ...core.refl.randomness import SampleNoise
-from . import checkpointing, families, samplers
+from . import checkpointing, differentiable, families, samplers
 from .conditioning import Conditioning, EncodedPrompts, plain_copy
 from .memory import are_held, hold, refuse_dynamic, release
 
@@ -56,7 +56,10 @@ class ComfyGenerator(Generator):
         self._attached: list[Lora] = []
         self._room = 0  # bytes for activations that were asked for at the last loading
         self.scale = int(getattr(vae, "downscale_ratio", 8))
-        self.sizes_divide_by = self.scale * 2 ** (len(self._unet_config.get("channel_mult", (1, 1))) - 1)
+        self.sizes_divide_by = self.scale * 2 ** (
+            len(self._unet_config.get("channel_mult", (1, 1))) - 1
+        )  # or a patch's 2
+        differentiable.switch_on(self.network)
 
     @property
     def _unet_config(self) -> Mapping[str, Any]:
@@ -89,6 +92,7 @@ class ComfyGenerator(Generator):
         for lora in list(self._attached):
             self.detach(lora)
         self.gradient_checkpointing(False)
+        differentiable.switch_off(self.network)
         release(self.patcher)
 
     # prompts
@@ -110,12 +114,10 @@ class ComfyGenerator(Generator):
         negative = self.negative or (self.prompts.batch([sampling.negative_prompt]) if sampling.guidance != 1 else [])
         guider.set_conds(self.prompts.batch(prompts), negative)
         guider.set_cfg(sampling.guidance)
-        sigmas = samplers.noise_levels(
-            self.patcher.get_model_object("model_sampling"),
-            sampling.scheduler or samplers.DEFAULT_SCHEDULER,
-            sampling.steps,
-        )
-        walker = _Walker(self, sampling, noise, walk)
+        sampler, scheduler = samplers.choose(sampling.sampler, sampling.scheduler, families.is_flow(self.patcher.model))
+        levels = self.patcher.get_model_object("model_sampling")
+        sigmas = samplers.noise_levels(levels, sampler, scheduler, sampling.steps)
+        walker = _Walker(sampler, noise, walk)
         channels = self.patcher.get_model_object("latent_format").latent_channels
         empty = torch.zeros(len(prompts), channels, sampling.height // self.scale, sampling.width // self.scale)
         guider.sample(empty, empty, walker, sigmas, disable_pbar=True, seed=0)
@@ -150,10 +152,8 @@ class ComfyGenerator(Generator):
 class _Walker(comfy.samplers.Sampler):  # type: ignore[misc]
     """A host's sampler that lets the caller walk, while the host lends its model, conditioning and guidance."""
 
-    def __init__(
-        self, generator: ComfyGenerator, sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], Any]
-    ) -> None:
-        self.generator, self.sampling, self.noise, self.walk = generator, sampling, noise, walk
+    def __init__(self, sampler: str, noise: SampleNoise, walk: Callable[[Denoiser], Any]) -> None:
+        self.sampler, self.noise, self.walk = sampler, noise, walk
         self.result: Any = None
 
     def sample(
@@ -184,24 +184,34 @@ class _HostDenoiser(Denoiser):
         if start == stop:
             return latents
         sigmas = self.sigmas[start : stop + 1]
-        latents = samplers.advance(self.walker.sampling.sampler, self._predict, latents, sigmas, self.extra, self._draw)
+        latents = samplers.advance(self.walker.sampler, _Predictor(self), latents, sigmas, self.extra, self._draw)
         if stop == len(self.sigmas) - 1:
             return self.model.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], latents)
         return latents
 
     def x0(self, latents: Tensor, step: int) -> Tensor:
-        return self._predict(latents, self.sigmas[step].expand(len(latents)), **self.extra)
+        return self.predict(latents, self.sigmas[step].expand(len(latents)), **self.extra)
 
     def signal_to_noise(self, step: int) -> float:
         return families.signal_to_noise(self.model.inner_model, float(self.sigmas[step]))
 
-    def _predict(self, latents: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
+    def predict(self, latents: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         """x0 by the host's denoiser, guidance included; every call is a place where Interrupt takes hold."""
         model_management.throw_exception_if_processing_interrupted()
         return self.model(latents, sigma, **extra).float()
 
     def _draw(self) -> Tensor:
         return self.walker.noise.normal(self.empty.shape[1:]).to(self.empty.device)
+
+
+class _Predictor:
+    """What the host's sampler functions call, and where some of them look up the kind of model."""
+
+    def __init__(self, denoiser: _HostDenoiser) -> None:
+        self.denoiser, self.inner_model = denoiser, denoiser.model
+
+    def __call__(self, latents: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
+        return self.denoiser.predict(latents, sigma, **extra)
 
 
 def _for_training(model: ModelPatcher, dtype: torch.dtype | None) -> ModelPatcher:

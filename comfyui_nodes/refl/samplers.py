@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ...core.errors import ImageRewardError
 
-DEFAULT_SAMPLER, DEFAULT_SCHEDULER = "ddpm", "ddim_uniform"  # together: the reference's DDPM at evenly spaced steps
+AUTO = "auto"
+_PAPERS = ("ddpm", "ddim_uniform")  # together: the reference's DDPM at evenly spaced steps
+_FOR_FLOWS = ("euler", "simple")
 _NOT_STEPWISE = ("dpm_fast", "dpm_adaptive", "uni_pc", "uni_pc_bh2")  # they choose or spread their steps by themselves
 
 
@@ -25,9 +27,24 @@ def scheduler_names() -> list[str]:
     return list(comfy.samplers.SCHEDULER_NAMES)
 
 
-def noise_levels(model_sampling: Any, scheduler: str, steps: int) -> Tensor:
+def choose(sampler: str, scheduler: str, flow: bool) -> tuple[str, str]:
+    """What "" stands for with this kind of model; a sampler that would draw nonsense with it is refused."""
+    usual = _FOR_FLOWS if flow else _PAPERS
+    sampler, scheduler = sampler or usual[0], scheduler or usual[1]
+    if flow and sampler == "ddpm":
+        raise ImageRewardError(
+            "The sampler 'ddpm' is not for flow models such as SD3 and Flux: choose 'auto' or 'euler'."
+        )
+    return sampler, scheduler
+
+
+def noise_levels(model_sampling: Any, sampler: str, scheduler: str, steps: int) -> Tensor:
     """(steps + 1,) float32, falling to 0. The schedulers that give a step more or less than asked are cut or refused."""
-    sigmas = comfy.samplers.calculate_sigmas(model_sampling, scheduler, steps).float().clone()
+    if sampler in comfy.samplers.KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS:
+        longer = comfy.samplers.calculate_sigmas(model_sampling, scheduler, steps + 1)
+        sigmas = torch.cat([longer[:-2], longer[-1:]]).float()
+    else:
+        sigmas = comfy.samplers.calculate_sigmas(model_sampling, scheduler, steps).float().clone()
     if len(sigmas) > steps + 1:  # ddim_uniform, where the steps do not divide the model's thousand
         sigmas = sigmas[-(steps + 1) :]
     if len(sigmas) < steps + 1:
@@ -48,7 +65,8 @@ def advance(
 ) -> Tensor:
     """Latents (B, C, h, w) at noise level sigmas[0] -> at sigmas[-1], by ComfyUI's sampler of that name.
 
-    `draw` gives the noise of stochastic samplers, so that nothing random comes from elsewhere.
+    `model` predicts x0; some samplers also look for its `inner_model`, the host's guider. `draw` gives the
+    noise of stochastic samplers, so that nothing random comes from elsewhere.
     """
     function = _function(sampler)
     if function is None:

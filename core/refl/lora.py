@@ -17,6 +17,10 @@ from .config import INITS, LAYER_CHOICES
 from .randomness import derive_seed
 
 ATTENTION = (".to_q", ".to_k", ".to_v", ".to_out.0")
+# SD3's joint attention and Flux's double blocks hold q, k and v in one layer; Flux's single blocks the MLP too.
+JOINT_ATTENTION = (".attn.qkv", ".attn.proj", ".attn2.qkv", ".attn2.proj", "_attn.qkv", "_attn.proj")
+JOINT_ATTENTION += (".linear1", ".linear2")
+TRANSFORMER_BLOCKS = ("joint_blocks.", "double_blocks.", "single_blocks.")
 
 
 class LoraLayer(nn.Module):
@@ -134,9 +138,12 @@ def touches(name: str, module: nn.Module, which: str) -> bool:
     if which not in LAYER_CHOICES:
         raise ImageRewardError(f"LoRA layers must be one of {', '.join(LAYER_CHOICES)}, not '{which}'")
     weight = getattr(module, "weight", None)
+    if weight is None:
+        return False
+    in_transformer = name.startswith(TRANSFORMER_BLOCKS)
     if which == "attention":
-        return weight is not None and name.endswith(ATTENTION)
-    return weight is not None and weight.ndim == 2 and "attentions." in name
+        return name.endswith(JOINT_ATTENTION if in_transformer else ATTENTION)
+    return weight.ndim == 2 and (in_transformer or "attentions." in name)
 
 
 def _add_branch(layer: LoraLayer):  # type: ignore[no-untyped-def]

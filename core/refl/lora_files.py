@@ -25,6 +25,8 @@ _BASES = {
     "sd2": ("sd_v2", "stable-diffusion-v2-512/lora"),
     "sd2-v": ("sd_v2_v", "stable-diffusion-v2-768-v/lora"),
     "sdxl": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
+    "sd3": ("sd3", "stable-diffusion-3/lora"),
+    "flux": ("flux1", "flux-1/lora"),
 }
 
 
@@ -86,12 +88,13 @@ def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
         "modelspec.title": record.name,
         "modelspec.resolution": f"{width}x{height}",
         "modelspec.date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
-        "modelspec.prediction_type": "v" if record.v_prediction else "epsilon",
         "modelspec.description": f"Tuned with reward feedback learning (ReFL) for {record.reward}, {record.steps} updates",
         "refl_reward": record.reward,
         "refl_steps": str(record.steps),
         "refl_prompts_sha256": prompts_hash(record.prompts),
     }
+    if record.family not in ("sd3", "flux"):  # ModelSpec has no word for flows
+        metadata["modelspec.prediction_type"] = "v" if record.v_prediction else "epsilon"
     if record.recommended_strength is not None:
         metadata["refl_recommended_strength"] = f"{record.recommended_strength:.2f}"
         metadata["modelspec.usage_hint"] = f"Recommended strength {record.recommended_strength:.2f}"

@@ -79,7 +79,9 @@ class TestSamplers:
     @pytest.mark.parametrize("steps", [1, 3, 7, 40])
     @pytest.mark.parametrize("scheduler", ["simple", "ddim_uniform"])
     def test_as_many_levels_as_asked_falling_to_zero(self, scheduler: str, steps: int) -> None:
-        levels = samplers.noise_levels(SimpleNamespace(sigmas=torch.linspace(0.03, 14.6, 1000)), scheduler, steps)
+        levels = samplers.noise_levels(
+            SimpleNamespace(sigmas=torch.linspace(0.03, 14.6, 1000)), "euler", scheduler, steps
+        )
         assert len(levels) == steps + 1
         assert levels[-1] == 0
         assert (levels.diff() < 0).all()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from entering import enter_host
+
 # Only the stand-ins have these: they set a test up.
 OWN = {"folder_paths.use", "comfy.model_management.reset", "comfy.utils.reset", "comfy.k_diffusion.sampling._inner"}
 SKIPPED_FILES = {"run_node.py", "node_texts.py"}
@@ -51,13 +53,6 @@ def _arguments(name: str, fake: ast.FunctionDef | ast.AsyncFunctionDef, real: An
     for one in ours:
         if one not in parameters:
             yield f"{name} takes no {one!r} in the host, but {list(parameters)}"
-
-
-def enter_host(comfyui: str) -> None:
-    """As the host's main.py does before it imports anything else."""
-    sys.path[0] = comfyui  # in place of this folder, whose `server` is another
-    sys.argv[1:] = ["--cpu"]
-    importlib.import_module("comfy.options").enable_args_parsing()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from checkpoints import write_imagereward
+from hosts.comfyui.process import host_python
 from hosts.comfyui.server import Server
 
 HERE = Path(__file__).resolve().parent
@@ -60,7 +60,7 @@ def server(comfyui: Path, base: Path) -> Iterator[Server]:
 
 @contextmanager
 def started(comfyui: Path, base: Path, *arguments: str, **environment: str) -> Iterator[Server]:
-    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+    python = host_python()
     server = Server(comfyui, python, base, *arguments, environment=environment)
     try:
         server.get("/tiny")  # counts from here on

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from hosts.comfyui.process import run_script
 
 
 def test_the_stand_ins_take_what_the_host_takes(comfyui: Path, repository: Path) -> None:
-    script = Path(__file__).with_name("check_fakes.py")
-    result = subprocess.run(
-        [
-            os.environ.get("COMFYUI_PYTHON", sys.executable),
-            str(script),
-            str(repository / "tests/fakes/comfyui"),
-            str(comfyui),
-        ],
-        cwd=comfyui,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    result = run_script(comfyui, "check_fakes.py", str(repository / "tests/fakes/comfyui"), str(comfyui))
     assert result.returncode == 0, result.stdout + result.stderr[-3000:]

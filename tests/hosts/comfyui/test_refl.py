@@ -32,6 +32,9 @@ QUICK = {
 TRAIN, MODEL, TUNED = "10", ["9", 0], ["10", 0]
 
 
+KINDS = [("sd1", "sd_v1"), ("sd2", "sd_v2_v"), ("sdxl", "sdxl_base_v1-0"), ("sd3", "sd3"), ("flux", "flux1")]
+
+
 def checkpoint(kind: str = "sd1", seed: int = 0) -> dict[str, Any]:
     return node("TinyCheckpoint", seed=seed, kind=kind)
 
@@ -101,7 +104,7 @@ def tensors(path: Path) -> dict[str, Any]:
 
 
 class TestTrain:
-    @pytest.mark.parametrize(("kind", "version"), [("sd1", "sd_v1"), ("sd2", "sd_v2_v"), ("sdxl", "sdxl_base_v1-0")])
+    @pytest.mark.parametrize(("kind", "version"), KINDS)
     def test_reward_rises_base_stays_and_the_file_draws_what_the_output_draws(
         self, server: Server, base: Path, kind: str, version: str
     ) -> None:

@@ -19,3 +19,7 @@ def calculate_sigmas(model_sampling: Any, scheduler_name: str, steps: int) -> Te
         return torch.tensor([*sigmas[1::spacing].tolist()[::-1], 0.0])
     spaced = len(sigmas) / steps
     return torch.tensor([*(float(sigmas[-(1 + int(i * spaced))]) for i in range(steps)), 0.0])
+
+
+class KSampler:
+    DISCARD_PENULTIMATE_SIGMA_SAMPLERS = frozenset({"dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2"})

@@ -1,4 +1,4 @@
-"""Random networks of SD1.5's, SD2's and SDXL's make, 32 channels wide, in ComfyUI's own classes. Same seed, same bits.
+"""Random networks of SD1.5's, SD2's, SDXL's, SD3's and Flux's make, 32 to 64 wide, in ComfyUI's own classes. Same seed, same bits.
 
 They are built as the stock loaders build theirs: under inference mode, so that training meets what it meets in life.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import comfy.ldm.flux.model
 import comfy.ldm.models.autoencoder
 import comfy.model_base
 import comfy.model_management as model_management
@@ -39,6 +40,23 @@ class TinySdxl(TinyConfig):
         return comfy.model_base.SDXL(self, device=device)
 
 
+class TinySd3(comfy.supported_models_base.BASE):
+    unet_extra_config: ClassVar = {}
+    sampling_settings: ClassVar = {"shift": 3.0}
+    latent_format = latent_formats.SD3
+
+    def get_model(self, state_dict, prefix="", device=None):
+        return comfy.model_base.SD3(self, device=device)
+
+
+class TinyFlux(comfy.supported_models_base.BASE):
+    unet_extra_config: ClassVar = {}
+    latent_format = latent_formats.Flux
+
+    def get_model(self, state_dict, prefix="", device=None):
+        return comfy.model_base.Flux(self, device=device)
+
+
 UNET = {
     "image_size": 32,
     "in_channels": 4,
@@ -59,12 +77,51 @@ UNET = {
 
 SIZE_ADM = 6 * 256  # ComfyUI embeds each of SDXL's six sizes in 256 numbers, whatever the network
 
+SD3 = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "depth": 1,  # a width of 64 and one head
+    "num_blocks": 3,
+    "input_size": None,
+    "adm_in_channels": CONTEXT,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": CONTEXT, "out_features": 64}},
+    "num_patches": 8 * 8,
+    "pos_embed_max_size": 8,
+    "qk_norm": "rms",  # as SD3.5
+    "x_block_self_attn_layers": [0],
+    "dtype": torch.float32,
+}
+
+FLUX = {
+    "image_model": "flux",
+    "guidance_embed": True,
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": CONTEXT,
+    "context_in_dim": CONTEXT,
+    "hidden_size": 64,
+    "mlp_ratio": 4.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [8, 12, 12],
+    "theta": 10000,
+    "qkv_bias": True,
+    "txt_ids_dims": [],
+    "dtype": torch.float32,
+}
+
 KINDS = {
-    "sd1": (TinyConfig, {}),
-    "sd2": (TinySd2, {"use_linear_in_transformer": True}),
+    "sd1": (TinyConfig, UNET),
+    "sd2": (TinySd2, {**UNET, "use_linear_in_transformer": True}),
+    "sd3": (TinySd3, SD3),
+    "flux": (TinyFlux, FLUX),
     "sdxl": (
         TinySdxl,
         {
+            **UNET,
             "use_linear_in_transformer": True,
             "adm_in_channels": CONTEXT + SIZE_ADM,
             "num_classes": "sequential",
@@ -74,6 +131,9 @@ KINDS = {
         },
     ),
 }
+
+FLOWS = ("sd3", "flux")  # 16 channels of latents
+UNKNOWN_TO_OLDER = ("txt_ids_dims",)  # to the Flux of ComfyUI 0.3
 
 TEXT = {
     "architectures": ["CLIPTextModel"],
@@ -89,19 +149,15 @@ TEXT = {
 }
 
 VAE = {
-    "embed_dim": 4,
-    "ddconfig": {
-        "double_z": True,
-        "z_channels": 4,
-        "resolution": 32,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 32,
-        "ch_mult": [1, 1, 1, 1],
-        "num_res_blocks": 1,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    },
+    "double_z": True,
+    "resolution": 32,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": [1, 1, 1, 1],
+    "num_res_blocks": 1,
+    "attn_resolutions": [],
+    "dropout": 0.0,
 }
 
 
@@ -132,9 +188,12 @@ class TinyTokenizers(comfy.sd1_clip.SD1Tokenizer):
 
 
 def make_model(seed: int, kind: str = "sd1"):
-    config, changes = KINDS[kind]
+    config, network = KINDS[kind]
+    if kind == "flux":
+        known = comfy.ldm.flux.model.FluxParams.__dataclass_fields__
+        network = {key: value for key, value in network.items() if key not in UNKNOWN_TO_OLDER or key in known}
     with torch.inference_mode():
-        model = config({**UNET, **changes}).get_model({}, device="cpu")
+        model = config(network).get_model({}, device="cpu")
         randomise(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(
         model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
@@ -148,11 +207,13 @@ def make_clip(seed: int):
     return clip
 
 
-def make_vae(seed: int):
+def make_vae(seed: int, kind: str = "sd1"):
+    channels = 16 if kind in FLOWS else 4
+    config = {"embed_dim": channels, "ddconfig": {**VAE, "z_channels": channels}}
     with torch.inference_mode():
-        network = comfy.ldm.models.autoencoder.AutoencoderKL(**VAE)
+        network = comfy.ldm.models.autoencoder.AutoencoderKL(**config)
         randomise(network, seed)
-        return comfy.sd.VAE(sd=network.state_dict(), config={"params": VAE})
+        return comfy.sd.VAE(sd=network.state_dict(), config={"params": config})
 
 
 def randomise(network: torch.nn.Module, seed: int) -> None:
@@ -161,7 +222,10 @@ def randomise(network: torch.nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, p in network.named_parameters():
             if p.ndim < 2:
-                p.fill_(1.0 if name.endswith("weight") else 0.0)
+                p.fill_(0.0 if name.endswith("bias") else 1.0)
             else:
                 fan = p[0].numel()
                 p.copy_(torch.randn(p.shape, generator=generator) * (1.0 / max(fan, 1)) ** 0.5)
+        for name, buffer in network.named_buffers():
+            if name.endswith("pos_embed"):  # SD3's, a part of its checkpoint
+                buffer.copy_(torch.randn(buffer.shape, generator=generator))

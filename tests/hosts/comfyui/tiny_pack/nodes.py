@@ -17,7 +17,7 @@ class TinyCheckpoint:
         return {"required": {"seed": ("INT", {"default": 0})}, "optional": {"kind": (list(models.KINDS), {})}}
 
     def make(self, seed, kind="sd1"):
-        return models.make_model(seed, kind), models.make_clip(seed), models.make_vae(seed)
+        return models.make_model(seed, kind), models.make_clip(seed), models.make_vae(seed, kind)
 
 
 class TinyImages:

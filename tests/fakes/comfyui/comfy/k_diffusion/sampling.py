@@ -30,10 +30,5 @@ def sample_euler_ancestral(
 
 @torch.no_grad()
 def sample_ddpm(model: Any, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
-    return _inner(model, x, sigmas, **options)
-
-
-@torch.no_grad()
-def _inner(model: Any, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
-    """A decorated function below a decorated function: unwrapping the outer one gives no gradient."""
-    return sample_euler(model, x, sigmas, options.get("extra_args"))
+    """Decorated once more below the decoration: unwrapping the outer one gives no gradient."""
+    return torch.no_grad()(sample_euler)(model, x, sigmas, options.get("extra_args"))

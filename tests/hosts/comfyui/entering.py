@@ -1,0 +1,33 @@
+"""For scripts that the host's own Python runs: the host's modules, this package, the tests' tiny networks."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parents[1]
+
+
+def enter_host(comfyui: str) -> None:
+    """As the host's main.py does before it imports anything else."""
+    sys.path[0] = comfyui  # in place of this folder, whose `server` is another
+    sys.argv[1:] = ["--cpu"]
+    importlib.import_module("comfy.options").enable_args_parsing()
+
+
+def mount() -> None:
+    """This checkout as `sd_imagereward`, and the tests' own modules, behind the host's."""
+    sys.path.append(str(TESTS))
+    importlib.import_module("mounting").mount_package()
+
+
+def tiny_models() -> ModuleType:
+    """`tiny_pack/models.py` without the pack around it, which needs a server."""
+    spec = importlib.util.spec_from_file_location("tiny_models", HERE / "tiny_pack" / "models.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -18,8 +18,7 @@ from .randomness import derive_seed
 
 ATTENTION = (".to_q", ".to_k", ".to_v", ".to_out.0")
 # SD3's joint attention and Flux's double blocks hold q, k and v in one layer; Flux's single blocks the MLP too.
-JOINT_ATTENTION = (".attn.qkv", ".attn.proj", ".attn2.qkv", ".attn2.proj", "_attn.qkv", "_attn.proj")
-JOINT_ATTENTION += (".linear1", ".linear2")
+JOINT_ATTENTION = ("attn.qkv", "attn.proj", "attn2.qkv", "attn2.proj", ".linear1", ".linear2")
 TRANSFORMER_BLOCKS = ("joint_blocks.", "double_blocks.", "single_blocks.")
 
 

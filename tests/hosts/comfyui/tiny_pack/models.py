@@ -1,4 +1,4 @@
-"""Random networks of SD1.5's, SD2's, SDXL's, SD3's and Flux's make, 32 to 64 wide, in ComfyUI's own classes. Same seed, same bits.
+"""Random networks of the makes of SD1.5 to Flux, 32 to 64 wide, in ComfyUI's classes. Same seed, same bits.
 
 They are built as the stock loaders build theirs: under inference mode, so that training meets what it meets in life.
 """

@@ -58,11 +58,6 @@ def bar_chart(title: str, bars: Sequence[Bar], path: Path, *, decimals: int = 3)
     _save(image, path)
 
 
-def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None:
-    """`draw_line_chart`, into a PNG file."""
-    _save(draw_line_chart(title, lines), path)
-
-
 def draw_line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Image.Image:
     """Lines through (x, y) points by name, with a legend; points that are not finite are left out."""
     points = {name: [(x, y) for x, y in line if math.isfinite(x + y)] for name, line in lines.items()}

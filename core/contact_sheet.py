@@ -54,7 +54,7 @@ def write_contact_sheet(
     count = 0
     with replacing(path) as file:
         page = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-        page.write(_head(title, note))
+        page.write(page_head(title, note) + '<ol class="sheet">\n')
         for count, row in enumerate(rows, start=1):
             _write_card(page, count, row, path.parent, thumbnail)
         page.write(_foot(count))
@@ -149,7 +149,8 @@ def _escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _head(title: str, note: str) -> str:
+def page_head(title: str, note: str, style: str = "", policy: str = "img-src data:") -> str:
+    """The HTML of a page that loads nothing, down to its heading. policy: what it may do beside its own style."""
     subtitle = f'<p class="note">{_escape(note)}</p>' if note else ""
     return f"""<!doctype html>
 <html lang="en">
@@ -157,13 +158,12 @@ def _head(title: str, note: str) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; {policy}">
 <title>{_escape(title)}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <header><h1>{_escape(title)}</h1>{subtitle}</header>
-<ol class="sheet">
 """
 
 

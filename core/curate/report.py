@@ -17,12 +17,15 @@ from statistics import NormalDist
 from typing import TextIO
 from urllib.parse import quote
 
-from ..contact_sheet import STYLE, thumbnail_uri
+from ..contact_sheet import page_head, thumbnail_uri
 from ..errors import BadImage
 from ..metadata.atomic import replacing
 from .averages import Average, Averages
 from .report_page import REPORT_SCRIPT, REPORT_STYLE
 from .store import Judge, Picture, Store
+
+# Linked pictures lie beside the page or, when they can't, at a file: address.
+POLICY = "img-src data: 'self' file:; script-src 'unsafe-inline'"
 
 BINS = 40
 MOST_ROWS = 200  # of a table
@@ -48,7 +51,7 @@ def write_report(
     low, high = (scores[-1], scores[0]) if scores else (0.0, 1.0)
     with replacing(path) as file:
         page = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
-        page.write(_head(title or f"{judge.title} report", _summary(judge, scores)))
+        page.write(page_head(title or f"{judge.title} report", _summary(judge, scores), REPORT_STYLE, POLICY))
         page.write(_histogram(scores))
         page.write(_table("Checkpoints", models.best_first()) + _table("LoRAs", loras.best_first()))
         page.write(_table("Prompts", prompts.best_first(), folded=True))
@@ -177,20 +180,3 @@ def _number(value: float, decimals: int = 4) -> str:
 
 def _escape(text: str) -> str:
     return html.escape(text, quote=True)
-
-
-def _head(title: str, note: str) -> str:
-    policy = "default-src 'none'; img-src data: 'self' file:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{_escape(title)}</title>
-<style>{STYLE}{REPORT_STYLE}</style>
-</head>
-<body>
-<header><h1>{_escape(title)}</h1><p class="note">{_escape(note)}</p></header>
-"""

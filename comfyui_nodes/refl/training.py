@@ -26,6 +26,7 @@ from ..hosting import RewardModel, host
 from ..pictures import to_picture
 from .autograd_probe import expect_gradients
 from .conditioning import Conditioning
+from .families import EXPERIMENTAL
 from .generator import ComfyGenerator
 from .memory import explained_memory, hold, training_mode
 
@@ -89,6 +90,10 @@ def train(job: Job, rescue: Path) -> Trained:
             companions=companions,
             on_walk=progress.walked,
         )
+        if generator.family in EXPERIMENTAL:
+            log.warning(
+                "ImageReward: training %s is experimental; compare pictures with and without the LoRA", generator.family
+            )
         try:
             return _train(generator, job, held_out, progress, rescue)
         finally:

@@ -17,7 +17,6 @@ SMALL = {
     "num_heads: 8": "num_heads: 4",
     "context_dim: 768": "context_dim: 32",
     "          ch: 128": "          ch: 32",
-    "num_res_blocks: 2": "num_res_blocks: 1",
 }
 SHALLOW = {"channel_mult: [ 1, 2, 4, 4 ]": "channel_mult: [ 1, 2 ]"}
 

@@ -1,22 +1,11 @@
-"""This checkout as the package `sd_imagereward`, installed or not."""
+"""This checkout as the package `sd_imagereward`, installed or not; what the tests make checkpoints with comes along."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
 
-
-def mount() -> None:
-    if "sd_imagereward" in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(
-        "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sd_imagereward"] = module
-    spec.loader.exec_module(module)
+from mounting import mount_package as mount  # noqa: E402, F401 (found through the path above)

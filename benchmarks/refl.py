@@ -11,41 +11,24 @@ Needs diffusers; the reference's loop also needs peft, whose LoRA it trains (lef
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from checkout import mount
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-
-def mount_package() -> None:
-    """The checkout this file lies in as `sd_imagereward`, installed or not."""
-    spec = importlib.util.spec_from_file_location(
-        "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules["sd_imagereward"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-
-mount_package()
+mount()
 
 import checkpoints  # noqa: E402 (found through the path set above)
 from sd_imagereward.core.refl import DiffusersGenerator, Observer, ReflConfig, ReflTrainer  # noqa: E402

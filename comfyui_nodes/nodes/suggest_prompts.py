@@ -11,11 +11,11 @@ from comfy_api.latest import io
 from ...core.errors import ImageRewardError
 from ...core.prompts.embedders import scorer_embedder
 from ...core.prompts.library import PromptLibrary
+from ...core.rows import PROMPT_FILES
 from ..host_version import fit, node_schema
 from ..hosting import expect_reward_model
 from ..types import RewardModelType
 
-ENDINGS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
 ANY_REWARD = -100.0
 CHUNK = 64  # prompts read at once
 
@@ -92,7 +92,7 @@ class SuggestPrompts(io.ComfyNode):
 def _libraries() -> list[str]:
     place = Path(folder_paths.get_input_directory())
     files = sorted(place.iterdir()) if place.is_dir() else []
-    return [file.name for file in files if file.suffix.lower() in ENDINGS]
+    return [file.name for file in files if file.suffix.lower() in PROMPT_FILES]
 
 
 def _file(library: str) -> Path:

@@ -9,15 +9,17 @@ import folder_paths
 
 from ...core.errors import ImageRewardError
 from ...core.refl.data import read_prompts
+from ...core.rows import PROMPT_FILES
 
 NO_FILE = "[None]"
-ENDINGS = (".txt", ".csv", ".json", ".jsonl")
 
 
 def prompt_files() -> list[str]:
     folder = folder_paths.get_input_directory()
     found = (
-        sorted(name for name in os.listdir(folder) if name.lower().endswith(ENDINGS)) if os.path.isdir(folder) else []
+        sorted(name for name in os.listdir(folder) if name.lower().endswith(PROMPT_FILES))
+        if os.path.isdir(folder)
+        else []
     )
     return [NO_FILE, *found]
 

@@ -75,7 +75,7 @@ def refl(url: str, profile: Path) -> None:
 
 
 def gallery(url: str, profile: Path) -> None:
-    page = Browser(url, profile, (1000, 800))
+    page = Browser(url, profile, (1500, 1010))
     page.wait(lambda: page.visible("#ir_gallery_grid img"), "the pictures")
     time.sleep(2)
     save(page, "gallery.png")

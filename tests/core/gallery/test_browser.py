@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -12,22 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts.browser import Browser
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store, default_store
 from sd_imagereward.core.demo import write_demo
 from sd_imagereward.core.scorers.loading import load_scorer
-
-FLAGS = [
-    *(
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-    ),
-    *("--disable-component-update", "--disable-sync", "--window-size=1280,1000"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +37,12 @@ def address(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def driver(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium to drive the page")
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        pytest.skip("install chromium and chromedriver to drive the page")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    driver.get(address)
+    browser = Browser(address, tmp_path_factory.mktemp("profile"), (1280, 1000))
+    driver = browser.driver
     wait(lambda: driver.find_elements("css selector", ".ir-card"), "the cards")
     time.sleep(2)  # gradio attaches its listeners after it has drawn
     yield driver
-    driver.quit()
+    browser.close()
 
 
 def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:

@@ -93,3 +93,13 @@ DEFAULTS = {
     "image_reward_decimals": 4,
     "image_reward_always": False,
 }
+
+
+@pytest.fixture
+def shot(page: Any) -> Iterator[None]:
+    """A screenshot after the scene, if a folder is given for it."""
+    yield
+    folder = os.environ.get("IMAGEREWARD_SCREENSHOTS")
+    if folder:
+        name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
+        page.screenshot(Path(folder) / f"{name}.png")

@@ -6,7 +6,6 @@ IMAGEREWARD_SCREENSHOTS: a folder for pictures of the page, to be looked at.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,16 +53,6 @@ def page(gallery: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     page.tab("ImageReward")
     yield page
     page.close()
-
-
-@pytest.fixture
-def shot(page: Page) -> Iterator[None]:
-    """A screenshot after the scene, if a folder is given for it."""
-    yield
-    folder = os.environ.get("IMAGEREWARD_SCREENSHOTS")
-    if folder:
-        name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
-        page.screenshot(Path(folder) / f"{name}.png")
 
 
 def count(page: Page) -> int:

@@ -5,10 +5,8 @@ IMAGEREWARD_SCREENSHOTS: a folder for pictures of the page, to be looked at.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -36,16 +34,6 @@ def page(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pag
     page = Page(webui.url, tmp_path_factory.mktemp("chromium"))
     yield page
     page.close()
-
-
-@pytest.fixture
-def shot(page: Page) -> Iterator[None]:
-    """A screenshot after the scene, if a folder is given for it."""
-    yield
-    folder = os.environ.get("IMAGEREWARD_SCREENSHOTS")
-    if folder:
-        name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
-        page.screenshot(Path(folder) / f"{name}.png")
 
 
 def set_up(page: Page) -> None:

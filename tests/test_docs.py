@@ -142,7 +142,7 @@ def test_the_worked_example_of_a_scorer_works(workshop: Path) -> None:
         "warmth",
         "--json",
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len({row["score"] for row in json.loads(done.stdout)}) == 2
 

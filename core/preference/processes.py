@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,10 @@ class Processes:
     rank: int
     count: int
     device: torch.device
+    # Every collective stays here until the end, or gloo's thread is the last to hold it and wants the GIL to free its
+    # tensors: torch 2.1's `destroy_process_group` waits for that thread without letting the GIL go, and in any torch
+    # an interpreter that is about to end aborts.
+    _collectives: list[Any] = field(default_factory=list)
 
     @classmethod
     def start(cls, device: str | None = None) -> Processes:
@@ -51,16 +57,16 @@ class Processes:
         """The sum over the processes."""
         values = values.to(self.device)
         if self.count > 1:
-            torch.distributed.all_reduce(values)
+            collective = torch.distributed.all_reduce(values, async_op=True)
+            collective.wait()
+            self._collectives.append(collective)
         return values
 
-    def union(self, names: set[str]) -> set[str]:
-        """What any process has."""
-        if self.count == 1:
-            return names
-        gathered: list[set[str]] = [set() for _ in range(self.count)]
-        torch.distributed.all_gather_object(gathered, names)
-        return set().union(*gathered)
+    def union(self, names: set[str], known: Iterable[str]) -> set[str]:
+        """The names that any process has. known: all there are, the same in every process."""
+        ordered = sorted(set(known))
+        counts = self.total(torch.tensor([name in names for name in ordered], dtype=torch.float32))
+        return {name for name, count in zip(ordered, counts.tolist(), strict=True) if count}
 
     def wait(self) -> None:
         if self.count > 1:

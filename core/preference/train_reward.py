@@ -91,7 +91,8 @@ def train_reward(
     trainer = _trainer(start, data, reader, recipe, folder, processes, base, workers, on_step)
     trainer.save_steps, trainer.on_step, trainer.on_epoch = save_steps, on_step, on_epoch
     history = trainer.run(resume=resume)
-    trainer.unreadable = processes.union(trainer.unreadable)
+    pictures = (str(image) for pair in (*data.training, *data.validation) for image in (pair.better, pair.worse))
+    trainer.unreadable = processes.union(trainer.unreadable, pictures)
     if not processes.first:
         return None
     rewards = _training_rewards(trainer, start, data, reader, workers)

@@ -181,7 +181,7 @@ def _assert_two_equal_one(launcher: list[str], base: Path, tmp_path: Path, one: 
     tests = str(Path(__file__).resolve().parents[2])
     script.write_text(SCRIPT.format(tests=tests, data=str(one.data), base=str(base), folder=str(folder)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_equal_weights(one.result.path, folder / "ImageReward.safetensors", tolerance=1e-4)
     said = read_metadata(folder / "ImageReward.safetensors")

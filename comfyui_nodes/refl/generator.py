@@ -18,16 +18,16 @@ from ...core.prompts.syntax import plain_prompt
 from ...core.refl.generator import Denoiser, Generator, Sampling, T
 from ...core.refl.lora import Lora
 from ...core.refl.randomness import SampleNoise
+from ...core.scorers.base import Scorer
+from ..hosting import RewardModel
 from . import checkpointing, differentiable, families, samplers
 from .conditioning import Conditioning, EncodedPrompts, plain_copy
-from .memory import are_held, hold, refuse_dynamic, release
-
-# U-Net, VAE and reward in the backward pass, blocks recomputed: benchmarks/refl_memory.py counts 6.5 GiB for SDXL, 6.6 for SD1.
-ACTIVATION_MIB_PER_MEGAPIXEL = 6912
+from .memory import refuse_dynamic, release
+from .stage import Stage
 
 
 class ComfyGenerator(Generator):
-    """Call everything under `memory.training_mode()`. `companions` stay in memory beside the model and the VAE: the reward."""
+    """Call everything under `memory.training_mode()`. `rewards`: whatever will judge the pictures."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ComfyGenerator(Generator):
         *,
         negative: Conditioning | None = None,
         dtype: torch.dtype | None = None,
-        companions: Sequence[ModelPatcher] = (),
+        rewards: Sequence[RewardModel] = (),
         on_walk: Callable[[], None] = lambda: None,
     ) -> None:
         if clip is None or vae is None:
@@ -52,10 +52,9 @@ class ComfyGenerator(Generator):
         self.network: nn.Module = self.patcher.model.diffusion_model
         self.vae, self.prompts = vae, EncodedPrompts(clip)
         self.negative = plain_copy(negative) if negative is not None else None
-        self.companions = list(companions)
+        self.stage = Stage(self.patcher, vae.patcher, rewards)
         self.on_walk = on_walk
         self._attached: list[Lora] = []
-        self._room = 0  # bytes for activations that were asked for at the last loading
         self.scale = int(getattr(vae, "downscale_ratio", 8))
         self.sizes_divide_by = self.scale * 2 ** (
             len(self._unet_config.get("channel_mult", (1, 1))) - 1
@@ -79,14 +78,11 @@ class ComfyGenerator(Generator):
 
     # memory
 
-    def hold(self, width: int, height: int, batch: int) -> None:
-        """Model, VAE and reward in memory at once, as the backward pass goes through all three."""
-        megapixels = batch * width * height / 2**20
-        activations = int(megapixels * ACTIVATION_MIB_PER_MEGAPIXEL * 2**20)
-        networks = [self.patcher, self.vae.patcher, *self.companions]
-        if activations > self._room or not are_held(networks):
-            hold(networks, activations)
-            self._room = activations
+    def bring_judges(self, scorer: Scorer) -> None:
+        self.stage.bring_judges(scorer)
+
+    def bring_network(self) -> None:
+        self.stage.bring_network()
 
     def close(self) -> None:
         """Leave MODEL and VAE as they were found."""
@@ -110,7 +106,7 @@ class ComfyGenerator(Generator):
     def denoise(
         self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], T]
     ) -> T:
-        self.hold(sampling.width, sampling.height, len(prompts))
+        self.stage.begin(sampling.width, sampling.height, len(prompts))
         guider = comfy.samplers.CFGGuider(self.patcher)
         negative = self.negative or (self.prompts.batch([sampling.negative_prompt]) if sampling.guidance != 1 else [])
         guider.set_conds(self.prompts.batch(prompts), negative)
@@ -126,8 +122,8 @@ class ComfyGenerator(Generator):
         return walker.result  # type: ignore[return-value]
 
     def decode(self, latents: Tensor) -> Tensor:
-        latents = self.patcher.model.process_latent_out(latents)
-        decoded = self.vae.first_stage_model.decode(latents.to(self.device, self.vae.vae_dtype))
+        latents = self.patcher.get_model_object("latent_format").process_out(latents)
+        decoded = self.vae.first_stage_model.decode(latents.to(self.vae.device, self.vae.vae_dtype))
         return self.vae.process_output(decoded.float()).clamp(0, 1)
 
     # what is tuned

@@ -21,7 +21,7 @@ from ..pictures import to_picture
 from . import families
 from .conditioning import Conditioning
 from .generator import ComfyGenerator
-from .memory import explained_memory, hold, training_mode
+from .memory import explained_memory, training_mode
 
 ADVICE = (
     "take a smaller latent or fewer 'steps' (each adds to the memory), or load the reward model in fp16. One-step models "
@@ -64,12 +64,8 @@ def optimise(task: Task, settings: Settings) -> tuple[Tensor, Optimised]:
         model_management.throw_exception_if_processing_interrupted()
 
     with training_mode(), task.reward.scorer.lock, explained_memory(ADVICE):
-        generator = ComfyGenerator(
-            task.model, task.clip, task.vae, negative=task.negative, companions=task.reward.patchers
-        )
+        generator = ComfyGenerator(task.model, task.clip, task.vae, negative=task.negative, rewards=[task.reward])
         try:
-            if generator.companions:
-                hold(generator.companions, 0)
             generator.remember([*dict.fromkeys(prompts), task.sampling.negative_prompt])
             generator.gradient_checkpointing(True)
             seeds = [derive_seed(task.seed, "noise", n) for n in range(count)]

@@ -79,7 +79,6 @@ def train(job: Job, rescue: Path) -> Trained:
     """
     held_out = _held_out(job)
     with training_mode(), job.reward.scorer.lock, explained_memory(ADVICE):
-        companions = list(dict.fromkeys([*job.reward.patchers, *held_out.patchers]))
         progress = Progress(job.config)
         generator = ComfyGenerator(
             job.model,
@@ -87,7 +86,7 @@ def train(job: Job, rescue: Path) -> Trained:
             job.vae,
             negative=job.negative,
             dtype=job.dtype,
-            companions=companions,
+            rewards=[job.reward, held_out],
             on_walk=progress.walked,
         )
         if generator.family in EXPERIMENTAL:
@@ -101,8 +100,7 @@ def train(job: Job, rescue: Path) -> Trained:
 
 
 def _train(generator: ComfyGenerator, job: Job, held_out: RewardModel, progress: Progress, rescue: Path) -> Trained:
-    if generator.companions:
-        hold(generator.companions, 0)
+    hold(job.reward.patchers, 0)  # the trainer asks the scorer for a gradient first
     config = job.config.but(
         model=type(job.model.model).__name__,
         reward=job.reward.scorer.info.name,

@@ -25,6 +25,10 @@ class Backend(Protocol):
     def accumulating(self, generator: Generator, last: bool) -> AbstractContextManager[Any]:
         """Around one forward and backward pass; gradients are exchanged on the last of an update only."""
 
+    @property
+    def loss_scale(self) -> float:
+        """What `backward` multiplies the loss by at the moment."""
+
     def backward(self, loss: Tensor) -> None: ...
 
     def clip(self, parameters: list[nn.Parameter], optimizer: Optimizer, norm: float) -> Tensor:
@@ -65,6 +69,10 @@ class SingleProcess:
 
     def accumulating(self, generator: Generator, last: bool) -> AbstractContextManager[Any]:
         return nullcontext()
+
+    @property
+    def loss_scale(self) -> float:
+        return float(self.scaler.get_scale())
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
@@ -118,6 +126,10 @@ class Accelerated:
 
     def accumulating(self, generator: Generator, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self.accelerator.no_sync(generator.wrapped)
+
+    @property
+    def loss_scale(self) -> float:
+        return float(self.accelerator.scaler.get_scale()) if self.scales else 1.0
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)

@@ -11,6 +11,7 @@ from ..scorers.base import Scorer
 from .backend import Backend
 from .generator import Generator, Sampling
 from .guard import Evaluation
+from .judging import look
 from .randomness import SampleNoise, derive_seed
 from .update import draw
 
@@ -41,10 +42,12 @@ class Evaluator:
         for n in range(self.backend.rank * share, (self.backend.rank + 1) * share):
             prompt = self.prompts[n % len(self.prompts)]
             noise = SampleNoise.of_seeds([derive_seed(self.seed, "evaluation", n)])
-            pixels = draw(self.generator, self.sampling, [prompt], noise)
+            latents = draw(self.generator, self.sampling, [prompt], noise)
             with torch.no_grad():
-                read = [self.generator.plain(prompt)]
-                rewards.append(self.scorer.score(pixels, read).float().cpu())
-                held_out.append(self.held_out.score(pixels, read).float().cpu())
+                pixels, reward = look(self.generator, self.scorer, latents, [prompt])
+                self.generator.bring_judges(self.held_out)
+                held = self.held_out.score(pixels, [self.generator.plain(prompt)])
+            rewards.append(reward.float().cpu())
+            held_out.append(held.float().cpu())
             pictures.append((pixels * 255).round().to(torch.uint8).cpu())
         return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out)

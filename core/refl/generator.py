@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import ImageRewardError
 
 if TYPE_CHECKING:
+    from ..scorers.base import Scorer
     from .lora import Lora
     from .randomness import SampleNoise
 
@@ -124,6 +125,12 @@ class Generator(ABC):
 
     def remember(self, prompts: Sequence[str]) -> None:  # noqa: B027 (optional on purpose)
         """The run will use these prompts and no others: an adapter may encode them now and free its text encoder."""
+
+    def bring_judges(self, scorer: Scorer) -> None:  # noqa: B027 (optional on purpose)
+        """The decoder and this scorer are needed next and the network is not: an adapter short of memory may swap."""
+
+    def bring_network(self) -> None:  # noqa: B027 (optional on purpose)
+        """The network is needed again, for its backward pass."""
 
     def plain(self, prompt: str) -> str:
         """The prompt as a scorer should read it: without the host's own syntax. Most hosts have none."""

@@ -63,6 +63,7 @@ class Gradients:
                     SampleNoise.of_seeds(plan.seeds),
                     plan.stop,
                     self._backward,
+                    self.backend.loss_scale,
                 )
             terms = (walked.reward.mean(), walked.reward_loss, walked.prior_loss, pretraining)
             sums += torch.stack([term.float().cpu() for term in terms]) / count

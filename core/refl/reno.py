@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..scorers.base import Scorer
 from .generator import Denoiser, Generator, Sampling
+from .judging import judge, look
 from .randomness import SampleNoise
 
 
@@ -69,19 +70,21 @@ def optimise_noise(
     settings = settings or Settings()
     current = noise.detach().clone().requires_grad_(True)
     optimizer = torch.optim.SGD([current], settings.learning_rate, momentum=settings.momentum, nesterov=True)
-    texts = [generator.plain(prompt) for prompt in prompts]
     history: list[Tensor] = []
     best: dict[str, Tensor] = {}
     first = torch.empty(0)
 
     def walk(denoiser: Denoiser) -> tuple[Tensor, Tensor, Tensor]:
         start = denoiser.start()
-        pixels = generator.decode(denoiser.advance(start, 0, sampling.steps))
-        rewards = scorer.score(pixels, texts)
+        latents = denoiser.advance(start, 0, sampling.steps)
         if torch.is_grad_enabled():
-            loss = settings.regularisation * norm_penalty(current).sum() - rewards.sum().to(current.device)
-            torch.autograd.backward(loss)
-        return start.detach().cpu(), pixels.detach().cpu(), rewards.detach().float().cpu()
+            judged = judge(generator, scorer, latents, prompts, lambda rewards: -rewards.sum())
+            pixels, rewards = judged.pixels, judged.rewards
+            penalty = settings.regularisation * norm_penalty(current).sum()
+            torch.autograd.backward((judged.slope * latents).sum() + penalty.to(latents.device))
+        else:
+            pixels, rewards = look(generator, scorer, latents, prompts)
+        return start.detach().cpu(), pixels.cpu(), rewards.float().cpu()
 
     for iteration in range(settings.iterations + 1):
         optimizer.zero_grad(set_to_none=True)

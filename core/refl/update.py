@@ -11,6 +11,7 @@ from torch import Tensor
 from ..scorers.base import Scorer
 from .config import ReflConfig
 from .generator import Denoiser, Generator, Sampling
+from .judging import judge
 from .losses import pretraining_loss, prior_loss, reward_loss
 from .randomness import SampleNoise
 from .tuning import Tuning
@@ -38,10 +39,12 @@ def walk(
     noise: SampleNoise,
     stop: int,
     backward: Callable[[Tensor], None],
+    loss_scale: float = 1.0,
 ) -> Walked:
-    """Walk to step `stop` (the last K - 1 steps with gradient), predict x0 there, judge it, and call `backward(loss)`.
+    """Walk to step `stop` (the last K - 1 steps with gradient), predict x0 there, judge it, and call `backward`.
 
-    The backward pass runs inside the walk, while the host still holds everything that recomputation needs.
+    What `backward` gets has the loss's gradients and not its value (see `judge`, also for `loss_scale`). It runs inside the
+    walk, while the host still holds everything that recomputation needs.
     """
     first = stop - (config.gradient_steps - 1)
 
@@ -51,16 +54,17 @@ def walk(
         with torch.enable_grad():
             latents = denoiser.advance(latents, first, stop)
             x0 = denoiser.x0(latents, stop)
-            pixels = generator.decode(x0)
-            rewards = scorer.score(pixels, [generator.plain(prompt) for prompt in prompts])
-            pull = reward_loss(rewards, config.threshold, config.scale)
-            prior = torch.zeros_like(pull)
+            prior = torch.zeros((), device=x0.device)
             if config.prior_weight > 0:
                 with torch.no_grad(), tuning.at(0):
                     untuned = denoiser.x0(latents, stop)
                 prior = prior_loss(x0, untuned, denoiser.signal_to_noise(stop))
-            backward(pull + config.prior_weight * prior.to(pull.device))
-        return Walked(rewards.detach().float().cpu(), pull.detach(), prior.detach(), pixels.detach())
+            judged = judge(generator, scorer, x0, prompts, pull, loss_scale)
+            backward((judged.slope * x0).sum() + config.prior_weight * prior)
+        return Walked(judged.rewards.cpu(), judged.loss, prior.detach(), judged.pixels)
+
+    def pull(rewards: Tensor) -> Tensor:
+        return reward_loss(rewards, config.threshold, config.scale)
 
     return generator.denoise(prompts, sampling, noise, body)
 
@@ -86,9 +90,9 @@ def pretrain(
 
 @torch.no_grad()
 def draw(generator: Generator, sampling: Sampling, prompts: Sequence[str], noise: SampleNoise) -> Tensor:
-    """The finished pictures, all steps, no gradient: (B, 3, H, W) float32 in 0..1."""
+    """The finished latents, all steps, no gradient: (B, C, h, w) float32."""
 
     def body(denoiser: Denoiser) -> Tensor:
-        return generator.decode(denoiser.advance(denoiser.start(), 0, sampling.steps))
+        return denoiser.advance(denoiser.start(), 0, sampling.steps)
 
     return generator.denoise(prompts, sampling, noise, body)

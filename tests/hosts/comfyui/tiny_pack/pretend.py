@@ -12,9 +12,11 @@ import torch
 from comfy import cli_args
 
 GPU = torch.device("cpu", 0)
+capacity = 0  # bytes
 
 
 def install() -> None:
+    global capacity
     wanted = os.environ.get("TINY_GPU_BYTES")
     if wanted is None:
         return

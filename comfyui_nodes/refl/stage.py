@@ -1,0 +1,70 @@
+"""Which networks lie on the device in each part of an update, when it has no room for all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import comfy.model_management as model_management
+from comfy.model_patcher import ModelPatcher
+
+from ...core.scorers.base import Scorer
+from ..hosting import RewardModel
+from .memory import are_held, hold
+
+# MiB of activations a megapixel with gradient, blocks recomputed: benchmarks/refl_memory.py counts 0.5 to 0.9 GiB and 6.6.
+NETWORK_MIB = 1536
+JUDGES_MIB = 6912
+
+
+class Stage:
+    """The network draws and learns; decoder and reward judge. With room for all they stay, else they take turns.
+
+    They can: `core.refl.judging` runs a backward pass of its own for decoder and reward, and the network's weights are not read
+    before its own begins. What the graph holds of them are the parameters themselves, which ComfyUI moves and brings back.
+    """
+
+    def __init__(self, network: ModelPatcher, decoder: ModelPatcher, rewards: Sequence[RewardModel]) -> None:
+        self.network, self.decoder = network, decoder
+        self._patchers = {id(one.scorer): one.patchers for one in rewards}
+        self._all = list(dict.fromkeys([network, decoder, *(each for one in rewards for each in one.patchers)]))
+        self._megapixels = 0.0
+        self._together = True
+
+    def begin(self, width: int, height: int, batch: int) -> None:
+        """Before a walk that draws `batch` pictures of that size."""
+        megapixels = batch * width * height / 2**20
+        grown = megapixels > self._megapixels
+        if grown:
+            self._megapixels = megapixels
+            self._together = _have_room(self._all, self._bytes(JUDGES_MIB))
+        if not self._together:
+            self.bring_network()
+        elif grown or not are_held(self._all):
+            hold(self._all, self._bytes(JUDGES_MIB))
+
+    def bring_judges(self, scorer: Scorer) -> None:
+        if not self._together:
+            hold([self.decoder, *self._patchers.get(id(scorer), ())], self._bytes(JUDGES_MIB))
+
+    def bring_network(self) -> None:
+        if not self._together:
+            hold([self.network], self._bytes(NETWORK_MIB))
+
+    def _bytes(self, mebibytes: int) -> int:
+        return int(self._megapixels * mebibytes * 2**20)
+
+
+def _have_room(patchers: Sequence[ModelPatcher], activations: int) -> bool:
+    """Whether all of them and the activations fit on the device of the first, if whatever else lies there leaves.
+
+    Counted as `load_models_gpu` counts.
+    """
+    device = patchers[0].load_device
+    if model_management.is_device_cpu(device):
+        return True
+    others = [one for one in model_management.current_loaded_models if one.device == device and one.model is not None]
+    loaded = sum(one.model_loaded_memory() for one in others)
+    weights = sum(one.model_size() for one in patchers if one.load_device == device)
+    reserved = model_management.extra_reserved_memory()
+    needed = 1.1 * weights + max(model_management.minimum_inference_memory(), activations + reserved)
+    return bool(needed <= model_management.get_free_memory(device) + loaded)

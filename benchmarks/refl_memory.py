@@ -3,9 +3,9 @@
     python benchmarks/refl_memory.py            # SD1.5 at 512 and SDXL at 1024 pixels, rank 8, bfloat16, batch 1
 
 The step that carries gradient (U-Net, then VAE decoder and ImageReward with a backward pass of their own, then the U-Net's;
-blocks recomputed) runs on torch's meta device at real size, where tensors have shapes and no numbers; a dispatch mode adds up the
-storages that are alive. "Taking turns" is what ComfyUI needs, which can swap the U-Net with the other two. Attention counts as
-a fused kernel keeps it (queries, keys, values, output and one float32 per query). Not counted: the workspaces of cuDNN and
+blocks recomputed) runs on torch's meta device at real size, where tensors have shapes and no numbers; a dispatch mode adds up
+the storages that are alive. "Taking turns" is what ComfyUI needs, which can swap the U-Net with the other two. Attention counts
+as a fused kernel keeps it (queries, keys, values, output and one float32 per query). Not counted: the workspaces of cuDNN and
 cuBLAS, CUDA's own context and what the allocator loses to fragments, so a real GPU shows more.
 """
 

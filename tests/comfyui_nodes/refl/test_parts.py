@@ -9,7 +9,8 @@ from typing import Any
 import folder_paths
 import pytest
 import torch
-from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora, config_of
+from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora
+from sd_imagereward.comfyui_nodes.nodes.train_refl_widgets import config_of
 from sd_imagereward.comfyui_nodes.refl import lora_paths, memory, prompts, samplers
 from sd_imagereward.comfyui_nodes.refl.conditioning import join, plain_copy
 from sd_imagereward.comfyui_nodes.refl.memo import Memo

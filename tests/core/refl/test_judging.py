@@ -1,0 +1,64 @@
+"""The gradient of the judges' half of an update, taken by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sd_imagereward.core.refl.judging import judge
+from sd_imagereward.core.refl.losses import reward_loss
+from sd_imagereward.core.scorers.base import Scorer
+from toy_generator import ColourScorer, ToyGenerator
+
+
+class Swapping(ToyGenerator):
+    """Writes down what it is asked to bring, and in between decodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+
+    def bring_judges(self, scorer: Scorer) -> None:
+        self.events.append(f"judges with {scorer.info.name}")
+
+    def bring_network(self) -> None:
+        self.events.append("network")
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self.events.append("decode")
+        return super().decode(latents)
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 65536.0])
+def test_slope_times_latents_has_the_gradients_of_the_loss(loss_scale: float) -> None:
+    generator, scorer = ToyGenerator(), ColourScorer(1)
+    weight = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    judged = judge(generator, scorer, torch.tanh(weight), ["a cat", "a dog"], reward_loss, loss_scale)
+    (judged.slope * torch.tanh(weight)).sum().backward()
+    loss = reward_loss(scorer.score(generator.decode(torch.tanh(weight)), ["a cat", "a dog"]))
+    (expected,) = torch.autograd.grad(loss, weight)
+    assert expected.any()
+    torch.testing.assert_close(weight.grad, expected, rtol=1e-6, atol=0)
+    assert judged.loss.item() == loss.item()
+    assert not any(each.requires_grad for each in (judged.pixels, judged.rewards, judged.loss, judged.slope))
+
+
+def test_a_scaled_loss_survives_float16_on_its_way_back() -> None:
+    """A decoder in float16, as on a GPU: gradients below 6e-8 are nothing there."""
+
+    class Half(ToyGenerator):
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            return super().decode(latents.half().float())
+
+    latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+    plain, scaled = (
+        judge(Half(), ColourScorer(0), latents, ["a cat"], reward_loss, scale).slope for scale in (1.0, 65536.0)
+    )
+    expected = judge(ToyGenerator(), ColourScorer(0), latents, ["a cat"], reward_loss).slope
+    assert ((plain - expected).norm() / expected.norm()).item() > 0.1
+    assert ((scaled - expected).norm() / expected.norm()).item() < 0.01
+
+
+def test_the_judges_come_before_the_decoder_and_the_network_after() -> None:
+    generator = Swapping()
+    judge(generator, ColourScorer(2), torch.randn(1, 4, 8, 8), ["a cat"], reward_loss)
+    assert generator.events == ["judges with blue", "decode", "network"]

@@ -21,6 +21,7 @@ from ..metadata.atomic import replacing
 from ..metadata.lossless import label_file
 from ..scorers.mix import TITLE as MIXTURE
 from .moving import Journal, copy_file, numbered
+from .ranking import ranked
 from .scan import SUFFIXES, Entry
 from .store import Judge, Picture, Store, content_hash
 
@@ -62,7 +63,7 @@ class Actions:
     say: Callable[[str], None] = lambda line: None
 
     def pictures(self) -> Iterator[Picture]:
-        return self.store.ranked(self.judge, below=Path(os.path.realpath(self.root)))
+        return ranked(self.store, self.judge, Path(os.path.realpath(self.root)))
 
     def csv(self, path: Path) -> Outcome:
         titles = self._part_titles()

@@ -21,8 +21,9 @@ from ..contact_sheet import page_head, thumbnail_uri
 from ..errors import BadImage
 from ..metadata.atomic import replacing
 from .averages import Average, Averages
+from .ranking import Ranking
 from .report_page import REPORT_SCRIPT, REPORT_STYLE
-from .store import Judge, Picture, Store
+from .store import Judge, Picture, Store, search_text
 
 # Linked pictures lie beside the page or, when they can't, at a file: address.
 POLICY = "img-src data: 'self' file:; script-src 'unsafe-inline'"
@@ -42,7 +43,7 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     models, loras, prompts = Averages(), Averages(), Averages()
     scores: list[float] = []
-    for picture in store.ranked(judge):
+    for picture in Ranking(store, judge):
         assert picture.score is not None
         scores.append(picture.score)
         models.add([picture.model] if picture.model else [], picture.score)
@@ -57,7 +58,7 @@ def write_report(
         page.write(_table("Prompts", prompts.best_first(), folded=True))
         page.write(_controls(low, high))
         count = 0
-        for count, picture in enumerate(islice(store.ranked(judge), top or None), start=1):
+        for count, picture in enumerate(islice(Ranking(store, judge), top or None), start=1):
             _write_card(page, count, picture, judge, path.parent, thumbnail, linked)
         page.write(f"</ol>\n<script>{REPORT_SCRIPT}</script>\n</body>\n</html>\n")
         page.detach()
@@ -71,7 +72,7 @@ def _write_card(
     score = picture.score
     percentile = 100 * NormalDist(judge.mean, judge.std).cdf(score)
     name = picture.path.name
-    words = " ".join((name, picture.prompt or "", picture.model, *picture.loras)).lower()
+    words = search_text(name, picture.prompt, picture.model, picture.loras)
     page.write(
         f'<li class="card" data-score="{score:.6f}" data-words="{_escape(words)}" '
         f'data-prompt="{_escape(picture.prompt or "")}">{_frame(picture, folder, thumbnail, linked)}<div class="text">'

@@ -6,7 +6,6 @@ Scores hang on the content's hash, so a renamed, moved or copied file is not sco
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import sqlite3
@@ -21,7 +20,12 @@ from ..scorers.base import ScorerInfo
 from .scan import Entry
 
 FILE_NAME = ".imagereward.sqlite3"
-_PAGE = 500  # rows at a time; SQLite takes 999 parameters everywhere
+PAGE = 500  # rows at a time; SQLite takes 999 parameters everywhere
+FILE_COLUMNS = (
+    *("path", "size", "mtime_ns", "hash", "prompt", "prompt_key", "negative", "model", "loras", "program"),
+    *("width", "height", "error", "labels", "first_name"),
+)
+_FILE = ", ".join(FILE_COLUMNS)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, hash BLOB, prompt TEXT, prompt_key BLOB, negative TEXT,
@@ -85,6 +89,15 @@ def prompt_key(prompt: str | None) -> bytes:
     return hashlib.blake2b((prompt or "").encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
+def lora_names(column: str) -> tuple[str, ...]:
+    return tuple(json.loads(column)) if column else ()
+
+
+def search_text(name: str, prompt: str | None, model: str, loras: Sequence[str]) -> str:
+    """Where a search looks for its words."""
+    return " ".join((name, prompt or "", model, *loras)).lower()
+
+
 def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
@@ -105,7 +118,6 @@ class Store:
         self.path = Path(os.path.realpath(path))
         self._base = self.path.parent
         self._lock = threading.RLock()
-        self._tables = itertools.count()
         try:
             self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -141,8 +153,7 @@ class Store:
         return run
 
     def last_run(self) -> int:
-        with self._lock:
-            return int(self._db.execute("SELECT COALESCE(MAX(run), 0) FROM runs").fetchone()[0])
+        return int(self.query("SELECT COALESCE(MAX(run), 0) FROM runs")[0][0])
 
     def add_judge(self, judge: Judge) -> None:
         with self._lock:
@@ -153,22 +164,22 @@ class Store:
         """Every scorer that ever scored here, the one with the most scores first."""
         query = """SELECT key, title, reads_prompt, mean, std FROM scorers
                    ORDER BY (SELECT COUNT(*) FROM scores WHERE scorer = key) DESC, title"""
-        with self._lock:
-            return [Judge(k, t, bool(r), m, s) for k, t, r, m, s in self._db.execute(query)]
+        return [Judge(k, t, bool(r), m, s) for k, t, r, m, s in self.query(query)]
 
     # -- files and scores ----------------------------------------------------------------------------------------------
 
     def known(self, paths: Sequence[Path]) -> dict[Path, Picture]:
         """Those of at most 500 paths that are in the store."""
         keys = [self._key(path) for path in paths]
-        with self._lock:
-            rows = self._db.execute(f"SELECT {_FILE} FROM files WHERE path IN ({_marks(len(keys))})", keys).fetchall()
-        return {picture.path: picture for picture in map(self._picture, rows)}
+        rows = self.query(f"SELECT {_FILE} FROM files WHERE path IN ({marks(len(keys))})", keys)
+        return {picture.path: picture for picture in map(self.picture, rows)}
 
     def put(self, pictures: Iterable[Picture], run: int) -> None:
         rows = [(*self._row(picture), run) for picture in pictures]
         with self._lock:
-            self._db.executemany(f"INSERT OR REPLACE INTO files ({_FILE}, run) VALUES ({_marks(_COLUMNS + 1)})", rows)
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO files ({_FILE}, run) VALUES ({marks(len(FILE_COLUMNS) + 1)})", rows
+            )
 
     def met(self, paths: Iterable[Path], run: int) -> None:
         """Marks unchanged files as seen in this run."""
@@ -177,15 +188,12 @@ class Store:
 
     def has_score(self, picture_hash: bytes, judge: Judge, prompt: str | None) -> bool:
         query = "SELECT 1 FROM scores WHERE hash = ? AND scorer = ? AND prompt_key = ?"
-        with self._lock:
-            found = self._db.execute(query, (picture_hash, judge.key, judge.prompt_key(prompt))).fetchone()
-        return found is not None
+        return bool(self.query(query, (picture_hash, judge.key, judge.prompt_key(prompt))))
 
     def score_of(self, picture: Picture, judge: Judge) -> float | None:
         query = "SELECT score FROM scores WHERE hash = ? AND scorer = ? AND prompt_key = ?"
-        with self._lock:
-            found = self._db.execute(query, (picture.hash, judge.key, judge.prompt_key(picture.prompt))).fetchone()
-        return found[0] if found else None
+        found = self.query(query, (picture.hash, judge.key, judge.prompt_key(picture.prompt)))
+        return found[0][0] if found else None
 
     def put_scores(
         self, judge: Judge, rows: Iterable[tuple[bytes, str | None, float | None, Mapping[str, float]]]
@@ -222,48 +230,40 @@ class Store:
 
     # -- results -------------------------------------------------------------------------------------------------------
 
-    def ranked(self, judge: Judge, *, run: int | None = None, below: Path | None = None) -> Iterator[Picture]:
-        """The pictures of a run (the last one) that this judge scored, best first; ties by path. Memory stays bounded.
-
-        The order is fixed when the iteration begins, so files may be moved and labelled on the way.
-        """
-        run = self.last_run() if run is None else run
-        reads = "f.prompt_key" if judge.reads_prompt else "x''"
-        table = f"ranked_{next(self._tables)}"
-        with self._lock:
-            self._db.execute(
-                f"""CREATE TEMP TABLE {table} AS SELECT {_FILE_OF_F}, s.score AS score, s.parts AS parts
-                    FROM files f JOIN scores s ON s.hash = f.hash AND s.scorer = ? AND s.prompt_key = {reads}
-                    WHERE f.run = ? AND f.error = '' AND s.score IS NOT NULL ORDER BY s.score DESC, f.path""",
-                (judge.key, run),
-            )
-        try:
-            last = 0
-            while True:
-                with self._lock:
-                    query = f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {_PAGE}"
-                    page = self._db.execute(query, (last,)).fetchall()
-                if not page:
-                    return
-                last = page[-1][0]
-                for row in page:
-                    picture = self._picture(row[1:])
-                    if below is None or below in picture.path.parents:
-                        yield picture
-        finally:
-            with self._lock:
-                self._db.execute(f"DROP TABLE IF EXISTS {table}")
-
-    def unscored(self, *, run: int | None = None) -> Iterator[Picture]:
-        """The pictures of a run that are broken (`error` says why) or have no prompt."""
-        run = self.last_run() if run is None else run
+    def unscored(self) -> Iterator[Picture]:
+        """The pictures of the last run that are broken (`error` says why) or have no prompt."""
         query = f"""SELECT {_FILE} FROM files WHERE run = ? AND (error <> '' OR prompt IS NULL) AND path > ?
-                    ORDER BY path LIMIT {_PAGE}"""
-        page: list[Any] = [(b"",)]
-        while page:
-            with self._lock:
-                page = self._db.execute(query, (run, page[-1][0])).fetchall()
-            yield from map(self._picture, page)
+                    ORDER BY path LIMIT {PAGE}"""
+        run, page = self.last_run(), [(b"",)]
+        while page := self.query(query, (run, page[-1][0])):
+            yield from map(self.picture, page)
+
+    # -- for what reads the store in ways of its own -------------------------------------------------------------------
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a statement."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a statement one by one. Other threads wait until the last one is taken."""
+        with self._lock:
+            yield from self._db.execute(sql, values)
+
+    def state(self) -> tuple[int, int]:
+        """Another one than before if anything was written meanwhile, by this process or another."""
+        with self._lock:
+            return self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
+
+    def picture(self, row: Sequence[Any]) -> Picture:
+        """Of a row of FILE_COLUMNS, which may end with score and parts."""
+        path, size, mtime_ns, digest, prompt, _, negative, model, loras, program, *others = row
+        width, height, error, labels, first_name, score, parts = (*others, None, "")[:7]
+        return Picture(
+            *(self._base / os.fsdecode(path), size, mtime_ns, digest, prompt, negative, model, lora_names(loras)),
+            *(program, width, height, error, labels, os.fsdecode(first_name)),
+            *(score, json.loads(parts) if parts else {}),
+        )
 
     def _key(self, path: Path) -> bytes:
         text = os.path.abspath(path)
@@ -278,45 +278,12 @@ class Store:
             *(_storable(p.error), p.labels, os.fsencode(p.first_name)),
         )
 
-    def _picture(self, row: Sequence[Any]) -> Picture:
-        (
-            path,
-            size,
-            mtime_ns,
-            digest,
-            prompt,
-            _,
-            negative,
-            model,
-            loras,
-            program,
-            width,
-            height,
-            error,
-            labels,
-            first,
-        ) = row[:15]
-        score, parts = row[15:17] if len(row) > 15 else (None, "")
-        return Picture(
-            *(self._base / os.fsdecode(path), size, mtime_ns, digest, prompt, negative, model),
-            *(tuple(json.loads(loras)) if loras else (), program, width, height, error, labels, os.fsdecode(first)),
-            *(score, json.loads(parts) if parts else {}),
-        )
-
-
-_FILE_NAMES = (
-    *("path", "size", "mtime_ns", "hash", "prompt", "prompt_key", "negative", "model", "loras", "program"),
-    *("width", "height", "error", "labels", "first_name"),
-)
-_FILE = ", ".join(_FILE_NAMES)
-_FILE_OF_F = ", ".join(f"f.{name} AS {name}" for name in _FILE_NAMES)
-_COLUMNS = len(_FILE_NAMES)
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
-
 
 def _storable(text: str | None) -> str | None:
     """Without halves of surrogate pairs, which SQLite does not take."""
     return None if text is None else text.encode("utf-8", "replace").decode()
+
+
+def marks(count: int) -> str:
+    """Places for so many values in a statement."""
+    return ", ".join("?" * count)

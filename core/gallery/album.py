@@ -7,19 +7,20 @@ folder's; a folder to move to must lie there, too.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations, islice
 from pathlib import Path
 
 from ..curate.actions import Actions, Outcome
 from ..curate.moving import Journal
+from ..curate.ranking import Ranking
 from ..curate.store import Judge, Picture, Store, default_store
 from ..errors import ImageRewardError
 from ..metadata import write_jsonl
+from .found import Found, Groups
 
 PAGE = 24
-MOST_IN_GROUP = 9  # as many as there are number keys
 GRID, GROUPS, PAIRS = "Grid", "Groups by prompt", "Pairs"
 VIEWS = (GRID, GROUPS, PAIRS)
 PAIRS_FILE = "preference-pairs.jsonl"
@@ -36,7 +37,7 @@ class Choice:
     page: int = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shown:
     """One page of pictures; in the views to pick from, those of one group."""
 
@@ -45,6 +46,9 @@ class Shown:
     pages: int
     total: int
     winner: str = ""  # picture_id of the one that was picked
+
+
+NOTHING = Shown([], 1, 1, 0)
 
 
 def picture_id(picture: Picture) -> str:
@@ -59,6 +63,11 @@ class Album:
     picks: dict[frozenset[str], str] = field(default_factory=dict)
     _met: dict[str, Picture] = field(default_factory=dict)  # what was shown, by id
     _store: Store | None = None
+    _state: object = None  # of the store, when the following was read from it
+    _judges: list[Judge] = field(default_factory=list)
+    _ranking: Ranking | None = None
+    _found: Found | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def open(cls, root: Path) -> Album:
@@ -74,7 +83,9 @@ class Album:
     def judges(self) -> list[Judge]:
         if self._store is None and not default_store(self.root).is_file():
             return []
-        return self.store.judges()
+        with self._lock:
+            self._follow()
+            return self._judges
 
     def judge(self, title: str) -> Judge | None:
         judges = self.judges()
@@ -82,13 +93,18 @@ class Album:
 
     def bounds(self, scorer: str) -> tuple[float, float]:
         """The lowest and the highest score."""
-        scores = [p.score for p in self._ranked(Choice(scorer)) if p.score is not None]
-        return (min(scores), max(scores)) if scores else (-1.0, 1.0)
+        with self._lock:
+            ranking = self._ranking_of(scorer)
+            return (ranking.score(len(ranking)), ranking.score(1)) if ranking else (-1.0, 1.0)
 
     def show(self, choice: Choice) -> Shown:
-        shown = self._grid(choice) if choice.view == GRID else self._group(choice)
-        self._met |= {picture_id(picture): picture for picture in shown.pictures}
-        return shown
+        with self._lock:
+            found = self._search(choice)
+            if found is None:
+                return NOTHING
+            shown = _grid(found, choice) if choice.view == GRID else self._group(found, choice)
+            self._met |= {picture_id(picture): picture for picture in shown.pictures}
+            return shown
 
     def picture(self, identity: str) -> Picture:
         """A picture that was shown. Raises ImageRewardError for an unknown one, or one that leads out of the folder."""
@@ -159,41 +175,45 @@ class Album:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _ranked(self, choice: Choice) -> Iterator[Picture]:
-        judge = self.judge(choice.scorer)
-        if judge is None:
-            return
-        words = choice.search.lower().split()
-        for picture in self.store.ranked(judge):
-            if picture.score is None or picture.score < choice.least:
-                return
-            text = " ".join((picture.path.name, picture.prompt or "", picture.model, *picture.loras)).lower()
-            if all(word in text for word in words):
-                yield picture
+    def _follow(self) -> None:
+        """Forgets what the store said before it changed; until then nothing is ranked twice."""
+        state = self.store.state()
+        if state != self._state:
+            self._state, self._judges = state, self.store.judges()
+            self._rank(None)
 
-    def _grid(self, choice: Choice) -> Shown:
-        total = sum(1 for _ in self._ranked(choice))
-        pages = max(1, -(-total // PAGE))
-        page = min(max(1, choice.page), pages)
-        return Shown(list(islice(self._ranked(choice), (page - 1) * PAGE, page * PAGE)), page, pages, total)
+    def _rank(self, judge: Judge | None) -> None:
+        if self._ranking is not None:
+            self._ranking.close()
+        self._ranking = Ranking(self.store, judge) if judge else None
+        self._found = None
 
-    def _group(self, choice: Choice) -> Shown:
-        groups = self._groups(choice)
-        if choice.view == PAIRS:
-            groups = [list(pair) for group in groups for pair in combinations(group, 2)]
-        if not groups:
-            return Shown([], 1, 1, 0)
+    def _ranking_of(self, scorer: str) -> Ranking | None:
+        judge = self.judge(scorer)
+        if self._ranking is None or self._ranking.judge != judge:
+            self._rank(judge)
+        return self._ranking
+
+    def _search(self, choice: Choice) -> Found | None:
+        ranking = self._ranking_of(choice.scorer)
+        if ranking is not None and (self._found is None or self._found.search != choice.search):
+            self._found = Found(ranking, choice.search)
+        return self._found
+
+    def _group(self, found: Found, choice: Choice) -> Shown:
+        groups = Groups(found, choice.least, pairs=choice.view == PAIRS)
+        if not len(groups):
+            return NOTHING
         page = min(max(1, choice.page), len(groups))
         # In the order of their ids, which have nothing to do with the scores: who picks should not see the scorer's order.
-        members = sorted(groups[page - 1], key=picture_id)
+        members = sorted(found.ranking.at(groups[page - 1]), key=picture_id)
         winner = self.picks.get(frozenset(map(picture_id, members)), "")
-        return Shown(members, page, len(groups), sum(map(len, groups)), winner)
+        return Shown(members, page, len(groups), groups.total, winner)
 
-    def _groups(self, choice: Choice) -> list[list[Picture]]:
-        """Pictures of one prompt, at most nine, in the order of their best; copies of a picture count once."""
-        groups: dict[str, dict[str, Picture]] = {}
-        for picture in self._ranked(choice):
-            group = groups.setdefault(picture.prompt or "", {})
-            if len(group) < MOST_IN_GROUP:
-                group.setdefault(picture_id(picture), picture)
-        return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+def _grid(found: Found, choice: Choice) -> Shown:
+    ranks = found.passing(choice.least)
+    pages = max(1, -(-len(ranks) // PAGE))
+    page = min(max(1, choice.page), pages)
+    here = ranks[(page - 1) * PAGE : page * PAGE].tolist()
+    return Shown(found.ranking.at(here), page, pages, len(ranks))

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.ranking import Ranking
 from sd_imagereward.core.curate.store import FILE_NAME, Judge, Store
 from sd_imagereward.core.images import open_image
 from sd_imagereward.core.metadata import read_parameters, read_scores, save_image
@@ -61,7 +62,7 @@ def curate(capsys: pytest.CaptureFixture[str], folder: Path) -> Curate:
 def ranking(folder: Path, scorer: str = "technical") -> dict[str, float]:
     with Store(folder / FILE_NAME) as store:
         one = next(one for one in store.judges() if one.key == scorer)
-        return {str(p.path.relative_to(folder)): p.score for p in store.ranked(one)}
+        return {str(p.path.relative_to(folder)): p.score for p in Ranking(store, one)}
 
 
 def test_scores_equal_judge_and_a_second_run_scores_nothing(
@@ -87,7 +88,7 @@ def test_a_scorer_with_prompts_sees_each_files_own(folder: Path, curate: Curate,
     expected = judge(scorer, [folder / name for name in NAMES], [f"a {Path(name).stem}" for name in NAMES]).total
     with Store(folder / FILE_NAME) as store:
         one = next(one for one in store.judges() if one.key != "technical")
-        scores = {str(p.path.relative_to(folder)): p.score for p in store.ranked(one)}
+        scores = {str(p.path.relative_to(folder)): p.score for p in Ranking(store, one)}
     assert scores == pytest.approx(dict(zip(NAMES, expected.tolist(), strict=True)), abs=1e-4)
     assert "silent.png" in ranking(folder)
     assert "1 scored" in curate("--prompt", "a wall", scorers=tiny_checkpoint)[2]
@@ -261,7 +262,7 @@ def test_a_read_only_folder_keeps_its_store_in_the_cache(
     with Store(place) as opened:
         summary = score_files(folder, [("technical", load_scorer("technical"))], opened)
         one = Judge.of("technical", load_scorer("technical").info)
-        assert {p.path for p in opened.ranked(one)} == {(folder / name).resolve() for name in NAMES}
+        assert {p.path for p in Ranking(opened, one)} == {(folder / name).resolve() for name in NAMES}
     assert summary.scored == 4
 
 

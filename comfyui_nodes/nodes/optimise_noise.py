@@ -30,7 +30,7 @@ class OptimiseNoise(io.ComfyNode):
             is_input_list=True,
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="A one-step or few-step model of the SD1.x, SD2.x or SDXL kind."),
+                io.Model.Input("model", tooltip="A one-step or few-step model: SD1.x, SD2.x, SDXL, SD3 or Flux.1."),
                 io.Clip.Input("clip", tooltip="Encodes the prompt once and is then released."),
                 io.Vae.Input("vae", tooltip="Decodes the pictures that are judged."),
                 RewardModelType.Input("reward_model", tooltip="What the picture is to please."),
@@ -96,11 +96,14 @@ class OptimiseNoise(io.ComfyNode):
                 io.Latent.Output(
                     "start",
                     tooltip="The improved start. Give it to KSampler (Advanced) with add_noise off, at the same steps, "
-                    "sampler, scheduler and cfg.",
+                    "sampler, scheduler and cfg. Empty for SD3 and Flux, which need the noise itself.",
                 ),
                 io.Image.Output("curve", tooltip="The reward over the iterations."),
                 io.Image.Output("images", tooltip="The pictures drawn from the improved start."),
                 io.Float.Output("best", tooltip="The highest reward that was reached."),
+                io.Noise.Output(
+                    "noise", tooltip="The improved noise, for SamplerCustomAdvanced; 'start' goes to its latent_image."
+                ),
             ],
         )
 
@@ -145,9 +148,9 @@ class OptimiseNoise(io.ComfyNode):
             learning_rate=first["learning_rate"],
             regularisation=first["regularisation"],
         )
-        start, found = optimise(task, settings)
+        start, noise, found = optimise(task, settings)
         lines = {f"picture {n}": list(enumerate(row.tolist())) for n, row in enumerate(found.rewards.T)}
         curve = draw_line_chart(f"{task.reward.scorer.info.title} over the iterations", lines)
         images = found.pixels.permute(0, 2, 3, 1).contiguous()  # BCHW -> BHWC
         best = float(torch.nan_to_num(found.rewards, -torch.inf).max())
-        return io.NodeOutput({"samples": start}, to_image(curve), images, best, ui=show(curve))
+        return io.NodeOutput({"samples": start}, to_image(curve), images, best, noise, ui=show(curve))

@@ -1,4 +1,4 @@
-"""ReNO inside ComfyUI: a better start for a few-step model, as a LATENT that the stock samplers take."""
+"""ReNO inside ComfyUI: a better start for a few-step model, as a LATENT and as a NOISE that the stock samplers take."""
 
 from __future__ import annotations
 
@@ -45,13 +45,29 @@ class Task:
     seed: int
 
 
-def optimise(task: Task, settings: Settings) -> tuple[Tensor, Optimised]:
-    """(B, C, h, w) latents in the host's scale, for a sampler that adds no noise; and how they came about."""
-    if families.is_flow(task.model.model):
-        raise ImageRewardError(
-            f"{type(task.model.model).__name__} is a flow model, whose samplers cannot begin at a LATENT without noise. "
-            "Take SD1.x, SD2.x or SDXL, or one of their turbo and lightning versions."
-        )
+@dataclass(frozen=True)
+class FoundNoise:
+    """NOISE, as ComfyUI's custom samplers ask for it."""
+
+    seed: int
+    noise: Tensor
+    """(B, C, h, w) float32 on the CPU."""
+
+    def generate_noise(self, latent: dict[str, Any]) -> Tensor:
+        asked = tuple(latent["samples"].shape)
+        if asked != tuple(self.noise.shape):
+            raise ImageRewardError(
+                f"The noise was found for latents of shape {tuple(self.noise.shape)}, and the sampler draws {asked}: connect "
+                "the same latent to 'ImageReward Optimise Noise' and to the sampler."
+            )
+        return self.noise
+
+
+def optimise(task: Task, settings: Settings) -> tuple[Tensor, FoundNoise, Optimised]:
+    """(B, C, h, w) latents in the host's scale for a sampler that adds no noise; the noise; and how they came about.
+
+    A flow model's sampler without noise begins at nothing, whatever the latents: those are empty then, and go with the noise.
+    """
     count = len(task.samples)
     if len(task.prompts) not in (1, count):
         raise ImageRewardError(f"{len(task.prompts)} prompts for {count} latents: give one for all, or one for each.")
@@ -69,10 +85,14 @@ def optimise(task: Task, settings: Settings) -> tuple[Tensor, Optimised]:
             generator.remember([*dict.fromkeys(prompts), task.sampling.negative_prompt])
             generator.gradient_checkpointing(True)
             seeds = [derive_seed(task.seed, "noise", n) for n in range(count)]
-            noise = SampleNoise.of_seeds(seeds).normal(task.samples.shape[1:])
+            channels = generator.patcher.get_model_object("latent_format").latent_channels
+            noise = SampleNoise.of_seeds(seeds).normal((channels, *task.samples.shape[2:]))
             found = optimise_noise(
                 generator, task.reward.scorer, task.sampling, prompts, seeds, noise, settings, on_iteration
             )
-            return generator.patcher.model.process_latent_out(found.start).cpu(), found
+            start = generator.patcher.model.process_latent_out(found.start).cpu()
+            if families.is_flow(generator.patcher.model):
+                start = torch.zeros_like(start)
+            return start, FoundNoise(task.seed, found.noise.cpu()), found
         finally:
             generator.close()

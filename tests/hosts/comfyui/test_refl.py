@@ -279,3 +279,55 @@ class TestOptimiseNoise:
         zero = server.run({**graph, "4": {**graph["4"], "inputs": {**graph["4"]["inputs"], "iterations": 1}}})
         assert best > zero.outputs["12"]["seen"][0] - 1e-6
         assert base_bits(server) == before
+
+    @pytest.mark.parametrize(("kind", "empty"), [("sd1", "EmptyLatentImage"), ("flux", "EmptySD3LatentImage")])
+    def test_a_custom_sampler_draws_the_same_picture_from_the_noise(
+        self, server: Server, kind: str, empty: str
+    ) -> None:
+        """The only way for flow models; of two pictures, each from its own noise."""
+        before = base_bits(server, kind)
+        sampler = {"steps": 2, "scheduler": "simple"}
+        wires = {"model": MODEL, "clip": ["9", 1], "vae": ["9", 2], "reward_model": ["1", 0], "latent": ["3", 0]}
+        widgets = {"prompt": "a cat", "iterations": 3, "seed": 1, "learning_rate": 5.0, "regularisation": 0.01}
+        graph = {
+            "1": load(),
+            "9": checkpoint(kind),
+            "3": node(empty, width=64, height=64, batch_size=2),
+            "4": node("SDImageRewardOptimiseNoise", **wires, **sampler, **widgets, cfg=1.0, sampler="euler"),
+            "5": node("CLIPTextEncode", clip=["9", 1], text="a cat"),
+            "6": node("BasicGuider", model=MODEL, conditioning=["5", 0]),
+            "7": node("KSamplerSelect", sampler_name="euler"),
+            "8": node("BasicScheduler", model=MODEL, denoise=1.0, **sampler),
+            "10": node(
+                "SamplerCustomAdvanced",
+                noise=["4", 4],
+                guider=["6", 0],
+                sampler=["7", 0],
+                sigmas=["8", 0],
+                latent_image=["3", 0],
+            ),
+            "11": node("VAEDecode", samples=["10", 0], vae=["9", 2]),
+            "12": node(
+                "SDImageRewardScore", reward_model=["1", 0], image=["11", 0], prompt="a cat", plain_prompt=True, chunk=8
+            ),
+            "13": node(
+                "SDImageRewardScore", reward_model=["1", 0], image=["4", 2], prompt="a cat", plain_prompt=True, chunk=8
+            ),
+            "14": see("4", 3),
+        }
+        run = server.run(graph)
+        assert run.status == "execution_success", run.events[-1] if run.status != "execution_error" else run.error
+        drawn_again, drawn_there = run.outputs["12"]["scores"], run.outputs["13"]["scores"]
+        assert drawn_again == pytest.approx(drawn_there, abs=2e-3)
+        assert max(drawn_there) == pytest.approx(run.outputs["14"]["seen"][0], abs=2e-3)
+        other = node(empty, width=64, height=64, batch_size=1)
+        run = server.run(
+            {
+                **graph,
+                "15": other,
+                "10": {**graph["10"], "inputs": {**graph["10"]["inputs"], "latent_image": ["15", 0]}},
+            }
+        )
+        assert run.status == "execution_error"
+        assert "connect the same latent" in run.error
+        assert base_bits(server, kind) == before

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 from .curate import add_store_option
+from .scorer_options import positive
 
 if TYPE_CHECKING:
     from ..curate.store import Judge, Store
@@ -27,7 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         "--output", type=Path, default=Path("report.html"), metavar="FILE", help="(default report.html)"
     )
     parser.add_argument("--scorer", metavar="NAME", help="whose scores (default: whoever scored most pictures)")
-    parser.add_argument("--top", type=int, default=0, metavar="N", help="cards for the best N alone; tables count all")
+    parser.add_argument(
+        "--top", type=positive, default=0, metavar="N", help="cards for the best N alone; tables count all"
+    )
     parser.add_argument("--link", action="store_true", help="show the files themselves instead of embedded thumbnails")
     add_store_option(parser)
     parser.set_defaults(run=run)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import count, groupby
+from operator import itemgetter
 
 # Two-sided 95% quantiles of Student's t for 1 .. 30 degrees of freedom; the normal's beyond.
 _T95 = (
@@ -40,7 +43,7 @@ class Average:
 
 
 class Averages:
-    """Means by name; a name is added as it is met."""
+    """Means by name; a name is added as it is met, and all are kept."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Average] = {}
@@ -51,5 +54,31 @@ class Averages:
                 self._by_name[name] = Average(name)
             self._by_name[name].add(score)
 
-    def best_first(self) -> list[Average]:
-        return sorted(self._by_name.values(), key=lambda average: (-average.mean, average.name))
+    def best(self, most: int) -> Best:
+        return _best(self._by_name.values(), most)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The highest means, best first, and how many there are in all."""
+
+    rows: list[Average]
+    total: int
+
+
+def best_of_sorted(scores: Iterable[tuple[str, float]], most: int) -> Best:
+    """The best means of (name, score) in the order of the names: a million names take no more memory than `most`."""
+    return _best((_average(name, group) for name, group in groupby(scores, key=itemgetter(0))), most)
+
+
+def _average(name: str, scores: Iterable[tuple[str, float]]) -> Average:
+    average = Average(name)
+    for _, score in scores:
+        average.add(score)
+    return average
+
+
+def _best(averages: Iterable[Average], most: int) -> Best:
+    numbers = count()
+    counted = (average for average, _ in zip(averages, numbers, strict=False))  # takes a number for each, and no more
+    return Best(nsmallest(most, counted, key=lambda average: (-average.mean, average.name)), next(numbers))

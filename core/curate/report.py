@@ -1,7 +1,7 @@
 """`imagereward report`: one HTML page of a scored folder that needs no server and fetches nothing.
 
 Contact sheet, histogram, groups by prompt, means by checkpoint and LoRA; a search field and a threshold that work in the
-page. The cards are written one by one, so memory does not grow with their number.
+page. The cards are written one by one and the prompts averaged one by one, so memory takes 8 bytes a picture.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import html
 import io
 import math
 import os
+from array import array
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,54 +21,41 @@ from urllib.parse import quote
 from ..contact_sheet import page_head, thumbnail_uri
 from ..errors import BadImage
 from ..metadata.atomic import replacing
-from .averages import Average, Averages
+from .averages import Average, Averages, Best, best_of_sorted
 from .ranking import Ranking
 from .report_page import REPORT_SCRIPT, REPORT_STYLE
-from .store import Judge, Picture, Store, search_text
+from .store import Judge, Picture, Store, lora_names, search_text
 
 # Linked pictures lie beside the page or, when they can't, at a file: address.
 POLICY = "img-src data: 'self' file:; script-src 'unsafe-inline'"
 
 BINS = 40
 MOST_ROWS = 200  # of a table
+THUMBNAIL = 256  # pixels of the longer side
 
 
-def write_report(
-    store: Store, judge: Judge, path: Path, *, top: int = 0, thumbnail: int = 256, linked: bool = False, title: str = ""
-) -> int:
+def write_report(store: Store, judge: Judge, path: Path, *, top: int = 0, linked: bool = False) -> int:
     """Writes the page and returns the number of pictures on it.
 
     top: only the best so many become cards (0: all); tables and histogram count every picture. linked: the cards show the
     files themselves instead of embedded thumbnails, for folders too large to embed (a thumbnail takes about 10 KB).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    models, loras, prompts = Averages(), Averages(), Averages()
-    scores: list[float] = []
-    for picture in Ranking(store, judge):
-        assert picture.score is not None
-        scores.append(picture.score)
-        models.add([picture.model] if picture.model else [], picture.score)
-        loras.add(picture.loras, picture.score)
-        prompts.add([picture.prompt] if picture.prompt else [], picture.score)
-    low, high = (scores[-1], scores[0]) if scores else (0.0, 1.0)
-    with replacing(path) as file:
+    with Ranking(store, judge) as ranking, replacing(path) as file:
+        scores = array("d", (score for (score,) in ranking.columns("score")))
         page = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
-        page.write(page_head(title or f"{judge.title} report", _summary(judge, scores), REPORT_STYLE, POLICY))
-        page.write(_histogram(scores))
-        page.write(_table("Checkpoints", models.best_first()) + _table("LoRAs", loras.best_first()))
-        page.write(_table("Prompts", prompts.best_first(), folded=True))
-        page.write(_controls(low, high))
-        count = 0
-        for count, picture in enumerate(islice(Ranking(store, judge), top or None), start=1):
-            _write_card(page, count, picture, judge, path.parent, thumbnail, linked)
+        page.write(page_head(f"{judge.title} report", _summary(judge, scores), REPORT_STYLE, POLICY))
+        page.write(_histogram(scores) + _tables(ranking))
+        page.write(_controls(*((scores[-1], scores[0]) if scores else (0.0, 1.0))))
+        shown = min(top or len(ranking), len(ranking))
+        for rank, picture in enumerate(islice(ranking, shown), start=1):
+            _write_card(page, rank, picture, judge, path.parent, linked)
         page.write(f"</ol>\n<script>{REPORT_SCRIPT}</script>\n</body>\n</html>\n")
         page.detach()
-    return count
+    return shown
 
 
-def _write_card(
-    page: TextIO, rank: int, picture: Picture, judge: Judge, folder: Path, thumbnail: int, linked: bool
-) -> None:
+def _write_card(page: TextIO, rank: int, picture: Picture, judge: Judge, folder: Path, linked: bool) -> None:
     assert picture.score is not None
     score = picture.score
     percentile = 100 * NormalDist(judge.mean, judge.std).cdf(score)
@@ -75,7 +63,7 @@ def _write_card(
     words = search_text(name, picture.prompt, picture.model, picture.loras)
     page.write(
         f'<li class="card" data-score="{score:.6f}" data-words="{_escape(words)}" '
-        f'data-prompt="{_escape(picture.prompt or "")}">{_frame(picture, folder, thumbnail, linked)}<div class="text">'
+        f'data-prompt="{_escape(picture.prompt or "")}">{_frame(picture, folder, linked)}<div class="text">'
         f'<p class="line"><span class="rank">{rank}</span><b class="score">{_number(score)}</b>'
         f'<span class="percentile" title="scores higher than this share of typical images">{percentile:.1f} %</span></p>'
         f'<p class="name" title="{_escape(name)}">{_escape(name)}</p>'
@@ -87,11 +75,11 @@ def _write_card(
     page.write("</div></li>\n")
 
 
-def _frame(picture: Picture, folder: Path, thumbnail: int, linked: bool) -> str:
+def _frame(picture: Picture, folder: Path, linked: bool) -> str:
     link = _link(picture.path, folder)
     try:
         source, width, height = (
-            (link, picture.width, picture.height) if linked else thumbnail_uri(picture.path, thumbnail)
+            (link, picture.width, picture.height) if linked else thumbnail_uri(picture.path, THUMBNAIL)
         )
     except BadImage as error:
         return f'<div class="frame missing"><p>{_escape(str(error))}</p></div>'
@@ -141,17 +129,31 @@ def _histogram(scores: Sequence[float]) -> str:
     )
 
 
-def _table(title: str, averages: Sequence[Average], *, folded: bool = False) -> str:
-    if not averages:
+def _tables(ranking: Ranking) -> str:
+    models, loras = Averages(), Averages()
+    for model, names, score in ranking.columns("model, loras, score"):
+        models.add([model] if model else [], score)
+        loras.add(lora_names(names), score)
+    prompts = (row for row in ranking.columns("prompt, score", order="prompt, rowid") if row[0])
+    return (
+        _table("Checkpoints", models.best(MOST_ROWS))
+        + _table("LoRAs", loras.best(MOST_ROWS))
+        + _table("Prompts", best_of_sorted(prompts, MOST_ROWS), folded=True)
+    )
+
+
+def _table(title: str, averages: Best, *, folded: bool = False) -> str:
+    if not averages.rows:
         return ""
     rows = "".join(
         f'<tr><td><button type="button" data-search="{_escape(one.name)}">{_escape(one.name)}</button>'
         f"<td>{_number(one.mean)}<td>{_interval(one)}<td>{_number(one.best)}<td>{one.count:,}"
-        for one in averages[:MOST_ROWS]
+        for one in averages.rows
     )
-    more = f"<p class='note'>and {len(averages) - MOST_ROWS:,} more</p>" if len(averages) > MOST_ROWS else ""
+    left_out = averages.total - len(averages.rows)
+    more = f"<p class='note'>and {left_out:,} more</p>" if left_out else ""
     return (
-        f"<section><details{'' if folded else ' open'}><summary><h2>{title}</h2> ({len(averages):,})</summary>"
+        f"<section><details{'' if folded else ' open'}><summary><h2>{title}</h2> ({averages.total:,})</summary>"
         "<table class='averages'><thead><tr><th>name<th>mean<th title='Student t over the pictures'>95% interval"
         f"<th>best<th>pictures</thead><tbody>{rows}</tbody></table>{more}</details></section>\n"
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import random
 import re
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
-from sd_imagereward.core.curate.averages import Average, Averages
+from sd_imagereward.core.curate.averages import Average, Averages, best_of_sorted
+from sd_imagereward.core.curate.report import MOST_ROWS, write_report
 from sd_imagereward.core.curate.store import FILE_NAME, Judge, Picture, Store
 
 JUDGE = Judge("technical", "Technical", False, 0.0, 1.0)
@@ -75,4 +79,40 @@ def test_averages_equal_the_textbook() -> None:
     groups = Averages()
     groups.add(["low"], 0.0)
     groups.add(["high", "low"], 1.0)
-    assert [(one.name, one.count, one.mean) for one in groups.best_first()] == [("high", 1, 1.0), ("low", 2, 0.5)]
+    assert [(one.name, one.count, one.mean) for one in groups.best(9).rows] == [("high", 1, 1.0), ("low", 2, 0.5)]
+    assert ([one.name for one in groups.best(1).rows], groups.best(1).total) == (["high"], 2)
+
+
+def test_many_names_are_averaged_without_keeping_them() -> None:
+    chance = random.Random(0)
+    scores = [(f"{i:05}", chance.gauss(0, 1)) for i in range(5000) for _ in range(1 + i % 3)]
+    alive = []
+
+    def streamed() -> Iterator[tuple[str, float]]:
+        yield from scores
+        alive.append(sum(type(one) is Average for one in gc.get_objects()))
+
+    best = best_of_sorted(streamed(), 20)
+    kept = Averages()
+    for name, score in scores:
+        kept.add([name], score)
+    assert best == kept.best(20)
+    assert best.total == 5000
+    assert best.rows == sorted(kept.best(5000).rows, key=lambda one: -one.mean)[:20]
+    assert alive[0] < 30
+
+
+def test_a_table_shows_the_best_and_counts_the_others(tmp_path: Path) -> None:
+    with Store(tmp_path / FILE_NAME) as store:
+        run = store.begin_run()
+        store.add_judge(JUDGE)
+        for i in range(MOST_ROWS + 5):
+            picture = Picture(tmp_path / f"{i}.png", hash=i.to_bytes(2, "big"), prompt=f"prompt {i}")
+            store.put([picture], run)
+            store.put_scores(JUDGE, [(picture.hash, picture.prompt, i / 10, {})])
+        assert write_report(store, JUDGE, tmp_path / "r.html", top=3) == 3
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    rows = re.findall(r'data-search="prompt (\d+)"', page)
+    assert rows == [str(i) for i in range(MOST_ROWS + 4, 4, -1)]
+    assert f"({MOST_ROWS + 5})" in page
+    assert "and 5 more" in page

@@ -5,7 +5,7 @@
 
 The pictures are generated (PNG and JPEG with A1111 parameters), the scorer is `technical`, which needs no weights. Each
 measurement runs in a process of its own. `--known` needs no disk: a store that knows so many files is made, and a run over
-them, as if they lay there unchanged, and a table of all of them are measured.
+them, as if they lay there unchanged, a table of all of them and the gallery's requests are measured.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ def main() -> None:
                 f"{args.known:>8} known files: {row['megabytes']:6.0f} MB at most, run {row['seconds']:6.1f} s, "
                 f"table of all {row['table_seconds']:6.1f} s, store {row['store_megabytes']:6.0f} MB"
             )
+            row = in_a_process("gallery", folder)
+            seconds = ", ".join(f"{name} {row[name]:.3f} s" for name in row if name != "megabytes")
+            print(f"{args.known:>8} in the gallery: {row['megabytes']:6.0f} MB at most; {seconds}")
 
 
 def compare_speed(folder: Path, count: int, side: int) -> None:
@@ -95,6 +98,8 @@ def measure(what: str, folder: Path) -> dict[str, float]:
     mount()
     if what == "known":
         return measure_known(folder, int(folder.name))
+    if what == "gallery":
+        return measure_gallery(folder)
     from sd_imagereward.core.curate.pipeline import score_files
     from sd_imagereward.core.curate.store import Store, default_store
     from sd_imagereward.core.rating import rate
@@ -140,7 +145,7 @@ def measure_known(folder: Path, count: int) -> dict[str, float]:
             )
             store.put(
                 [
-                    Picture(*entry, hash=h, prompt=f"picture {entry.mtime_ns}", program="A1111", model="m")
+                    Picture(*entry, hash=h, prompt=f"picture {entry.mtime_ns // 4}", program="A1111", model="m")
                     for h, entry in zip(hashes, chunk, strict=True)
                 ],
                 run,
@@ -158,6 +163,31 @@ def measure_known(folder: Path, count: int) -> dict[str, float]:
             "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "store_megabytes": default_store(folder).stat().st_size / 2**20,
         }
+
+
+def measure_gallery(folder: Path) -> dict[str, float]:
+    """Requests of the page, without the pictures, which are decoded for 24 cards whatever the store holds."""
+    from sd_imagereward.core.gallery.album import GRID, GROUPS, PAIRS, Album, Choice
+
+    album = Album.open(folder)
+    row = {}
+    for name, choice in {
+        "first page": Choice(),
+        "page 2": Choice(page=2),
+        "last page": Choice(page=10**9),
+        "threshold": Choice(least=0.5),
+        "search": Choice(search="picture 77"),
+        "search, page 2": Choice(search="picture 77", page=2),
+        "groups": Choice(view=GROUPS),
+        "next group": Choice(view=GROUPS, page=2),
+        "pairs": Choice(view=PAIRS, page=1000),
+        "back": Choice(view=GRID, page=3),
+    }.items():
+        start = time.perf_counter()
+        shown = album.show(choice)
+        row[name] = time.perf_counter() - start
+        assert shown.pictures, name
+    return row | {"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 if __name__ == "__main__":

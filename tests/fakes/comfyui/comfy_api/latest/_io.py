@@ -65,7 +65,7 @@ def Custom(io_type: str) -> Any:  # noqa: N802, the host's name
     )
 
 
-Image, Mask, Latent, Conditioning = map(Custom, ("IMAGE", "MASK", "LATENT", "CONDITIONING"))
+Image, Mask, Latent, Conditioning, Noise = map(Custom, ("IMAGE", "MASK", "LATENT", "CONDITIONING", "NOISE"))
 Model, Clip, Vae = map(Custom, ("MODEL", "CLIP", "VAE"))
 
 

@@ -24,7 +24,12 @@ COMMON = (
     "model", "prompts", "reward", "output", "tune", "lora_rank", "width", "height", "guidance", "steps", "batch_size",
     "accumulation", "learning_rate", "dtype", "device", "seed", "guard", "held_out", "evaluate_every", "tracker",
 )  # fmt: skip
-METAVARS = {"int": "N", "float": "X"}
+METAVARS = {
+    "int": "N", "float": "X", "model": "MODEL", "prompts": "FILE", "reward": "SCORER", "output": "FOLDER", "name": "NAME",
+    "lora_from": "FILE", "sampler": "NAME", "scheduler": "NAME", "pretraining_data": "FILE", "device": "DEVICE",
+    "held_out": "SCORER", "evaluation_prompts": "FILE",
+}  # fmt: skip
+NEEDED = {"model": "what to tune", "prompts": "what to draw", "output": "the folder of the run"}
 LAUNCHED = "WORLD_SIZE"  # set by `accelerate launch` and torchrun
 
 
@@ -35,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         subparsers,
         "refl",
         help="tune Stable Diffusion with the reward (ReFL): a LoRA, or the whole U-Net",
-        example="imagereward refl --model runwayml/stable-diffusion-v1-5 --prompts prompts.txt --steps 200 --output my_refl",
+        example="imagereward refl --model stable-diffusion-v1-5/stable-diffusion-v1-5 --prompts prompts.txt --output my_refl",
     )
     parser.add_argument("--config", metavar="FILE", help="settings from a .yaml or .json file; options given here win")
     parser.add_argument(
@@ -44,7 +49,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --output, from its last checkpoint"
     )
-    settings = parser.add_argument_group("settings (defaults are the preset's)")
+    parser.epilog = "--model, --prompts and --output have to be given, here or in --config."
+    settings = parser.add_argument_group("settings (the defaults shown are those of the preset lora)")
     for setting in dataclasses.fields(ReflConfig):
         _add_setting(settings, setting, CHOICES.get(setting.name))
     parser.set_defaults(run=run)
@@ -54,8 +60,8 @@ def _add_setting(
     group: argparse._ArgumentGroup, setting: dataclasses.Field[Any], choices: tuple[str, ...] | None
 ) -> None:
     add = group.add_argument if setting.name in COMMON else functools.partial(add_rare, group)
-    option, text = f"--{setting.name.replace('_', '-')}", setting.metadata["help"].replace("%", "%%")
-    common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": text}
+    option, text = f"--{setting.name.replace('_', '-')}", setting.metadata["help"] + _default(setting.default)
+    common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if setting.type == "bool":
         add(option, action=argparse.BooleanOptionalAction, **common)
     elif str(setting.type).startswith("tuple[int"):
@@ -63,13 +69,29 @@ def _add_setting(
     elif choices:
         add(option, choices=choices, **common)
     else:
-        add(option, metavar=METAVARS.get(str(setting.type).split(" ")[0], "TEXT"), **common)
+        kind = str(setting.type).split(" ")[0]
+        add(option, metavar=METAVARS.get(setting.name) or METAVARS.get(kind, "TEXT"), **common)
+
+
+def _default(value: object) -> str:
+    if value in ("", None):
+        return ""
+    if isinstance(value, bool):
+        return f" (default: {'on' if value else 'off'})"
+    return f" (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..refl.interrupts import terminated_as_interrupted
+
     config = config_of(args)
-    trainer = prepare(config, resume=args.resume)
-    result = trainer.train()
+    with terminated_as_interrupted():
+        trainer = prepare(config, resume=args.resume)
+        try:
+            result = trainer.train()
+        except BaseException:
+            _say_how_to_go_on(trainer)
+            raise
     if trainer.backend.rank == 0:
         _finish(trainer, result)
     return EXIT_OK
@@ -105,9 +127,9 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     from ..refl.checkpoints import RunFolder
     from ..refl.data import CaptionedImages, read_prompts
 
-    for needed, what in (("model", "what to tune"), ("output", "the folder of the run")):
-        if not getattr(config, needed):
-            raise ImageRewardError(f"--{needed} is missing: {what}")
+    missing = [f"--{name} ({what})" for name, what in NEEDED.items() if not getattr(config, name)]
+    if missing:
+        raise ImageRewardError(f"missing: {', '.join(missing)}; give it here or in --config")
     config.check()
     read_prompts(config.prompts)
     if config.pretraining_data:
@@ -118,10 +140,13 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     import torch
 
     from ..refl.checks import check_scorer
-    from ..refl.diffusers_generator import DiffusersGenerator, best_device
+    from ..refl.diffusers_generator import DiffusersGenerator, best_device, expect_sampler
     from ..refl.loop import ReflTrainer
+    from ..refl.observers import expect_tracker
     from ..scorers.loading import load_scorer
 
+    expect_sampler(config.sampler)
+    expect_tracker(config.tracker)
     backend = _backend(config)
     device = _device(config, best_device())
     scorer = load_scorer(config.reward, device=device, dtype="float32")
@@ -145,8 +170,10 @@ def _device(config: ReflConfig, best: Any) -> Any:
     """Each process of a machine takes its own GPU."""
     import torch
 
+    from ..scorers.loading import device_of
+
     if config.device:
-        return torch.device(config.device)
+        return device_of(config.device)
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if best.type == "cuda" else best
 
 
@@ -160,8 +187,17 @@ def _observers(trainer: ReflTrainer) -> list[Observer]:
     if config.tracker == "tensorboard":
         watching.append(TensorBoard(trainer.folder.path / "tensorboard"))
     elif config.tracker == "wandb":
-        watching.append(WeightsAndBiases(trainer.name, config.plain()))
+        watching.append(WeightsAndBiases(trainer.name, config.plain(), trainer.folder.path))
     return watching
+
+
+def _say_how_to_go_on(trainer: ReflTrainer) -> None:
+    if trainer.backend.rank != 0 or trainer.folder is None:
+        return
+    saved = trainer.folder.checkpoints()
+    if saved:
+        go_on = f"imagereward refl --resume --output {trainer.folder.path}"
+        print(f"saved after {trainer.update} updates as {saved[-1]}; to go on: {go_on}", file=sys.stderr)
 
 
 def _finish(trainer: ReflTrainer, result: ReflResult) -> None:

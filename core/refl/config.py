@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -56,7 +57,9 @@ class ReflConfig:
     width: int = _setting(0, "width in pixels; 0 is the model's own")
     height: int = _setting(0, "height in pixels; 0 is the model's own")
     sampler: str = _setting("ddpm", "ddpm (stochastic, the reference's) or ddim; in a host, the host's names")
-    scheduler: str = _setting("", "spacing of the noise levels, in hosts that have several")
+    scheduler: str = _setting(
+        "", "spacing of the noise levels, in hosts that have several; diffusers takes the model's own"
+    )
     denoising_steps: int = _setting(40, "steps of the noise schedule")
     stop_window: tuple[int, int] = _setting(
         (30, 39), "x0 is predicted at a step drawn uniformly from here, both ends included"
@@ -120,6 +123,9 @@ class ReflConfig:
     tolerance: float = _setting(
         1.0, "how far the held-out score may fall, in standard errors of its change over the evaluation pictures"
     )
+    sweep: bool = _setting(
+        True, "at the end draw the LoRA at strengths 0.3, 0.4, ... 1.0 and recommend one: 7 more evaluations"
+    )
     # the record
     checkpoint_every: int = _setting(50, "updates between checkpoints to resume from; 0 writes only the last")
     keep_checkpoints: int = _setting(2, "how many checkpoints to keep")
@@ -172,9 +178,10 @@ class ReflConfig:
                 f"set tune: full, or leave single_file out"
             )
         if self.guard and self.held_out == self.reward:
+            other = "clip" if self.held_out == "technical" else "technical"
             raise ImageRewardError(
                 f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "
-                f"(held_out: technical), or switch it off (guard: false)"
+                f"(held_out: {other}), or switch it off (guard: false)"
             )
 
     def _check_window(self) -> None:
@@ -182,7 +189,8 @@ class ReflConfig:
         if not 0 <= low <= high < self.denoising_steps:
             raise ImageRewardError(
                 f"stop_window is {low}..{high}, but the schedule's steps are 0..{self.denoising_steps - 1} "
-                f"(denoising_steps: {self.denoising_steps}): choose 0 <= first <= last <= {self.denoising_steps - 1}"
+                f"(denoising_steps: {self.denoising_steps}): choose first and last among them, as "
+                f"{3 * self.denoising_steps // 4} and {self.denoising_steps - 1}, the last quarter"
             )
         if self.gradient_steps > low + 1:
             raise ImageRewardError(
@@ -196,7 +204,11 @@ def config_from(values: Mapping[str, Any], base: ReflConfig | None = None) -> Re
     known = {each.name: each for each in fields(ReflConfig)}
     unknown = [key for key in values if key not in known]
     if unknown:
-        raise ImageRewardError(f"no such setting: {', '.join(unknown)}. There are: {', '.join(known)}")
+        close = [match for key in unknown for match in difflib.get_close_matches(str(key), known, n=1)]
+        hint = f" (did you mean {', '.join(close)}?)" if close else ""
+        raise ImageRewardError(
+            f"no such setting: {', '.join(map(str, unknown))}{hint}; imagereward refl --help-all lists them all"
+        )
     converted = {key: _convert(key, known[key].type, value) for key, value in values.items()}
     return replace(base or ReflConfig(), **converted)
 

@@ -118,8 +118,7 @@ class DiffusersGenerator(Generator):
     def scheduler(self, sampler: str) -> Any:
         diffusers = _diffusers()
         kinds = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler}
-        if sampler not in kinds:
-            raise ImageRewardError(f"sampler must be one of {', '.join(SAMPLERS)} with diffusers, not '{sampler}'")
+        expect_sampler(sampler)
         return kinds[sampler].from_config(self.pipeline.scheduler.config, clip_sample=False)  # latents leave [-1, 1]
 
     def denoise(
@@ -269,9 +268,9 @@ def load_pipeline(model: str) -> Any:
     diffusers = _diffusers()
     if not Path(model).is_file():
         try:
-            return diffusers.DiffusionPipeline.from_pretrained(
-                model, safety_checker=None, requires_safety_checker=False
-            )
+            parts = diffusers.DiffusionPipeline.load_config(model)
+            unwanted = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
+            return diffusers.DiffusionPipeline.from_pretrained(model, **unwanted)
         except (OSError, ValueError) as error:
             raise ImageRewardError(
                 f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id to be had: {error}"
@@ -281,7 +280,18 @@ def load_pipeline(model: str) -> Any:
             f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first"
         )
     kind = diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
-    return kind.from_single_file(model)
+    try:
+        return kind.from_single_file(model)
+    except (OSError, ValueError) as error:
+        raise ImageRewardError(
+            f"{model}: diffusers could not make a pipeline of it, for which it takes the model's configuration from the Hub, "
+            f"once ({error}). Connect for that one time, or give the model as a diffusers folder"
+        ) from error
+
+
+def expect_sampler(sampler: str) -> None:
+    if sampler not in SAMPLERS:
+        raise ImageRewardError(f"sampler must be one of {', '.join(SAMPLERS)} with diffusers, not '{sampler}'")
 
 
 def best_device() -> torch.device:
@@ -292,10 +302,13 @@ def best_device() -> torch.device:
 
 def _is_sdxl_file(path: Path) -> bool:
     """SDXL checkpoints hold a second text encoder under the conditioner; SD1 and SD2 have `cond_stage_model`."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(str(path), framework="pt") as file:
-        keys = list(file.keys())
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            keys = list(file.keys())
+    except SafetensorError as error:
+        raise ImageRewardError(f"{path} is damaged, or no .safetensors file ({error}): get it again") from error
     if not any(key.startswith("model.diffusion_model.") for key in keys):
         raise ImageRewardError(
             f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model."

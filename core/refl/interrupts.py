@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment of our choosing."""
+"""Ctrl-C, and what else asks a run to stop, at a moment of our choosing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
 def interrupt_later() -> Iterator[None]:
@@ -14,11 +16,25 @@ def interrupt_later() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handlers = {number: signal.getsignal(number) for number in STOPS}
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    for number in held:
+        signal.signal(number, lambda number, frame: asked.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in held.items():
+            signal.signal(number, handler)
     if asked:
-        raise KeyboardInterrupt
+        held[signal.Signals(asked[0])](asked[0], None)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which job schedulers and containers send before they kill, is to the block what Ctrl-C is."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

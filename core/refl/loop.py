@@ -175,6 +175,8 @@ class ReflTrainer:
     def _evaluate(self, strength: float = 1.0) -> Evaluation:
         """Draw the fixed pictures, judge them, remember."""
         assert self.evaluator is not None
+        if not self.guard.evaluations:
+            self._say(f"drawing {self._fixed_pictures} of the untuned model, to compare with")
         with self._averaged(), self.tuning.at(strength):
             evaluation, pixels = self.evaluator.evaluate(self.update, strength)
         if strength == 1:
@@ -182,6 +184,11 @@ class ReflTrainer:
         for observer in self.observers:
             observer.on_evaluation(evaluation, pixels)
         return evaluation
+
+    @property
+    def _fixed_pictures(self) -> str:
+        count = len(self.evaluation_prompts)
+        return f"{count} fixed {'picture' if count == 1 else 'pictures'}"
 
     def _remember(self, evaluation: Evaluation, pixels: Tensor) -> None:
         first = not self.guard.evaluations
@@ -201,20 +208,29 @@ class ReflTrainer:
 
     def _conclude(self) -> tuple[list[Evaluation], float | None, str]:
         """Take the best weights back, sweep the strength, write what is to be kept."""
-        sweep: list[Evaluation] = []
-        strength, reason = None, "the guard was off"
         if self.config.guard:
             self.backend.wait()
             self._take_best()
-            if isinstance(self.tuning, LoraTuning):
-                self._write_lora(None, "strength not yet swept")
-                sweep = [self._evaluate(each) for each in SWEEP[:-1]] + [self.guard.best_tuned or self.guard.untuned]
-                strength, reason = self.guard.recommend(sweep)
-                self._say(f"recommended strength {strength:.1f}: {reason}")
         elif self.ema is not None:
             self.tuning.restore(self.ema.average)
+        sweep, strength, reason = self._sweep()
         self._write_lora(strength, reason)
         self.backend.wait()
+        return sweep, strength, reason
+
+    def _sweep(self) -> tuple[list[Evaluation], float | None, str]:
+        """Evaluations of the LoRA at several strengths, the one to recommend, and why it, or why none."""
+        if not self.config.guard:
+            return [], None, "the guard was off"
+        if not isinstance(self.tuning, LoraTuning):
+            return [], None, "only a LoRA has a strength"
+        if not self.config.sweep:
+            return [], None, "the strength was not swept"
+        self._write_lora(None, "strength not yet swept")
+        self._say(f"drawing {self._fixed_pictures} at each of {len(SWEEP) - 1} strengths, to recommend one")
+        sweep = [self._evaluate(each) for each in SWEEP[:-1]] + [self.guard.best_tuned or self.guard.untuned]
+        strength, reason = self.guard.recommend(sweep)
+        self._say(f"recommended strength {strength:.1f}: {reason}")
         return sweep, strength, reason
 
     def _take_best(self) -> None:
@@ -233,7 +249,7 @@ class ReflTrainer:
         self.optimizer = self.backend.prepare(self.generator, make_optimizer(self._trained, self.config))
         if self.folder is not None and resume:
             self._restore(self.folder.latest())
-        elif self.folder is not None and self.backend.rank == 0:
+        if self.folder is not None and self.backend.rank == 0:
             self.folder.claim(self.config)
         used, evaluated = self.gradients.used_prompts(), self.evaluation_prompts if self.config.guard else []
         self.generator.remember(list(dict.fromkeys([*used, *evaluated, self.config.negative_prompt])))
@@ -253,6 +269,11 @@ class ReflTrainer:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
+        if state["update"] > self.config.steps:
+            raise ImageRewardError(
+                f"the run has already made {state['update']} updates, and steps is {self.config.steps}: "
+                f"give at least {state['update']} to go on"
+            )
         self.update, self.nans = state["update"], state["nans"]
         self.tuning.restore(state["tuned"])
         self.optimizer.load_state_dict(state["optimizer"])

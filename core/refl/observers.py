@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,14 +60,7 @@ class ProgressBar(Observer):
 
 class TensorBoard(Observer):
     def __init__(self, folder: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImageRewardError(
-                "tracker 'tensorboard' needs that package: pip install tensorboard "
-                "(or set tracker: none; metrics.jsonl is written anyway)"
-            ) from error
-        self.writer = SummaryWriter(str(folder))
+        self.writer = _summary_writer()(str(folder))
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
         for key, value in numbers_of(record).items():
@@ -85,14 +79,12 @@ class TensorBoard(Observer):
 
 
 class WeightsAndBiases(Observer):
-    def __init__(self, name: str, config: Mapping[str, Any]):
-        try:
-            import wandb  # type: ignore[import-not-found, unused-ignore]
-        except ImportError as error:
-            raise ImageRewardError(
-                "tracker 'wandb' needs that package: pip install wandb (or set tracker: tensorboard)"
-            ) from error
-        self.wandb, self.run = wandb, wandb.init(project="imagereward-refl", name=name, config=dict(config))
+    """Its own files go into `folder`, unless WANDB_DIR says otherwise."""
+
+    def __init__(self, name: str, config: Mapping[str, Any], folder: Path):
+        self.wandb = _wandb()
+        place = os.environ.get("WANDB_DIR", str(folder))
+        self.run = self.wandb.init(project="imagereward-refl", name=name, config=dict(config), dir=place)
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
         self.run.log({f"train/{key}": value for key, value in numbers_of(record).items()}, step=record["update"])
@@ -112,6 +104,35 @@ class WeightsAndBiases(Observer):
 
     def close(self) -> None:
         self.run.finish()
+
+
+def expect_tracker(name: str) -> None:
+    """Refuse a tracker whose package is not there. `name` is that of the setting."""
+    if name == "tensorboard":
+        _summary_writer()
+    elif name == "wandb":
+        _wandb()
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImageRewardError(
+            "tracker 'tensorboard' needs that package: pip install tensorboard "
+            "(or set tracker: none; metrics.jsonl is written anyway)"
+        ) from error
+    return SummaryWriter
+
+
+def _wandb() -> Any:
+    try:
+        import wandb  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise ImageRewardError(
+            "tracker 'wandb' needs that package: pip install wandb (or set tracker: tensorboard)"
+        ) from error
+    return wandb
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:

@@ -65,6 +65,19 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def device_of(device: torch.device | str) -> torch.device:
+    """Raises ImageRewardError when torch cannot put anything there."""
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # by kind of device
+        reason = str(error).splitlines()[0]
+        raise ImageRewardError(
+            f"expected a device that torch can use here, as '{default_device()}', got '{device}': {reason}"
+        ) from error
+    return place
+
+
 def load_scorer(
     name_or_path: str | os.PathLike[str] = "imagereward",
     *,
@@ -82,7 +95,7 @@ def load_scorer(
     Raises WeightsNotFound, DownloadFailed, UnknownCheckpoint.
     """
     spec = os.fspath(name_or_path)
-    place = torch.device(device) if device is not None else default_device()
+    place = device_of(device) if device is not None else default_device()
     precision = Precision.parse(dtype, place)
     # Hosts call from under inference mode; tensors made there could neither be trained through nor moved later.
     with _lock, torch.inference_mode(False):

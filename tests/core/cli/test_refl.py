@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from sd_imagereward.core import cli
 from sd_imagereward.core.refl import ReflConfig
+from sd_imagereward.core.refl.checkpoints import RunFolder
 
 pytest.importorskip("yaml", reason='presets are YAML (pip install -e ".[refl]")')
 
@@ -43,22 +44,50 @@ def test_help_names_what_a_first_run_needs_and_help_all_every_setting(capsys: py
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--output", "{}/run"], "--model is missing"),
-        (["--model", "m"], "--output is missing"),
-        (["--model", "m", "--output", "{}/run"], "no prompts"),
+        ([], "missing: --model (what to tune), --prompts (what to draw), --output (the folder of the run)"),
+        (["--model", "m", "--output", "{}/run"], "missing: --prompts (what to draw)"),
         (["--model", "m", "--output", "{}/run", "--prompts", "{}/none.txt"], "no such file"),
         (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--stop-window", "30", "40"], "30..40"),
         (["--model", "m", "--output", "{}", "--prompts", "{}/prompts.txt"], "choose another"),
         (["--resume", "--output", "{}/run"], "holds no run to resume"),
         (["--resume", "--output", "{}/run", "--seed", "3"], "not seed"),
         (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--single-file"], "tune is 'lora'"),
+        (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--sampler", "euler"], "ddpm, ddim"),
+        (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--device", "gpu"], "got 'gpu'"),
+        (["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--denoising-steps", "8"], "as 6 and 7"),
+        (
+            ["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--reward", "technical"],
+            "held_out: clip",
+        ),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_loaded(
     options: list[str], said: str, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["refl", *(option.format(tmp_path) for option in options)]) == cli.EXIT_USAGE
+    tracker = [] if "--resume" in options else ["--tracker", "none"]
+    assert cli.main(["refl", *(option.format(tmp_path) for option in options), *tracker]) == cli.EXIT_USAGE
     assert said in capsys.readouterr().err
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_the_folder_is_taken(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run = tmp_path / "run"
+    words = ["--model", "m", "--prompts", str(prompts), "--output", str(run), "--tracker", "wandb"]
+    assert cli.main(["refl", *words]) == cli.EXIT_USAGE
+    assert "pip install wandb" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_help_shows_the_defaults_and_what_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["refl", "--help-all"])
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("--steps N updates of the weights (default: 100)", "both ends included (default: 30 39)"):
+        assert part in text
+    assert "pictures (default: off)" not in text
+    assert "--model, --prompts and --output have to be given" in text
 
 
 SETTINGS = {
@@ -101,10 +130,26 @@ def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, caps
     assert cli.main(["refl", "--resume", "--output", str(run), "--steps", "2"]) == cli.EXIT_OK
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [1, 2]
+    assert RunFolder(run).config().steps == 2
+    capsys.readouterr()
+    assert cli.main(["refl", "--resume", "--output", str(run), "--steps", "1"]) == cli.EXIT_USAGE
+    assert "already made 2 updates, and steps is 1" in capsys.readouterr().err
+
+
+def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert cli.main([*call, "--no-sweep", "--steps", "1", "--dtype", "float32", "--output", str(run)]) == cli.EXIT_OK
+    report = (run / "report.html").read_text()
+    assert "Held-out score of the fixed pictures" in report
+    assert "Kept: the weights after 1 updates." in report
+    assert "<h2>Strength</h2>" not in report
+    assert "Recommended strength" not in report
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_ctrl_c_in_the_real_process_leaves_a_lora_and_resumes_to_the_bit(call: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["SIGINT", "SIGTERM"])
+def test_a_stopped_process_leaves_a_lora_and_resumes_to_the_bit(call: list[str], tmp_path: Path, asked: str) -> None:
+    """Ctrl-C, and what job schedulers send before they kill."""
     call = [*call, "--lora-rank", "2", "--ema", "--no-guard", "--dtype", "float32"]
     cut, records = tmp_path / "cut", tmp_path / "cut" / "metrics.jsonl"
     main = "from sd_imagereward.core import cli; sys.exit(cli.main())"
@@ -117,12 +162,13 @@ def test_ctrl_c_in_the_real_process_leaves_a_lora_and_resumes_to_the_bit(call: l
         while not records.exists() or records.read_text().count("\n") < 2:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(getattr(signal, asked))
         told = process.communicate(timeout=120)[1]
     finally:
         process.kill()
     assert process.returncode == cli.EXIT_INTERRUPTED, told
     assert "Traceback" not in told
+    assert f"to go on: imagereward refl --resume --output {cut}" in told
     made = len(records.read_text().splitlines())
     lora = load_file(cut / "cut.safetensors")
     assert any(tensor.any() for key, tensor in lora.items() if key.endswith("lora_up.weight"))

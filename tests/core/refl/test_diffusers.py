@@ -274,6 +274,40 @@ def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
         DiffusersGenerator.load(str(tmp_path / "nothing" / "here" / "at" / "all"))
 
 
+def test_a_single_file_without_its_configuration_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    def unreachable(path: str) -> None:
+        raise OSError("no route to the Hub")
+
+    monkeypatch.setattr(StableDiffusionPipeline, "from_single_file", unreachable)
+    path = tmp_path / "model.safetensors"
+    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, path)
+    with pytest.raises(
+        ImageRewardError, match=r"no route to the Hub\)\. Connect .* or give the model as a diffusers folder"
+    ):
+        DiffusersGenerator.load(str(path), device="cpu")
+    path.write_bytes(b"half a download")
+    with pytest.raises(ImageRewardError, match=r"model\.safetensors is damaged"):
+        DiffusersGenerator.load(str(path), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_a_folder_loads_without_a_word(
+    kind: str, make_pipeline: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """diffusers complains of a safety checker that is left out where there is none, and where it is not left out."""
+    from diffusers.pipelines import pipeline_utils
+
+    said: list[str] = []
+    monkeypatch.setattr(pipeline_utils.logger, "warning", lambda text, *_: said.append(text))
+    make_pipeline(kind).save_pretrained(tmp_path / "model")
+    assert DiffusersGenerator.load(str(tmp_path / "model"), device="cpu").family == kind
+    assert said == []
+
+
 def test_lora_layers_choices(make_pipeline: Callable[..., Any]) -> None:
     layers = DiffusersGenerator(make_pipeline("sd1"), device="cpu").layers()
     attention, linear = (set(Lora.on(layers, rank=2, which=which).names) for which in ("attention", "linear"))

@@ -169,6 +169,35 @@ def test_the_best_weights_are_the_ones_kept(tmp_path: Path) -> None:
     assert [json.loads(line)["update"] for line in lines] == list(range(1, 9))
 
 
+def test_the_sweep_can_be_left_out(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Watch(Observer):
+        def on_evaluation(self, evaluation: Any, pixels: Tensor) -> None:
+            seen.append(evaluation.strength)
+
+    config = TINY.but(output=str(tmp_path / "run"), sweep=False)
+    _, result = train(config, observers=(Watch(),))
+    assert seen == [1.0] * 4  # before the first update, then every second
+    assert (result.sweep, result.recommended_strength, result.reason) == ([], None, "the strength was not swept")
+    metadata = read_lora(result.files[0]).metadata
+    assert metadata["refl_steps"] == "6"
+    assert "refl_recommended_strength" not in metadata
+    assert metadata["refl_note"] == "the strength was not swept"
+
+
+def test_full_tuning_has_no_strength_to_recommend() -> None:
+    _, result = train(TINY.but(tune="full", steps=2))
+    assert (result.sweep, result.recommended_strength, result.reason) == ([], None, "only a LoRA has a strength")
+
+
+def test_going_on_with_fewer_updates_than_were_made_is_refused(tmp_path: Path) -> None:
+    config = TINY.but(output=str(tmp_path / "run"), guard=False, steps=4)
+    train(config)
+    with pytest.raises(ImageRewardError, match="already made 4 updates, and steps is 3"):
+        train(config.but(steps=3), resume=True)
+
+
 def test_going_on_from_a_lora_file(tmp_path: Path) -> None:
     first = train(TINY.but(output=str(tmp_path / "first"), guard=False))[1]
     trainer, _ = train(TINY.but(lora_from=str(first.files[0]), guard=False, learning_rate=1e-12))

@@ -68,11 +68,13 @@ class Wandb:
         self.finished = True
 
 
-def test_wandb_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_is_told_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = Wandb()
+    monkeypatch.delenv("WANDB_DIR", raising=False)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    result = watched(WeightsAndBiases("my_refl", CONFIG.plain()))
+    result = watched(WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path))
     assert (wandb.begun["name"], wandb.begun["config"]["lora_rank"]) == ("my_refl", 2)
+    assert wandb.begun["dir"] == str(tmp_path)
     updates = [(step, values) for step, values in wandb.logged if "train/reward" in values]
     assert [(step, values["train/reward"]) for step, values in updates] == [
         (record["update"], record["reward"]) for record in result.records
@@ -89,9 +91,10 @@ def test_wandb_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed (pip install wandb)")
 def test_the_real_wandb_takes_it_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true", "CONSOLE": "off"}.items():
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    for name, value in {"MODE": "offline", "SILENT": "true", "CONSOLE": "off"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
-    observer = WeightsAndBiases("my_refl", CONFIG.plain())
+    observer = WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path)
     watched(observer)
     observer.wandb.teardown()  # its own process writes until it is told to end
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
@@ -112,7 +115,7 @@ def test_the_bar_shows_reward_loss_and_seconds(capsys: pytest.CaptureFixture[str
     ("package", "use", "command"),
     [
         ("torch.utils.tensorboard", lambda folder: TensorBoard(folder), "pip install tensorboard"),
-        ("wandb", lambda folder: WeightsAndBiases("run", {}), "pip install wandb"),
+        ("wandb", lambda folder: WeightsAndBiases("run", {}, folder), "pip install wandb"),
         (
             "bitsandbytes.optim",
             lambda folder: make_optimizer([torch.nn.Parameter(torch.zeros(1))], CONFIG.but(optimizer="adamw8bit")),

@@ -179,7 +179,7 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"lerning_rate": 1}, "no such setting: lerning_rate"),
+        ({"lerning_rate": 1}, r"no such setting: lerning_rate \(did you mean learning_rate\?\)"),
         ({"steps": "many"}, "steps: 'many'"),
         ({"steps": 1.5}, "whole number"),
         ({"guard": "yes"}, "true or false"),

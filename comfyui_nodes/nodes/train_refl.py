@@ -99,11 +99,12 @@ class TrainReflLora(io.ComfyNode):
 def summary(trained: Trained, file: str) -> str:
     first, kept = trained.evaluations[0], trained.kept
     strength = trained.record.recommended_strength
+    advice = trained.reason if strength is None else f"recommended strength {strength:.1f} ({trained.reason})"
     return (
         f"{file}: {len(trained.records)} updates, kept that after {kept.update}; on fixed pictures "
         f"reward {first.mean_reward:+.4f} -> {kept.mean_reward:+.4f}, "
         f"held out {first.mean_held_out:+.4f} -> {kept.mean_held_out:+.4f}; "
-        f"recommended strength {strength:.1f} ({trained.reason})"
+        f"{advice}"
     )
 
 

@@ -51,6 +51,7 @@ def config_of(widgets: dict[str, Any]) -> ReflConfig:
         seed=first["seed"] % 2**63,
         evaluate_every=first["evaluate_every"],
         evaluation_images=first["evaluation_images"],
+        sweep=first["sweep"],
         checkpoint_every=0,
         tracker="none",
     )
@@ -290,6 +291,13 @@ def _rare() -> list[io.Input]:
             min=1,
             max=64,
             tooltip="How many fixed pictures are judged and shown before and after.",
+        ),
+        _rarely(
+            io.Boolean.Input,
+            "sweep",
+            default=True,
+            tooltip="At the end draw the fixed pictures with the LoRA at strengths 0.3, 0.4, ... 1.0 and recommend one. Costs "
+            "7 x evaluation_images pictures.",
         ),
     ]
 

@@ -9,12 +9,13 @@ from typing import Any
 import folder_paths
 import pytest
 import torch
-from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora
+from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora, summary
 from sd_imagereward.comfyui_nodes.nodes.train_refl_widgets import config_of
 from sd_imagereward.comfyui_nodes.refl import lora_paths, memory, prompts, samplers
 from sd_imagereward.comfyui_nodes.refl.conditioning import join, plain_copy
 from sd_imagereward.comfyui_nodes.refl.memo import Memo
 from sd_imagereward.core.errors import ImageRewardError, OutOfMemory
+from sd_imagereward.core.refl.guard import Evaluation
 
 
 def widgets(**changes: Any) -> dict[str, list[Any]]:
@@ -68,9 +69,30 @@ class TestConfig:
         assert (config.denoising_steps, config.stop_window, config.gradient_steps) == (40, (30, 39), 1)
         assert (config.threshold, config.scale, config.guidance) == (2.0, 1e-3, 1.0)
 
+    def test_the_sweep_can_be_left_out(self) -> None:
+        assert config_of(widgets()).sweep
+        assert not config_of(widgets(sweep=False)).sweep
+
     def test_a_window_outside_the_steps(self) -> None:
         with pytest.raises(ImageRewardError, match=r"stop_window is 30\.\.9"):
             config_of(widgets(denoising_steps=10))
+
+
+@pytest.mark.parametrize(
+    ("strength", "reason", "said"),
+    [
+        (0.7, "highest reward", "held out +3.0000 -> +4.0000; recommended strength 0.7 (highest reward)"),
+        (None, "the strength was not swept", "held out +3.0000 -> +4.0000; the strength was not swept"),
+    ],
+)
+def test_what_the_node_says_at_the_end(strength: float | None, reason: str, said: str) -> None:
+    evaluations = [Evaluation(0, 1.0, (1.0,), (3.0,)), Evaluation(5, 1.0, (2.0,), (4.0,))]
+    record = SimpleNamespace(recommended_strength=strength)
+    trained: Any = SimpleNamespace(
+        records=[{}] * 6, evaluations=evaluations, kept=evaluations[1], record=record, reason=reason
+    )
+    begins = "refl.safetensors: 6 updates, kept that after 5; on fixed pictures reward +1.0000 -> +2.0000, "
+    assert summary(trained, "refl.safetensors") == begins + said
 
 
 class TestSamplers:

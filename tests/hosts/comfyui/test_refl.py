@@ -127,6 +127,7 @@ class TestTrain:
         }
         assert bits(server.run({**loaded, **drawn(["20", 0])}), "55") == bits(run, "55")
         assert "not loaded" not in server.log()  # what ComfyUI says of keys that fit nothing
+        assert (f"training {kind} is experimental" in server.log()) == (kind in ("sd3", "flux"))
 
     def test_stock_nodes_take_the_outputs(self, server: Server, base: Path) -> None:
         known = server.get("/object_info")
@@ -170,6 +171,12 @@ class TestTrain:
         assert saved(one, base) != saved(other, base)
         assert all((first[key] == second[key]).all() for key in first)
         assert metadata(saved(other, base))["ss_output_name"] == "other"
+
+    def test_without_the_sweep_no_strength_is_recommended(self, server: Server, base: Path) -> None:
+        run = server.run(training(server, file_name="not swept", seed=9, steps=1, sweep=False))
+        rewards(run)
+        assert run.outputs[TRAIN]["text"][0].endswith("; the strength was not swept")
+        assert "refl_recommended_strength" not in metadata(saved(run, base))
 
     def test_goes_on_from_a_lora(self, server: Server, base: Path) -> None:
         first = server.run(training(server, file_name="start", seed=6, steps=5, rank=4))

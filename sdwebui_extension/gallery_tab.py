@@ -66,6 +66,5 @@ def _score(album: Album, name: str) -> str:
         return "stopped; the next time goes on from here"
     finally:
         service.settle()
-    host.log(f"{album.root}: {summary.scored} scored, {summary.unchanged} unchanged")
-    text = f"{summary.scored} scored, {summary.unchanged} unchanged, {summary.no_prompt} without prompt"
-    return text + (f", {summary.broken} not readable" if summary.broken else "")
+    host.log(f"{album.root}: {summary}")
+    return str(summary)

@@ -14,11 +14,24 @@ from ._help import Command
 from .scorer_options import add_scorers_options, load, positive
 
 if TYPE_CHECKING:
-    from ..curate.actions import Actions, Outcome
+    from ..curate.actions import Outcome
     from ..curate.pipeline import OnProgress, Summary
     from ..curate.store import Judge, Store
 
 LISTED = 20
+_LOCAL = (
+    "label",
+    "csv",
+    "jsonl",
+    "sidecar",
+    "copy_best",
+    "move_below",
+    "delete_below",
+    "rename",
+    "undo",
+    "dry_run",
+    "store",
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -70,12 +83,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.engine == "ray":
         return _run_on_ray(args)
+    if args.parquet:
+        raise ImageRewardError(
+            "--parquet takes what --engine ray finds; for a table of these scores give --csv or --jsonl"
+        )
     args.folder = Path(args.source)
     if not args.folder.is_dir():
         raise ImageRewardError(f"expected a folder, and {args.folder} is none")
     if args.rename is not None:
         check_template(args.rename)
-    copying = _pair(args.copy_best, int, "--copy-best 10 DIR")
+    copying = _pair(args.copy_best, positive, "--copy-best 10 DIR")
     moving = _pair(args.move_below, float, "--move-below 0.5 DIR")
     with Store(args.store or default_store(args.folder)) as store:
         if args.undo:
@@ -95,6 +112,12 @@ def _run_on_ray(args: argparse.Namespace) -> int:
 
     if not args.parquet or len(args.scorers) != 1:
         raise ImageRewardError("--engine ray takes one scorer and needs --parquet DIR for its results")
+    given = {name: getattr(args, name) for name in _LOCAL}
+    unused = [
+        f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None and value is not False
+    ]
+    if unused:
+        raise ImageRewardError(f"--engine ray keeps no store and does nothing to files: leave out {', '.join(unused)}")
     score_with_ray(
         [args.source],
         args.parquet,
@@ -102,6 +125,7 @@ def _run_on_ray(args: argparse.Namespace) -> int:
         prompt=args.prompt,
         workers=args.workers or 2,
         device=args.device,
+        dtype=args.dtype,
         batch_size=args.batch_size or 32,
     )
     return EXIT_OK
@@ -130,10 +154,7 @@ def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple
 
 
 def _tell(summary: Summary) -> None:
-    text = f"{summary.found} images: {summary.scored} scored, {summary.unchanged} unchanged"
-    text += f", {summary.no_prompt} without a prompt" if summary.no_prompt else ""
-    text += f", {summary.broken} not readable" if summary.broken else ""
-    print(text, file=sys.stderr)
+    print(f"{summary.found} images: {summary}", file=sys.stderr)
     for path in summary.without_prompt[:LISTED]:
         print(
             f"imagereward: no prompt for {path} (give --prompt, a .txt beside it, or a scorer without)", file=sys.stderr
@@ -148,7 +169,9 @@ def _act(
     moving: tuple[float, Path] | None,
 ) -> Iterator[Outcome]:
     """Lists, labels and copies first, while every file is where it was scored."""
-    actions = _actions(args, store, judges[0])
+    from ..curate.actions import Actions, journal_of
+
+    actions = Actions(store, judges[0], args.folder, journal_of(store), args.dry_run, say=print)
     wanted: list[tuple[str, Callable[[], Outcome]]] = []
     if args.csv is not None:
         wanted.append(("listed", lambda: actions.csv(args.csv)))
@@ -168,39 +191,37 @@ def _act(
         wanted.append(("renamed", lambda: actions.rename(args.rename)))
     for done, act in wanted:
         outcome = act()
-        print(f"{outcome.changed} {'would be ' if args.dry_run else ''}{done}", file=sys.stderr)
-        for path, reason in outcome.failed[:LISTED]:
-            print(f"imagereward: {path}: {reason}", file=sys.stderr)
-        if outcome.failures > LISTED:
-            print(f"imagereward: and {outcome.failures - LISTED} more", file=sys.stderr)
+        _tell_outcome(outcome, done, args.dry_run)
         yield outcome
 
 
+def _tell_outcome(outcome: Outcome, done: str, dry_run: bool) -> None:
+    print(f"{outcome.changed} {'would be ' if dry_run else ''}{done}", file=sys.stderr)
+    for path, reason in outcome.failed[:LISTED]:
+        print(f"imagereward: {path}: {reason}", file=sys.stderr)
+    if outcome.failures > LISTED:
+        print(f"imagereward: and {outcome.failures - LISTED} more", file=sys.stderr)
+
+
 def _undo(args: argparse.Namespace, store: Store) -> int:
-    from ..curate.store import Judge
+    from ..curate.actions import undo
 
-    outcome = _actions(args, store, Judge("", "", False, 0.0, 1.0)).undo()
-    print(f"{outcome.changed} files moved back" if outcome.changed else "nothing to undo", file=sys.stderr)
-    return EXIT_OK
-
-
-def _actions(args: argparse.Namespace, store: Store, judge: Judge) -> Actions:
-    from ..curate.actions import Actions
-    from ..curate.moving import Journal
-
-    journal = Journal(store.path.with_suffix(".undo.jsonl"))
-    journal.repair()
-    return Actions(store, judge, args.folder, journal, args.dry_run, say=print)
+    outcome = undo(store, dry_run=args.dry_run, say=print)
+    if outcome.changed or outcome.failed:
+        _tell_outcome(outcome, "moved back", args.dry_run)
+    else:
+        print("nothing to undo", file=sys.stderr)
+    return EXIT_PARTIAL if outcome.failed else EXIT_OK
 
 
-def _pair(given: list[str] | None, number: type[int] | type[float], example: str) -> tuple[Any, Path] | None:
+def _pair(given: list[str] | None, number: Callable[[str], float], example: str) -> tuple[Any, Path] | None:
     from ..errors import ImageRewardError
 
     if given is None:
         return None
     try:
         return number(given[0]), Path(given[1])
-    except ValueError:
+    except (ValueError, argparse.ArgumentTypeError):
         raise ImageRewardError(f"expected a number and a folder ({example}), got {' '.join(given)}") from None
 
 

@@ -8,9 +8,10 @@ import json
 import os
 import re
 import string
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -66,11 +67,15 @@ class Actions:
         return ranked(self.store, self.judge, Path(os.path.realpath(self.root)))
 
     def csv(self, path: Path) -> Outcome:
-        titles = self._part_titles()
-        return self._table(path, lambda: write_csv(self._rows(), path, columns=[*_COLUMNS, *titles]))
+        def write(rows: Iterator[dict[str, Any]]) -> None:
+            first = list(islice(rows, 1))  # has every column that the others have
+            columns = dict.fromkeys([*_COLUMNS, *(name for row in first for name in row)])
+            write_csv(chain(first, rows), path, columns=list(columns))
+
+        return self._table(path, write)
 
     def jsonl(self, path: Path) -> Outcome:
-        return self._table(path, lambda: write_jsonl(self._rows(), path))
+        return self._table(path, lambda rows: write_jsonl(rows, path))
 
     def label(self, judges: Iterable[Judge] = (), decimals: int = 4) -> Outcome:
         """Writes the scores into the files: those of this judge, a mixture's with its members', and of the others given."""
@@ -111,8 +116,10 @@ class Actions:
 
         return self._each(self.pictures(), "sidecar for" if self.dry_run else "", write)
 
-    def copy_best(self, count: int, folder: Path) -> Outcome:
+    def copy_best(self, most: int, folder: Path) -> Outcome:
         """Copies the best into a folder; one that is there already is not copied again."""
+        if most < 1:
+            raise ImageRewardError(f"expected a number of pictures to copy, at least 1, got {most}")
 
         def copy(picture: Picture) -> bool:
             for target in numbered(folder / picture.path.name):
@@ -125,11 +132,10 @@ class Actions:
                 copy_file(picture.path, target)
             return True
 
-        return self._each(islice(self.pictures(), count), f"copy to {folder}:", copy)
+        return self._each(islice(self.pictures(), most), f"copy to {folder}:", copy)
 
     def move_below(self, threshold: float, folder: Path) -> Outcome:
         """Moves pictures that score less into a folder; a text file of the same name goes along."""
-
         there = Path(os.path.realpath(folder))
 
         def move(picture: Picture) -> bool:
@@ -144,7 +150,7 @@ class Actions:
     def rename(self, template: str) -> Outcome:
         """Renames every picture: "{score:+.2f}_{name}". `name` is the one it had before any renaming."""
         check_template(template)
-        ranks = iter(range(1, 10**12))
+        ranks = count(1)
 
         def rename(picture: Picture) -> bool:
             new = picture.path.with_name(self.new_name(template, picture, next(ranks)))
@@ -186,16 +192,6 @@ class Actions:
 
         return self._each(self._below(threshold), "trash", delete)
 
-    def undo(self) -> Outcome:
-        """Reverts the moves and renames of the last call that made any."""
-        outcome = Outcome()
-        for move in self.journal.undo():
-            self.store.moved(move.new, move.old)
-            self.say(f"back to {move.old}")
-            outcome.changed += 1
-        self.store.commit()
-        return outcome
-
     # ------------------------------------------------------------------------------------------------------------------
 
     def _each(self, pictures: Iterable[Picture], doing: str, act: Callable[[Picture], bool]) -> Outcome:
@@ -223,12 +219,20 @@ class Actions:
         if text.is_file() and not _other_owner(text, old):
             self.journal.move(text, target.with_suffix(".txt"))
 
-    def _table(self, path: Path, write: Callable[[], None]) -> Outcome:
-        count = sum(1 for _ in self.pictures())
-        self.say(f"list of {count} pictures: {path}")
-        if not self.dry_run:
-            write()
-        return Outcome(count)
+    def _table(self, path: Path, write: Callable[[Iterator[dict[str, Any]]], None]) -> Outcome:
+        outcome = Outcome()
+
+        def counted() -> Iterator[dict[str, Any]]:
+            for row in self._rows():
+                outcome.changed += 1
+                yield row
+
+        if self.dry_run:
+            deque(counted(), maxlen=0)
+        else:
+            write(counted())
+        self.say(f"list of {outcome.changed} pictures: {path}")
+        return outcome
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for rank, picture in enumerate(self.pictures(), start=1):
@@ -243,9 +247,6 @@ class Actions:
                 **picture.parts,
             }
 
-    def _part_titles(self) -> list[str]:
-        return list(next(iter(self.pictures()), Picture(self.root)).parts)
-
     def _percentile(self, picture: Picture) -> float:
         assert picture.score is not None
         return round(100 * NormalDist(self.judge.mean, self.judge.std).cdf(picture.score), 2)
@@ -253,6 +254,28 @@ class Actions:
     def _scores_of(self, picture: Picture, judges: Iterable[Judge]) -> dict[str, float]:
         found = {judge.title: self.store.score_of(picture, judge) for judge in judges}
         return {title: score for title, score in found.items() if score is not None}
+
+
+def journal_of(store: Store) -> Journal:
+    """The journal beside the store, with the end of a move that was cut short."""
+    journal = Journal(store.path.with_suffix(".undo.jsonl"))
+    journal.repair()
+    return journal
+
+
+def undo(store: Store, *, dry_run: bool = False, say: Callable[[str], None] = lambda line: None) -> Outcome:
+    """Reverts the moves and renames of the last call that made any, whoever scored."""
+    outcome = Outcome()
+    for move, reason in journal_of(store).undo(dry_run=dry_run):
+        if reason:
+            outcome.fail(move.new, reason)
+            continue
+        if not dry_run:
+            store.moved(move.new, move.old)
+        say(f"back to {move.old}")
+        outcome.changed += 1
+    store.commit()
+    return outcome
 
 
 def check_template(template: str) -> None:
@@ -282,5 +305,5 @@ def trash() -> Callable[[str], None]:
         return importlib.import_module("send2trash").send2trash
     except ImportError as error:
         raise ImageRewardError(
-            "--delete-below moves files to the system's trash and needs a package for it: pip install send2trash"
+            "files go to the system's trash alone, and that needs a package: pip install send2trash"
         ) from error

@@ -58,18 +58,18 @@ class Journal:
             return target
         raise AssertionError("unreachable: numbers do not end")
 
-    def undo(self) -> list[Move]:
-        """Reverts the last run that has something to revert, last move first. Files that are gone are left out."""
+    def undo(self, *, dry_run: bool = False) -> list[tuple[Move, str]]:
+        """Reverts the last run that has something to revert, last move first: each move, with why it failed or "".
+
+        Files that are gone are left out. A run of which a move failed can be undone again. dry_run: moves nothing.
+        """
         for run, moves in reversed(self._runs().items()):
-            reverted = []
-            for move in reversed(moves):
-                if os.path.lexists(move.new) and not os.path.lexists(move.old):
-                    move.old.parent.mkdir(parents=True, exist_ok=True)
-                    move_file(move.new, move.old)
-                    reverted.append(move)
-            self._note({"undone": run})
-            if reverted:
-                return reverted
+            reverting = _reversible(moves)
+            reasons = ["" if dry_run else _revert(move) for move in reverting]
+            if not dry_run and not any(reasons):
+                self._note({"undone": run})
+            if reverting:
+                return list(zip(reverting, reasons, strict=True))
         return []
 
     def repair(self) -> None:
@@ -111,6 +111,27 @@ class Journal:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _reversible(moves: list[Move]) -> list[Move]:
+    """The moves to revert, last one first: the file is there, and its old place free once those before are reverted."""
+    changed: dict[Path, bool] = {}
+    found = []
+    for move in reversed(moves):
+        there = {path: changed.get(path, os.path.lexists(path)) for path in (move.old, move.new)}
+        if there[move.new] and not there[move.old]:
+            found.append(move)
+            changed |= {move.new: False, move.old: True}
+    return found
+
+
+def _revert(move: Move) -> str:
+    try:
+        move.old.parent.mkdir(parents=True, exist_ok=True)
+        move_file(move.new, move.old)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def numbered(path: Path) -> Iterator[Path]:

@@ -47,6 +47,11 @@ class Summary:
     broken: int = 0
     run: int = 0
 
+    def __str__(self) -> str:
+        text = f"{self.scored} scored, {self.unchanged} unchanged"
+        text += f", {self.no_prompt} without a prompt" if self.no_prompt else ""
+        return text + (f", {self.broken} not readable" if self.broken else "")
+
 
 @dataclass
 class _Ready:
@@ -55,9 +60,6 @@ class _Ready:
     picture: Picture
     pixels: dict[int | None, Tensor] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)  # positions of judges
-
-
-_Done = None  # what a reader leaves in the queue when it ends
 
 
 def score_files(
@@ -190,7 +192,7 @@ class _Pass:
         except BaseException as error:
             self._put(self.ready, error)
         finally:
-            self._put(self.ready, _Done)
+            self._put(self.ready, None)  # one reader less
 
     def _read(self, entry: Entry, before: Picture | None) -> _Ready:
         picture = Picture(*entry, first_name=before.first_name if before else "")

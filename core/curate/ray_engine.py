@@ -22,16 +22,17 @@ class ScoreBatch:
     error ("" where the file was read).
     """
 
-    def __init__(self, scorer: str, prompt: str | None, device: str | None) -> None:
+    def __init__(self, scorer: str, prompt: str | None, device: str | None, dtype: str | None) -> None:
         from ..scorers.loading import load_scorer
 
-        self.scorer = load_scorer(scorer, device=device)
+        self.scorer = load_scorer(scorer, device=device, dtype=dtype)
         self.prompt = prompt
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
         from ..images import open_image
+        from ..metadata import read_texts
         from ..prompts.origin import origin_of
         from ..rating import judge
 
@@ -44,7 +45,7 @@ class ScoreBatch:
             prompts.append(given or self.prompt)
             try:
                 image = open_image(path, bytes(data))
-                prompts[i] = given or origin_of(_texts(image)).plain or self.prompt
+                prompts[i] = given or origin_of(read_texts(image)).plain or self.prompt
                 if prompts[i] is None and self.scorer.info.reads_prompt:
                     errors.append("no prompt")
                     continue
@@ -72,6 +73,7 @@ def score_with_ray(
     prompt: str | None = None,
     workers: int = 2,
     device: str | None = None,
+    dtype: str | None = None,
     gpus_per_worker: float = 0.0,
     batch_size: int = 32,
 ) -> None:
@@ -88,7 +90,7 @@ def score_with_ray(
     dataset = _read_shards(data, shards) if shards else _read_files(data, sources)
     scored = dataset.map_batches(
         ScoreBatch,
-        fn_constructor_args=(scorer, prompt, device),
+        fn_constructor_args=(scorer, prompt, device, dtype),
         batch_size=batch_size,
         batch_format="numpy",
         concurrency=workers,
@@ -114,12 +116,6 @@ def _read_shards(data: Any, shards: Sequence[str]) -> Any:
 
     # As the decoder, so that a shard of several formats becomes one set of columns.
     return data.read_webdataset(list(shards), decoder=as_row)
-
-
-def _texts(image: Any) -> dict[str, str]:
-    from ..metadata import read_texts
-
-    return read_texts(image)
 
 
 def _ray_data() -> Any:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..curate.actions import Actions, Outcome
-from ..curate.moving import Journal
+from ..curate.actions import Actions, Outcome, journal_of, undo
 from ..curate.ranking import Ranking
 from ..curate.store import Judge, Picture, Store, default_store
 from ..errors import ImageRewardError
@@ -154,12 +153,11 @@ class Album:
         if judge is None:
             raise ImageRewardError("nothing is scored yet")
         lines: list[str] = []
-        journal = Journal(self.store.path.with_suffix(".undo.jsonl"))
-        actions = Actions(self.store, judge, self.root, journal, dry_run, lines.append)
+        if action == "undo":
+            return undo(self.store, dry_run=dry_run, say=lines.append), lines
+        actions = Actions(self.store, judge, self.root, journal_of(self.store), dry_run, lines.append)
         if action == "label":
             return actions.label(), lines
-        if action == "undo":
-            return actions.undo(), lines
         if action == "rename":
             return actions.rename(text), lines
         if action == "trash":

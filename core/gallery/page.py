@@ -110,7 +110,7 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
         except ImageRewardError as error:
             return page_html(album, choice), _note(str(error))
         lines = lines[:_MOST_LINES] + [f"{path}: {reason}" for path, reason in outcome.failed[:_MOST_LINES]]
-        done = f"{outcome.changed} files {'would be changed' if only_say and ACTIONS[what] != 'undo' else 'changed'}"
+        done = f"{outcome.changed} files {'would be changed' if only_say else 'changed'}"
         return page_html(album, choice), _note(done, lines)
 
     def write_pairs(name: str) -> str:

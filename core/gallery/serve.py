@@ -13,7 +13,7 @@ from ..errors import ImageRewardError
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_infos
 from .album import Album
-from .page import SCRIPT, build_page
+from .page import SCRIPT, ScoreFolder, build_page
 
 HOST = "127.0.0.1"
 
@@ -42,15 +42,14 @@ def serve(folders: Sequence[Path], *, port: int | None = None, open_browser: boo
     return str(address)
 
 
-def _score_with(albums: Sequence[Album]) -> Any:
+def _score_with(albums: Sequence[Album]) -> ScoreFolder:
     def score(folder: Path, title: str) -> str:
         album = next(album for album in albums if album.root == folder)
         name = next((info.name for info in scorer_infos().values() if info.title == title), "")
         if not name:
             raise ImageRewardError(f"{title} was no scorer of the catalogue; score with: imagereward curate {folder}")
         scorer = load_scorer(name)
-        summary = score_files(folder, [(store_key(name, scorer), scorer)], album.store)
-        return f"{summary.scored} scored, {summary.unchanged} unchanged, {summary.no_prompt} without prompt"
+        return str(score_files(folder, [(store_key(name, scorer), scorer)], album.store))
 
     return score
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.curate import moving
+from sd_imagereward.core.curate.moving import Journal
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.ranking import Ranking
 from sd_imagereward.core.curate.store import FILE_NAME, Judge, Store
@@ -196,11 +198,69 @@ def test_move_below_and_rename_are_undone_in_turn(curate: Curate, folder: Path, 
     renamed = {Path(name).name for name in contents(folder)}
     assert f"{scores['noise.png']:+.2f}_noise.png" in renamed
     assert "0 renamed" in curate("--rename", "{score:+.2f}_{name}")[2]
+    assert "5 would be moved back" in curate("--undo", "--dry-run")[2]  # with the text
+    assert {Path(name).name for name in contents(folder)} == renamed
     curate("--undo")
     assert contents(folder) == moved
     curate("--undo")
     assert contents(folder) == start
     assert "nothing to undo" in curate("--undo")[2]
+
+
+def test_undo_goes_back_through_names_that_took_one_anothers_place(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    journal = Journal(tmp_path / "journal")
+    journal.move(tmp_path / "b", tmp_path / "c")
+    journal.move(tmp_path / "a", tmp_path / "b")
+    back = [(tmp_path / "b", tmp_path / "a"), (tmp_path / "c", tmp_path / "b")]
+    for dry_run in (True, False):
+        assert [((move.new, move.old), reason) for move, reason in journal.undo(dry_run=dry_run)] == [
+            (pair, "") for pair in back
+        ]
+    assert {p.name: p.read_text() for p in tmp_path.iterdir() if p != journal.path} == {"a": "a", "b": "b"}
+    assert journal.undo() == []
+
+
+def test_what_cannot_go_back_is_said_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "journal")
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        journal.move(tmp_path / name, tmp_path / "there" / name)
+    with monkeypatch.context() as full:
+        move_file = moving.move_file
+
+        def refuse_b(old: Path, new: Path) -> None:
+            if new.name == "b":
+                raise OSError("no room")
+            move_file(old, new)
+
+        full.setattr(moving, "move_file", refuse_b)
+        assert [(move.old.name, reason) for move, reason in journal.undo()] == [("b", "no room"), ("a", "")]
+    assert [(move.old.name, reason) for move, reason in journal.undo()] == [("b", "")]
+    assert journal.undo() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--copy-best", "-1", "best"], "--copy-best 10 DIR"),
+        (["--copy-best", "many", "best"], "--copy-best 10 DIR"),
+        (
+            ["--engine", "ray", "--parquet", "out", "--label", "--delete-below", "0"],
+            "leave out --label, --delete-below",
+        ),
+        (["--engine", "ray"], "needs --parquet"),
+        (["--parquet", "out"], "--engine ray"),
+    ],
+)
+def test_wrong_use_is_said_before_anything_is_scored(
+    curate: Curate, folder: Path, options: list[str], message: str
+) -> None:
+    code, _, err = curate(*options)
+    assert code == 2
+    assert message in err
+    assert not (folder / FILE_NAME).exists()
 
 
 def test_equal_names_are_numbered(curate: Curate, folder: Path) -> None:

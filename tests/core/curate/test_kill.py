@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import EXIT_OK, EXIT_PARTIAL, main
+from sd_imagereward.core.curate.actions import undo
 from sd_imagereward.core.curate.moving import Journal
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.scan import scan
@@ -29,31 +30,32 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills
 
 # Loads torch once, then forks a child a kill; the child does the action over and over with other values.
 WORKER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r}); import conftest
-from sd_imagereward.core.curate.actions import Actions
-from sd_imagereward.core.curate.moving import Journal
+from sd_imagereward.core.curate.actions import Actions, journal_of, undo
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store, FILE_NAME
 from sd_imagereward.core.scorers.loading import load_scorer
 root = Path({root!r})
+signal.alarm(600)  # whatever hangs, ends
 scorer = load_scorer("technical")
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
+        signal.alarm(120)
         store = Store(root / FILE_NAME)
         score_files(root, [("technical", scorer)], store)  # as every call of the command begins: where is what now?
         judge = store.judges()[0]
         going = False
         while True:
             for decimals in (1, 2, 3, 4):
-                actions = Actions(store, judge, root, Journal(root / ".undo.jsonl"))
+                actions = Actions(store, judge, root, journal_of(store))
                 if {action!r} == "label":
                     actions.label(decimals=decimals)
                 else:
                     actions.move_below(1e9, root / "weak")
-                    actions.undo()
+                    undo(store)
                 if not going:  # busy from here on, however slow the machine is
                     print(os.getpid(), flush=True)
                     going = True
@@ -113,8 +115,9 @@ def test_killed_at_random(tmp_path: Path, action: str) -> None:
             changed += state(root) != before
         worker.stdin.close()
     assert changed > KILLS // 3  # or the kills came before anything happened
-    while Journal(root / ".undo.jsonl").undo():
-        pass
+    with Store(root / FILE_NAME) as store:
+        while undo(store).changed:
+            pass
     assert sorted(p.name for p in root.iterdir() if p.is_file() and not p.name.startswith(".")) == sorted(expected)
 
 

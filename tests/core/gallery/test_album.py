@@ -98,9 +98,14 @@ def test_actions_and_undo(album: Album) -> None:
     album.act("move", "Technical", 0.15, "weak", dry_run=False)
     assert sorted(p.name for p in (album.root / "weak").iterdir()) == ["00.png", "01.png"]
     assert album.act("move", "Technical", 0.15, "weak", dry_run=False)[0].changed == 0  # they are there already
+    outcome, lines = album.act("undo", "", 0, "", dry_run=True)
+    assert (outcome.changed, sorted(lines)) == (2, [f"back to {album.root / name}" for name in ("00.png", "01.png")])
+    assert not (album.root / "00.png").exists()
     assert album.act("undo", "", 0, "", dry_run=False)[0].changed == 2
     assert (album.root / "00.png").exists()
     assert album.act("copy", "Technical", 3, "best", dry_run=False)[0].changed == 3
+    with pytest.raises(ImageRewardError, match="at least 1, got -1"):
+        album.act("copy", "Technical", -1, "best", dry_run=False)
 
 
 def test_metadata_is_shown_as_text(album: Album) -> None:

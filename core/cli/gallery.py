@@ -25,11 +25,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..errors import ImageRewardError
-    from ..gallery.serve import HOST, serve
+    from ..gallery.serve import serve
 
     for folder in args.folders:
         if not folder.is_dir():
             raise ImageRewardError(f"expected a folder, and {folder} is none")
-    print(f"gallery on http://{HOST}:{args.port or '7860 or the next free port'}; Ctrl+C ends it", file=sys.stderr)
-    serve(args.folders, port=args.port, open_browser=not args.no_browser)
+    serve(args.folders, port=args.port, open_browser=not args.no_browser, on_open=_tell)
     return EXIT_OK
+
+
+def _tell(address: str) -> None:
+    print(f"gallery on {address}; Ctrl+C ends it", file=sys.stderr, flush=True)

@@ -227,11 +227,14 @@ class Actions:
                 outcome.changed += 1
                 yield row
 
-        if self.dry_run:
-            deque(counted(), maxlen=0)
-        else:
-            write(counted())
-        self.say(f"list of {outcome.changed} pictures: {path}")
+        try:
+            if self.dry_run:
+                deque(counted(), maxlen=0)
+            else:
+                write(counted())
+            self.say(f"list of {outcome.changed} pictures: {path}")
+        except OSError as error:
+            outcome.fail(path, str(error))
         return outcome
 
     def _rows(self) -> Iterator[dict[str, Any]]:

@@ -116,7 +116,7 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
     def write_pairs(name: str) -> str:
         try:
             path, count = by_name[name].export()
-        except ImageRewardError as error:
+        except (ImageRewardError, OSError) as error:
             return _note(str(error))
         return _note(f"{count} pairs: {path}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,19 @@ from .page import SCRIPT, ScoreFolder, build_page
 HOST = "127.0.0.1"
 
 
-def serve(folders: Sequence[Path], *, port: int | None = None, open_browser: bool = True, block: bool = True) -> str:
-    """Opens the gallery of these folders and returns its address. Nothing outside them is read or served."""
+def serve(
+    folders: Sequence[Path],
+    *,
+    port: int | None = None,
+    open_browser: bool = True,
+    block: bool = True,
+    on_open: Callable[[str], None] = lambda address: None,
+) -> str:
+    """Opens the gallery of these folders and returns its address. Nothing outside them is read or served.
+
+    port: None takes the first free one from 7860 on. block: returns only when the page is ended, with Ctrl+C. on_open: takes
+    the address as soon as the page can be opened.
+    """
     gr = _gradio()
     albums = [Album.open(folder) for folder in folders]
     look = {"head": f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"}
@@ -28,17 +39,23 @@ def serve(folders: Sequence[Path], *, port: int | None = None, open_browser: boo
     with gr.Blocks(title="ImageReward gallery", analytics_enabled=False, **({} if late else look)) as page:
         build_page(albums, [info.title for info in scorer_infos().values()], _score_with(albums))
     options: dict[str, Any] = look if late else {}
-    _, address, _ = page.launch(
-        server_name=HOST,
-        server_port=port,
-        inbrowser=open_browser,
-        share=False,
-        quiet=True,
-        allowed_paths=[],
-        blocked_paths=[str(album.root) for album in albums],  # pictures come inside the page, never as files
-        prevent_thread_lock=not block,
-        **options,
-    )
+    try:
+        _, address, _ = page.launch(
+            server_name=HOST,
+            server_port=port,
+            inbrowser=open_browser,
+            share=False,
+            quiet=True,
+            allowed_paths=[],
+            blocked_paths=[str(album.root) for album in albums],  # pictures come inside the page, never as files
+            prevent_thread_lock=True,
+            **options,
+        )
+    except OSError as error:
+        raise ImageRewardError(f"the page cannot be opened ({error}); choose another port with --port") from error
+    on_open(str(address))
+    if block:
+        page.block_thread()
     return str(address)
 
 

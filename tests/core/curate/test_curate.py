@@ -155,6 +155,15 @@ def test_tables(folder: Path, curate: Curate, tmp_path: Path) -> None:
     assert {row["model"] for row in rows} == {"m1"}
 
 
+def test_a_table_that_cannot_be_written_stops_nothing_else(folder: Path, curate: Curate, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    code, _, err = curate("--csv", tmp_path / "file" / "a.csv", "--jsonl", tmp_path / "a.jsonl")
+    assert code == 1
+    assert str(tmp_path / "file" / "a.csv") in err
+    assert "4 listed" in err
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4
+
+
 def test_copy_best_twice_copies_once(curate: Curate, tmp_path: Path, folder: Path) -> None:
     best = list(ranking_after(curate, folder))[:2]
     (tmp_path / "best").mkdir()

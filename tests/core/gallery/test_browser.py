@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hosts.browser import Browser
+from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store, default_store
 from sd_imagereward.core.demo import write_demo
@@ -32,7 +33,10 @@ def address(folder: Path) -> str:
     pytest.importorskip("gradio", reason="pip install gradio to serve the gallery")
     from sd_imagereward.core.gallery.serve import serve
 
-    return serve([folder], port=None, open_browser=False, block=False)
+    opened: list[str] = []
+    address = serve([folder], port=None, open_browser=False, block=False, on_open=opened.append)
+    assert opened == [address]
+    return address
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,12 @@ def test_no_route_serves_files(driver: Any, address: str, folder: Path) -> None:
             with pytest.raises(urllib.error.HTTPError) as refused:
                 urllib.request.urlopen(f"{base}{route}{path}")
             assert refused.value.code in (403, 404)
+
+
+def test_a_port_that_is_taken_is_said(address: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = address.rstrip("/").rpartition(":")[2]
+    assert main(["gallery", str(folder), "--no-browser", "--port", port]) == 2
+    assert "choose another port with --port" in capsys.readouterr().err
 
 
 def test_it_listens_on_this_machine_alone(address: str) -> None:

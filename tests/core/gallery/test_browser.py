@@ -6,9 +6,8 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hosts.browser import Browser
@@ -40,35 +39,26 @@ def address(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def driver(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser = Browser(address, tmp_path_factory.mktemp("profile"), (1280, 1000))
-    driver = browser.driver
-    wait(lambda: driver.find_elements("css selector", ".ir-card"), "the cards")
-    time.sleep(2)  # gradio attaches its listeners after it has drawn
-    yield driver
+    yield browser
     browser.close()
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    deadline = time.time() + seconds
-    while time.time() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited {seconds} s in vain for {what}")
-
-
-def text(driver: Any, name: str) -> str:
-    return str(driver.execute_script("return document.getElementById(arguments[0]).innerText", f"ir_gallery_{name}"))
-
-
-def test_browse_open_pick_and_export(driver: Any, folder: Path) -> None:
+def test_browse_open_pick_and_export(browser: Browser, folder: Path) -> None:
+    driver, wait = browser.driver, browser.wait
+    browser.find(".ir-card")
     cards = driver.find_elements("css selector", ".ir-card")
     assert len(cards) == 12
-    assert "mountains.png" in text(driver, "grid")
-    driver.find_element("css selector", '.ir-card[title*="misty mountains"]').click()
-    wait(lambda: "a painting of misty mountains" in text(driver, "detail"), "the picture's metadata")
+    assert "mountains.png" in browser.text("#ir_gallery_grid")
+
+    def opened() -> bool:
+        """Gradio draws the page before it listens, so a click may come too early."""
+        browser.js("""document.querySelector('.ir-card[title*="misty mountains"]').click()""")
+        time.sleep(1)
+        return "a painting of misty mountains" in browser.text("#ir_gallery_detail")
+
+    wait(opened, "the picture's metadata")
 
     search = driver.find_element("css selector", "#ir_gallery_search textarea, #ir_gallery_search input")
     search.send_keys("misty")
@@ -83,25 +73,25 @@ def test_browse_open_pick_and_export(driver: Any, folder: Path) -> None:
     wait(lambda: len(driver.find_elements("css selector", ".ir-card")) == 12, "all again")
 
     driver.execute_script("document.querySelectorAll('#ir_gallery_view input')[1].click()")
-    wait(lambda: "1 of 6 groups" in text(driver, "grid"), "the groups")
+    wait(lambda: "1 of 6 groups" in browser.text("#ir_gallery_grid"), "the groups")
     body = driver.find_element("tag name", "body")
     body.send_keys("2")
     wait(lambda: driver.find_elements("css selector", '.ir-card.ir-winner[data-ir-key="2"]'), "the winner's frame")
     body.send_keys("\ue014")  # arrow to the right
-    wait(lambda: "2 of 6 groups" in text(driver, "grid"), "the next group")
+    wait(lambda: "2 of 6 groups" in browser.text("#ir_gallery_grid"), "the next group")
     body.send_keys("1")
     wait(lambda: driver.find_elements("css selector", '.ir-card.ir-winner[data-ir-key="1"]'), "the second winner")
 
     driver.execute_script("[...document.querySelectorAll('button')].find(b => b.innerText.includes('Actions')).click()")
     wait(lambda: driver.find_elements("id", "ir_gallery_export"), "the actions")
     driver.execute_script("document.getElementById('ir_gallery_export').click()")
-    wait(lambda: "2 pairs" in text(driver, "status"), "the exported pairs")
+    wait(lambda: "2 pairs" in browser.text("#ir_gallery_status"), "the exported pairs")
     rows = [json.loads(line) for line in (folder / "preference-pairs.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert all((folder / row[key]).is_file() for row in rows for key in ("better", "worse"))
 
 
-def test_no_route_serves_files(driver: Any, address: str, folder: Path) -> None:
+def test_no_route_serves_files(address: str, folder: Path) -> None:
     base = address.rstrip("/")
     (folder / "link.png").symlink_to("/etc/hostname")
     paths = [str(folder / "mountains.png"), str(folder / "link.png"), "/etc/passwd", f"{folder}/../../../../etc/passwd"]

@@ -117,6 +117,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
         self._base = self.path.parent
+        self._prefix = os.path.join(self._base, "")
         self._lock = threading.RLock()
         try:
             self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
@@ -266,9 +267,7 @@ class Store:
         )
 
     def _key(self, path: Path) -> bytes:
-        text = os.path.abspath(path)
-        base = os.path.join(self._base, "")
-        return os.fsencode(text[len(base) :] if text.startswith(base) else text)
+        return os.fsencode(os.path.abspath(path).removeprefix(self._prefix))
 
     def _row(self, p: Picture) -> tuple[Any, ...]:
         loras = json.dumps(p.loras) if p.loras else ""

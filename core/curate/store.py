@@ -125,6 +125,9 @@ class Store:
             if version not in (0, _VERSION):
                 raise ImageRewardError(f"{self.path} was written by another version; delete it to score anew")
             self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION}; PRAGMA synchronous = NORMAL;")
+            self._db.execute(
+                "PRAGMA temp_store = FILE"
+            )  # rankings are temporary tables; some builds keep these in memory
         except sqlite3.Error as error:
             raise ImageRewardError(
                 f"{self.path} cannot be used as a store ({error}); delete it or choose another with --store"

@@ -75,9 +75,10 @@ class Album:
     @property
     def store(self) -> Store:
         """Opened, and made, only when it is needed."""
-        if self._store is None:
-            self._store = Store(default_store(self.root))
-        return self._store
+        with self._lock:
+            if self._store is None:
+                self._store = Store(default_store(self.root))
+            return self._store
 
     def judges(self) -> list[Judge]:
         if self._store is None and not default_store(self.root).is_file():
@@ -183,8 +184,9 @@ class Album:
     def _rank(self, judge: Judge | None) -> None:
         if self._ranking is not None:
             self._ranking.close()
-        self._ranking = Ranking(self.store, judge) if judge else None
-        self._found = None
+        self._ranking = self._found = None
+        if judge is not None:
+            self._ranking = Ranking(self.store, judge)
 
     def _ranking_of(self, scorer: str) -> Ranking | None:
         judge = self.judge(scorer)

@@ -154,7 +154,8 @@ def test_the_command_killed_in_the_middle(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while process.poll() is None and len(before - inodes(root)) < after_so_many:
+        late = time.monotonic() + 120  # a command that hangs fails below
+        while process.poll() is None and len(before - inodes(root)) < after_so_many and time.monotonic() < late:
             time.sleep(0.001)
         time.sleep(chance.uniform(0.0, 0.01))
         process.kill()

@@ -91,6 +91,7 @@ class ReflTrainer:
     def train(self) -> ReflResult:
         """Run to the end. Any exception, Ctrl-C included, first writes a checkpoint and a usable LoRA, then goes on its way."""
         try:
+            self._say(self._share_out())
             try:
                 ended = self._run()
             finally:
@@ -184,6 +185,13 @@ class ReflTrainer:
         for observer in self.observers:
             observer.on_evaluation(evaluation, pixels)
         return evaluation
+
+    def _share_out(self) -> str:
+        batch, accumulation, world = self.config.batch_size, self.config.accumulation, self.backend.world
+        where = "one process" if world == 1 else f"{world} processes"
+        return (
+            f"{batch * accumulation * world} pictures an update (batch {batch} x accumulation {accumulation}, {where})"
+        )
 
     @property
     def _fixed_pictures(self) -> str:

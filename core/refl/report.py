@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..metadata.atomic import replacing
 from .config import ReflConfig
-from .guard import Evaluation
+from .guard import Evaluation, Guard
 from .result import ReflResult
 
 WIDTH, HEIGHT, MARGIN = 520, 220, 68
@@ -35,9 +35,9 @@ def write_report(path: str | Path, name: str, config: ReflConfig, result: ReflRe
     body = "".join(
         (
             f"<h1>{_text(name)}</h1><p class=note>{_text(_summary(config, result))}</p>",
-            _curves(result),
-            _sweep(result),
-            _pictures(result),
+            _curves(config, result),
+            _sweep(config, result),
+            _pictures(config, result),
             _settings(config),
         )
     )
@@ -62,15 +62,21 @@ def _summary(config: ReflConfig, result: ReflResult) -> str:
         parts.append(f"Kept: the weights after {result.best.update} updates.")
     if result.recommended_strength is not None:
         parts.append(f"Recommended strength {result.recommended_strength:.1f}: {result.reason}.")
+    else:
+        parts.append(f"No strength is recommended: {result.reason}.")
     return " ".join(parts)
 
 
-def _curves(result: ReflResult) -> str:
+def _curves(config: ReflConfig, result: ReflResult) -> str:
     sound = [record for record in result.records if not record["skipped"]]
     charts = [("Reward of the training pictures", [(r["update"], r["reward"]) for r in sound], "#3b7dd8")]
     charts += [
         ("Reward of the fixed pictures", [(e.update, e.mean_reward) for e in result.evaluations], "#3b7dd8"),
-        ("Held-out score of the fixed pictures", [(e.update, e.mean_held_out) for e in result.evaluations], "#d8733b"),
+        (
+            f"Held-out score ({config.held_out}) of the fixed pictures",
+            [(e.update, e.mean_held_out) for e in result.evaluations],
+            "#d8733b",
+        ),
         ("Loss", [(r["update"], r["loss"]) for r in sound], "#777777"),
     ]
     drawn = "".join(_chart(*chart) for chart in charts if chart[1])
@@ -94,8 +100,8 @@ def _chart(title: str, points: Sequence[tuple[float, float]], colour: str) -> st
         f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2.5' fill='{colour}'/>" for x, y in places[:: max(1, len(places) // 60)]
     )
     labels = (
-        f"<text x='0' y='14'>{_text(title)}</text><text x='0' y='{y_of(high) + 4:.0f}'>{high:.3g}</text>"
-        f"<text x='0' y='{y_of(low) + 4:.0f}'>{low:.3g}</text><text x='{MARGIN}' y='{HEIGHT - 6}'>{left:g}</text>"
+        f"<text x='0' y='14'>{_text(title)}</text><text x='0' y='{y_of(high) + 4:.0f}'>{high:.4g}</text>"
+        f"<text x='0' y='{y_of(low) + 4:.0f}'>{low:.4g}</text><text x='{MARGIN}' y='{HEIGHT - 6}'>{left:g}</text>"
         f"<text x='{WIDTH - MARGIN}' y='{HEIGHT - 6}' text-anchor='end'>{right:g} updates</text>"
     )
     return (
@@ -104,24 +110,32 @@ def _chart(title: str, points: Sequence[tuple[float, float]], colour: str) -> st
     )
 
 
-def _sweep(result: ReflResult) -> str:
+def _sweep(config: ReflConfig, result: ReflResult) -> str:
+    """The fixed pictures at each strength; "has fallen" by the guard's own rule."""
     if not result.sweep:
         return ""
-    untuned = result.evaluations[0]
-    rows = "".join(_row(each, result.recommended_strength) for each in [_at_zero(untuned), *result.sweep])
-    return f"<h2>Strength</h2><table><tr><th>strength<th class=num>reward<th class=num>held out</tr>{rows}</table>"
+    guard = Guard(config.patience, config.tolerance, result.evaluations)
+    rows = _row("0.0", guard.untuned, "untuned") + "".join(
+        _row(
+            f"{each.strength:.1f}",
+            each,
+            "held-out score has fallen" if guard.has_fallen(each) else "",
+            chosen=each.strength == result.recommended_strength,
+        )
+        for each in result.sweep
+    )
+    return f"<h2>Strength</h2><table><tr><th>strength<th class=num>reward<th class=num>held out<th></tr>{rows}</table>"
 
 
-def _at_zero(untuned: Evaluation) -> Evaluation:
-    return Evaluation(0, 0.0, untuned.reward, untuned.held_out)
+def _row(strength: str, each: Evaluation, note: str, *, chosen: bool = False) -> str:
+    mark = " class=chosen" if chosen else ""
+    scores = f"<td class=num>{each.mean_reward:+.4f}<td class=num>{each.mean_held_out:+.4f}"
+    return f"<tr{mark}><td>{strength}{scores}<td>{note}</tr>"
 
 
-def _row(each: Evaluation, chosen: float | None) -> str:
-    mark = " class=chosen" if each.strength == chosen else ""
-    return f"<tr{mark}><td>{each.strength:.1f}<td class=num>{each.mean_reward:+.4f}<td class=num>{each.mean_held_out:+.4f}</tr>"
-
-
-def _pictures(result: ReflResult) -> str:
+def _pictures(config: ReflConfig, result: ReflResult) -> str:
+    if not config.guard:
+        return "<p class=note>No pictures before and after: they are the guard's, which was off.</p>"
     if result.before is None or result.after is None:
         return ""
     figures = [

@@ -139,7 +139,8 @@ def test_nan_skips_the_update_and_ten_stop_the_run() -> None:
     _, result = train(config, scorer=Sometimes(), observers=(Ear(),))
     assert [record["update"] for record in result.records if record["skipped"]] == [3, 4]
     assert all(torch.isfinite(parameter).all() for parameter in result.lora.parameters())
-    assert "skipped" in said[0]
+    assert said[0] == "2 pictures an update (batch 2 x accumulation 1, one process)"
+    assert "skipped" in said[1]
     Sometimes.calls, Sometimes.bad = 0, 10**9
     with pytest.raises(ImageRewardError, match="10 updates in a row"):
         train(config, scorer=Sometimes())

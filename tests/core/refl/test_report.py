@@ -1,0 +1,55 @@
+"""The report page says what a run did, what it left out, and why."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sd_imagereward.core.refl import ReflConfig, ReflTrainer, write_report
+from toy_generator import ColourScorer, ToyGenerator
+
+CONFIG = ReflConfig(
+    model="toy",
+    prompts=("a cat", "a dog"),
+    steps=4,
+    accumulation=1,
+    learning_rate=3e-2,
+    lora_rank=2,
+    denoising_steps=3,
+    stop_window=(1, 2),
+    evaluate_every=2,
+    evaluation_images=2,
+    tolerance=0.0,
+    dtype="float32",
+)
+
+
+def page(tmp_path: Path, *, sign: float = 1.0, **changes: Any) -> str:
+    """sign: -1 for a held-out scorer that dislikes what the reward asks for."""
+    config = CONFIG.but(**changes)
+    held_out = ColourScorer(0, sign=sign)
+    result = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=held_out).train()
+    return write_report(tmp_path / "report.html", "run", config, result).read_text(encoding="utf-8")
+
+
+def test_each_strength_says_whether_the_held_out_score_has_fallen(tmp_path: Path) -> None:
+    fallen, sound = page(tmp_path, sign=-1.0), page(tmp_path)
+    assert fallen.count("<td>held-out score has fallen</tr>") == 8
+    assert sound.count("<td>held-out score has fallen</tr>") == 0
+    for text in (fallen, sound):
+        assert re.search(r"<td>0\.0<td class=num>[^<]+<td class=num>[^<]+<td>untuned</tr>", text)
+        assert text.count("class=chosen") == 1
+        assert "Held-out score (technical) of the fixed pictures" in text
+        assert text.count("data:image/jpeg;base64") == 4
+
+
+def test_what_was_left_out_is_said(tmp_path: Path) -> None:
+    unswept = page(tmp_path, sweep=False)
+    assert "No strength is recommended: the strength was not swept." in unswept
+    assert "<h2>Strength</h2>" not in unswept
+    assert unswept.count("data:image/jpeg;base64") == 4
+    unguarded = page(tmp_path, guard=False)
+    assert "No strength is recommended: the guard was off." in unguarded
+    assert "No pictures before and after: they are the guard's, which was off." in unguarded
+    assert "No strength is recommended: only a LoRA has a strength." in page(tmp_path, tune="full")

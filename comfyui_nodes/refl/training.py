@@ -162,7 +162,7 @@ class Progress(Observer):
 
     def __init__(self, config: ReflConfig) -> None:
         rounds = -(-config.steps // config.evaluate_every) + 1
-        pictures = config.evaluation_images * (rounds + len(SWEEP) - 1)
+        pictures = config.evaluation_images * (rounds + (len(SWEEP) - 1) * config.sweep)
         self.total = config.steps * config.accumulation + pictures
         self.done, self.steps = 0, config.steps
         self.bar = comfy.utils.ProgressBar(self.total)

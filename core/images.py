@@ -30,6 +30,8 @@ PRECISION_BITS = 32 - 8 - 2  # of Pillow's fixed-point coefficients
 BICUBIC_A = -0.5  # Pillow's bicubic (Keys 1981)
 BICUBIC_SUPPORT = 2.0
 
+NEARLY_OPAQUE = 254  # Forge and reForge hide the parameters in the lowest bit of an opaque alpha ("stealth infotext")
+
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -52,7 +54,9 @@ def to_pixels(image: ImageLike, size: int | None = None) -> Tensor:
     image: a path; a PIL image of any mode; a numpy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a torch tensor
     (3, H, W), (1, H, W) or (4, H, W), left on its device and in its graph. An alpha channel of an array or tensor is dropped.
     size: the side that the scorer resizes to. PIL modes whose conversion to RGB does not commute with resizing (palette,
-    alpha, CMYK ...) are resized here, before they are converted, as the reference does; None converts at full size.
+    alpha, CMYK ...) are resized here, before they are converted, as the reference does; None converts at full size. An
+    alpha of 254 and 255 alone is no transparency but a text that a WebUI hid there: it leaves first, so that the file
+    scores what the picture did.
     """
     if isinstance(image, (str, os.PathLike)):
         image = open_image(image)
@@ -72,6 +76,8 @@ def _pil_pixels(image: Image.Image, size: int | None) -> Tensor:
         # 16-bit grey: Pillow's conversion saturates everything above 255; scale instead.
         grey = np.asarray(image).astype(np.float64) / 257.0
         image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    if image.mode == "RGBA" and np.asarray(image.getchannel("A")).min() >= NEARLY_OPAQUE:
+        image = image.convert("RGB")
     if size is not None and image.mode not in ("RGB", "L"):
         image = _resize_crop_pil(image, size)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)  # HWC -> CHW

@@ -79,6 +79,15 @@ def test_every_mode_resizes_as_pillow_does(mode: str, shape: tuple[int, int]) ->
     assert np.array_equal(our_road(image), pillow_road(image))
 
 
+def test_a_text_hidden_in_the_alpha_channel_changes_nothing() -> None:
+    pixels = noise(300, 200)
+    picture = Image.fromarray(pixels[:, :, :3])
+    pixels[:, :, 3] = 254 + pixels[:, :, 3] % 2
+    hidden = Image.fromarray(pixels, "RGBA")
+    assert not np.array_equal(pillow_road(hidden), pillow_road(picture))
+    assert np.array_equal(our_road(hidden), our_road(picture))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([16, 64, 224]), st.integers(0, 5))
 def test_any_size_resizes_as_pillow_does(width: int, height: int, size: int, seed: int) -> None:

@@ -99,7 +99,11 @@ class Panel:
         ]
 
     def refresh_after(self, on_component: Any) -> None:
-        """Shows the model's new state whenever the text under the gallery changes, that is after a generation."""
+        """Shows the model's new state whenever the host's hidden text about the gallery changes: after a generation.
+
+        A text field, since Forge's Gradio tells of a change of an HTML component, that is of the text under the gallery,
+        each time something else is drawn: an answer would ask again, without end.
+        """
         on_component.component.change(fn=state_html, inputs=[], outputs=[self.state], show_progress=False)
 
 

@@ -23,7 +23,7 @@ class ImageRewardScript(scripts.Script):
         panel = Panel(self.elem_id)
         self.infotext_fields = panel.infotext_fields()
         self.paste_field_names = [key for _, key in self.infotext_fields if isinstance(key, str)]
-        self.on_after_component(panel.refresh_after, elem_id=f"html_info_{self.tabname}")
+        self.on_after_component(panel.refresh_after, elem_id=f"generation_info_{self.tabname}")
         return panel.inputs
 
     def run(self, p: Any, *args: Any) -> Any:

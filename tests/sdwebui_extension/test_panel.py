@@ -85,7 +85,7 @@ def test_the_state_follows_a_generation(host: SimpleNamespace) -> None:
     script = host.script.ImageRewardScript()
     inputs = script.ui(False)
     [(elem_id, callback)] = script.on_after_component_elem_id
-    assert elem_id == "html_info_txt2img"
+    assert elem_id == "generation_info_txt2img"
     html_info = sys.modules["gradio"].HTML()
     callback(SimpleNamespace(component=html_info))
     function, _, [state] = html_info.listeners["change"]

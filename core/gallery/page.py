@@ -43,7 +43,7 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
         scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")
         search = gr.Textbox("", label="Search", placeholder="name, prompt, checkpoint", elem_id="ir_gallery_search")
         least = gr.Slider(**_range(low, high), step=0.01, label="At least", elem_id="ir_gallery_least")
-    with gr.Row():
+    with gr.Row(equal_height=False):
         view = gr.Radio(list(VIEWS), value=GRID, label="View", elem_id="ir_gallery_view")
         page = gr.Number(1, label="Page", precision=0, elem_id="ir_gallery_page")
         previous = gr.Button("Previous", elem_id="ir_gallery_previous")

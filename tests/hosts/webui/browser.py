@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from hosts.browser import Browser
 
 
 class Page(Browser):
+    def __init__(self, url: str, profile: Path, window: tuple[int, int] = (1300, 2400)) -> None:
+        super().__init__(url, profile, window)  # so high since Forge's own panels come before the script's
+
     def open(self) -> None:
         """Again if the style did not arrive: a WebUI that has just started again may be late with it."""
         for _ in range(3):
@@ -24,11 +28,18 @@ class Page(Browser):
         super().click(selector)
 
     def tab(self, name: str) -> None:
+        """Its name in lower case or not, as hosts write it."""
         self.js(
             "[...document.querySelectorAll('#tabs > .tab-nav > button')]"
-            ".find(b => b.innerText.trim() == arguments[0]).click()",
-            name,
+            ".find(b => b.innerText.trim().toLowerCase() == arguments[0]).click()",
+            name.lower(),
         )
+
+    def requests(self, seconds: float = 3) -> list[str]:
+        """What the page asks the server for while nobody touches it."""
+        self.js("performance.clearResourceTimings()")
+        time.sleep(seconds)
+        return self.js("return performance.getEntriesByType('resource').map(entry => entry.name)")
 
     def choose(self, selector: str, option: str) -> None:
         self.click(f"{selector} input")

@@ -58,7 +58,8 @@ class WebUI:
         command = [self.python, "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--api"]
         command += ["--no-download-sd-model", "--no-hashing", "--port", str(self.port)]
         command += ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", str(self.checkpoint)]
-        command += self.arguments
+        # Gradio 4 of Forge serves no file outside the data folder, so not the host's own scripts and style.
+        command += ["--gradio-allowed-path", str(self.root), *self.arguments]
         self.temporary.mkdir(exist_ok=True)
         environment = {
             **os.environ,

@@ -79,6 +79,7 @@ def test_pictures_of_the_output_folder_are_scored_and_shown(page: Page, shot: No
     assert len(scores) == COUNT
     assert scores == sorted(scores, reverse=True)
     assert "a painting of cat 0" in page.text(f"{GALLERY}grid")
+    assert page.requests() == []
 
 
 def test_a_card_opens_the_metadata(page: Page, shot: None) -> None:

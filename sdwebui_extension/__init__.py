@@ -7,5 +7,6 @@ A run passes through these files in this order:
     companion  hidden hooks, image by image -> job       scores each image, knows which are rejected
     saving     keeps rejected files out    -> results    filter, order and grid of what the gallery gets
 
+`assembled` scores what a script makes of unsaved pieces.
 `service` holds the loaded model, `host` asks the host for memory and for its device.
 """

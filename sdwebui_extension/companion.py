@@ -6,7 +6,7 @@ from typing import Any
 
 from modules import scripts
 
-from . import results, settings
+from . import assembled, results, settings
 from .job import Job, job_of
 from .request import Request
 from .service import service
@@ -27,8 +27,15 @@ class ImageRewardCompanion(scripts.Script):
     def ui(self, is_img2img: bool) -> None:
         return None
 
+    def setup(self, p: Any, *args: Any) -> None:
+        assembled.remember_the_callers_wish(p)
+
     def process(self, p: Any, *args: Any) -> None:
-        if job_of(p) is None and settings.get("image_reward_always"):
+        if job_of(p) is not None or not settings.get("image_reward_always"):
+            return
+        if assembled.makes_pieces(p):
+            assembled.score_what_is_saved(p)
+        else:
             Job(Request(settings.default_scorer()), finishes_itself=True, tells_settings=False).attach(p)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:

@@ -10,7 +10,6 @@ from modules.ui_components import InputAccordion
 
 from ..core.metadata import parse_parameters
 from ..core.metadata.scores import format_score, score_key
-from ..core.prompts.syntax import plain_prompt
 from . import host, settings
 from .request import TITLE, scorer_name, scorer_title, scorer_titles
 from .saving import SCORES_ATTRIBUTE
@@ -51,14 +50,11 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
             return
         text = getattr(pp.shared, PROMPT_ATTRIBUTE, "") or prompt or ""
         try:
-            ratings = service.score(scorer_name(scorer), [pp.image], [plain_prompt(text)])
+            scores = service.score_one(scorer_name(scorer), pp.image, text)
         except Exception as error:  # the picture goes on without a score
             host.log(f"could not score: {error}")
             pp.info["ImageReward note"] = f"could not score: {error}"
             return
-        finally:
-            service.settle()
-        scores = {title: float(values[0]) for title, values in ratings.parts.items()}
         setattr(pp.image, SCORES_ATTRIBUTE, scores)
         for title, value in scores.items():
             pp.info[score_key(title)] = format_score(value, settings.decimals())

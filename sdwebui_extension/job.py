@@ -113,7 +113,7 @@ class Job:
             ratings = service.score(self.request.scorer, [picture.image], [prompt])
         except Exception as error:  # whatever happens, the image goes its way
             self.unavailable = isinstance(error, ScorerUnavailable)
-            self.note(_advice(error))
+            self.note(advice(error))
             return
         # The score that is shown is the one that counts: an image of 0.5812 reaches a limit of 0.5812.
         picture.score = float(format_score(float(ratings.total[0]), settings.decimals()))
@@ -160,6 +160,6 @@ def job_of(p: Any) -> Job | None:
     return getattr(p, ATTRIBUTE, None)
 
 
-def _advice(error: Exception) -> str:
+def advice(error: Exception) -> str:
     reason = str(error) if isinstance(error, ImageRewardError) else f"{type(error).__name__}: {error}"
     return f"ImageReward could not score; every image is kept, without a score. {reason}"

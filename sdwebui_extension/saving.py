@@ -14,7 +14,7 @@ from typing import Any
 from modules import images as host_images
 
 from ..core.metadata import parse_parameters, read_scores, set_scores
-from . import settings
+from . import assembled, settings
 from .job import Job, Picture, job_of
 
 PATTERN = "image_reward"  # `[image_reward]` in the host's file name patterns
@@ -31,6 +31,7 @@ def before_save(params: Any) -> None:
     extras = getattr(params.image, SCORES_ATTRIBUTE, None)
     if extras and params.pnginfo.get("parameters"):
         params.pnginfo["parameters"] = set_scores(params.pnginfo["parameters"], extras, settings.decimals())
+    assembled.before_save(params)
     job = job_of(params.p)
     if job is None or job.live is None:
         return

@@ -14,6 +14,7 @@ from modules import shared
 
 from ..core.errors import DownloadFailed, ImageRewardError
 from ..core.fallback import dtype_on, judge_with_fallback, move_if_room
+from ..core.prompts.syntax import plain_prompt
 from ..core.rating import Ratings
 from ..core.scorers.base import Scorer
 from ..core.scorers.loading import load_scorer
@@ -50,6 +51,14 @@ class Service:
             return judge_with_fallback(
                 scorer, images, prompts, on_cpu=lambda: self._ready_on_cpu(name), make_room=host.free_memory
             )
+
+    def score_one(self, name: str, image: Any, prompt: str) -> dict[str, float]:
+        """{title: score} of a picture that belongs to no run, by its prompt without syntax. Raises what `score` raises."""
+        try:
+            ratings = self.score(name, [image], [plain_prompt(prompt)])
+        finally:
+            self.settle()
+        return {title: float(values[0]) for title, values in ratings.parts.items()}
 
     def ready(self, name: str) -> Scorer:
         """The scorer `name`, loaded and where it runs, for work over many files. `settle` when that is done."""

@@ -45,7 +45,7 @@ def register() -> None:
 
     option("image_reward_scorer", "Default scorer", gr.Dropdown, lambda: {"choices": scorer_titles()}).needs_reload_ui()
     option("image_reward_always", "Score every image, whichever script is chosen").info(
-        "with Prompt matrix, Loopback or no script too; nothing is filtered or sorted then"
+        "with Prompt matrix, Loopback or no script too; nothing is filtered or sorted then. Tiles of SD upscale are left alone"
     )
     option("image_reward_device", "Device", gr.Radio, {"choices": [AUTOMATIC, "GPU", "CPU"]}).info(
         "Automatic takes the device that the WebUI generates on, and the CPU when that has no room"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from sd_imagereward.core.metadata import read_scores
 from sd_imagereward.core.scorers.loading import loaded_scorers
 
@@ -52,6 +53,57 @@ def test_the_model_goes_where_the_settings_say(host: SimpleNamespace, p: Any) ->
     host.shared.opts.data |= {"image_reward_always": True, "image_reward_after": "Unload"}
     scores(host, p)
     assert loaded_scorers() == []
+
+
+def upscale(host: SimpleNamespace, p: Any) -> tuple[Any, Path]:
+    """As SD upscale does: four unsaved tiles become one picture, which the script saves itself, and a grid beside it."""
+    p.do_not_save_grid = p.do_not_save_samples = True
+    tiles = host.processing.process_images(p)
+    whole = host.images.image_grid(tiles.images, 2)
+    name, _ = host.images.save_image(whole, p.outpath_samples, "", p.seed, p.prompt, "png", info=tiles.info, p=p)
+    host.images.save_image(whole, p.outpath_grids, "grid", p.seed, p.prompt, "png", info=tiles.info, p=p)
+    return tiles, Path(name)
+
+
+@pytest.mark.parametrize("by_api", [False, True])
+def test_pieces_are_left_alone_and_what_they_become_is_scored(
+    host: SimpleNamespace, by_api: bool, tmp_path: Path
+) -> None:
+    host.shared.opts.data["image_reward_always"] = True
+    p = host.processing.processing_for(
+        tmp_path, host.companion.ImageRewardCompanion(), prompt="a (cat:1.2)", is_api=by_api, do_not_save_samples=by_api
+    )
+    tiles, file = upscale(host, p)
+    assert [read_scores(text) for text in tiles.infotexts] == [{}] * 4
+    with Image.open(file) as picture:
+        [score] = read_scores(picture.info["parameters"]).values()
+        expected = host.service.service.score("imagereward", [picture], ["a cat"]).total
+    assert score == pytest.approx(float(expected), abs=1e-4)
+    assert list(p.comments) == [f"{file.name}: ImageReward: {score:.4f}"]
+    [grid] = Path(p.outpath_grids).iterdir()
+    with Image.open(grid) as picture:
+        assert read_scores(picture.info["parameters"]) == {}
+
+
+def test_pictures_that_the_caller_wants_no_files_of_are_scored(host: SimpleNamespace, tmp_path: Path) -> None:
+    host.shared.opts.data["image_reward_always"] = True
+    companion = host.companion.ImageRewardCompanion()
+    p = host.processing.processing_for(tmp_path, companion, is_api=True, do_not_save_samples=True)
+    assert [len(one) for one in scores(host, p)] == [0, 1, 1, 1, 1]
+
+
+def test_off_an_assembled_picture_is_left_alone(host: SimpleNamespace, p: Any) -> None:
+    _, file = upscale(host, p)
+    with Image.open(file) as picture:
+        assert read_scores(picture.info["parameters"]) == {}
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_an_assembled_picture_that_cannot_be_scored_is_saved(host: SimpleNamespace, p: Any) -> None:
+    host.shared.opts.data["image_reward_always"] = True
+    _, file = upscale(host, p)
+    assert file.is_file()
+    assert "every image is kept" in next(iter(p.comments))
 
 
 def test_a_second_copy_names_both_folders(host: SimpleNamespace, tmp_path: Path) -> None:

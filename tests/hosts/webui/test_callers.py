@@ -163,6 +163,24 @@ def test_loopback(fresh: WebUI, scored: bool) -> None:
     assert ["ImageReward: " in read_parameters(file) for file in files] == [scored] * 3
 
 
+@pytest.mark.parametrize("save_images", [False, True])
+def test_sd_upscale_scores_the_whole_and_no_tile(always: WebUI, save_images: bool) -> None:
+    side = 2 * always.side
+    init = to_base64(Image.effect_noise((side, side), 60).convert("RGB"))
+    more = {"init_images": [init], "prompt": "a (cat:1.2)", "batch_size": 1, "n_iter": 1, "save_images": save_images}
+    result = always.generate(None, 0, "None", 2, script="sd upscale", way="img2img", **more)
+    assert [image.size for image in result.images] == [(side, side)]
+    assert "ImageReward: " not in result.texts[0]  # it is the first tile's
+    [file] = always.saved("img2img-images")
+    [expected] = route_scores(always, [Image.open(file)], ["a cat"])
+    assert score_of(read_parameters(file)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_pictures_that_are_only_answered_are_scored_too(always: WebUI) -> None:
+    assert len(set(scores(always.generate(script=None, save_images=False)))) == 4
+    assert always.saved() == []
+
+
 def test_the_start_is_quiet(webui: WebUI) -> None:
     for ours in (str(webui.extension), str(webui.extension_link), "[ImageReward]"):
         assert ours not in webui.boot_log

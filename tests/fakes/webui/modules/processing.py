@@ -35,6 +35,7 @@ class StableDiffusionProcessing:
     scripts: ScriptRunner | None = None
     mask_for_overlay: Any = None
     txt2img_upscale: bool = False
+    is_api: bool = False
     comments: dict[str, int] = field(default_factory=dict)
 
     def save_samples(self) -> bool:
@@ -169,9 +170,11 @@ def _hook(p: Any, name: str, *args: Any) -> None:
 
 def processing_for(folder: Path, *scripts: Any, **fields: Any) -> StableDiffusionProcessing:
     """A processing object that saves into `folder`. Not of the host: a help for the tests."""
-    return StableDiffusionProcessing(
+    p = StableDiffusionProcessing(
         outpath_samples=str(folder / "images"),
         outpath_grids=str(folder / "grids"),
         scripts=ScriptRunner(*scripts),
         **fields,
     )
+    _hook(p, "setup", p)
+    return p

@@ -195,9 +195,11 @@ class Actions:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _each(self, pictures: Iterable[Picture], doing: str, act: Callable[[Picture], bool]) -> Outcome:
-        outcome = Outcome()
+        outcome, root = Outcome(), Path(os.path.realpath(self.root))
         for picture in pictures:
             try:
+                if root not in Path(os.path.realpath(picture.path)).parents:
+                    raise ImageRewardError(f"it has become a link that leads out of {root}; left alone")
                 if act(picture):
                     outcome.changed += 1
                     if doing:

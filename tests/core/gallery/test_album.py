@@ -81,6 +81,27 @@ def test_only_pictures_of_the_folder_are_shown(album: Album, tmp_path: Path) -> 
     assert "leads out of" in page_html(album, Choice())
 
 
+@pytest.mark.parametrize(
+    ("action", "number", "folder"), [("label", 0, ""), ("copy", 99, "best"), ("move", 99.0, "weak")]
+)
+def test_a_picture_that_became_a_link_out_of_the_folder_is_left_alone(
+    album: Album, tmp_path: Path, action: str, number: float, folder: str
+) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (16, 16), "red").save(secret)
+    before = secret.read_bytes()
+    count, link = len(list(album.root.glob("*.png"))), album.show(Choice()).pictures[0].path
+    link.unlink()
+    link.symlink_to(secret)
+    outcome, _ = album.act(action, "Technical", number, folder, dry_run=False)
+    assert outcome.changed == count - 1
+    assert [path for path, _ in outcome.failed] == [link]
+    assert "link that leads out" in outcome.failed[0][1]
+    assert secret.read_bytes() == before
+    assert link.is_symlink()
+    assert not any((album.root / name / link.name).exists() for name in ("best", "weak"))
+
+
 @pytest.mark.parametrize("folder", ["../out", "/tmp", "link/x", "", "."])
 def test_actions_stay_in_the_folder(album: Album, tmp_path: Path, folder: str) -> None:
     (tmp_path / "elsewhere").mkdir()

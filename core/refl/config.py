@@ -54,8 +54,8 @@ class ReflConfig:
     lora_init: str = _setting("kaiming", "start of the down matrices: kaiming or gaussian (deviation 1 / rank)")
     lora_from: str = _setting("", "LoRA file to go on from (rank, alpha and layers are the file's)")
     # pictures
-    width: int = _setting(0, "width in pixels; 0 is the model's own")
-    height: int = _setting(0, "height in pixels; 0 is the model's own")
+    width: int = _setting(0, "width in pixels; 0: the model's own")
+    height: int = _setting(0, "height in pixels; 0: the model's own")
     sampler: str = _setting("ddpm", "ddpm (stochastic, the reference's) or ddim; in a host, the host's names")
     scheduler: str = _setting(
         "", "spacing of the noise levels, in hosts that have several; diffusers takes the model's own"
@@ -66,7 +66,7 @@ class ReflConfig:
     )
     gradient_steps: int = _setting(1, "K: how many of the last steps carry gradient (1 is ReFL, more is DRaFT-K)")
     guidance: float = _setting(
-        1.0, "classifier-free guidance scale in training and evaluation; 1 is none, as in the reference"
+        1.0, "classifier-free guidance scale; 1 is none, as in the reference"
     )
     negative_prompt: str = _setting("", "negative prompt, read when guidance is not 1")
     # the update

@@ -65,9 +65,7 @@ class ReflConfig:
         (30, 39), "x0 is predicted at a step drawn uniformly from here, both ends included"
     )
     gradient_steps: int = _setting(1, "K: how many of the last steps carry gradient (1 is ReFL, more is DRaFT-K)")
-    guidance: float = _setting(
-        1.0, "classifier-free guidance scale; 1 is none, as in the reference"
-    )
+    guidance: float = _setting(1.0, "classifier-free guidance scale; 1 is none, as in the reference")
     negative_prompt: str = _setting("", "negative prompt, read when guidance is not 1")
     # the update
     steps: int = _setting(100, "updates of the weights")
@@ -99,7 +97,7 @@ class ReflConfig:
         None, "min-SNR gamma of the pre-training loss; 5 is usual, not set is no weighting"
     )
     # the machine
-    dtype: str = _setting("bfloat16", "type of the frozen networks: float32, bfloat16 or float16")
+    dtype: str = _setting("bfloat16", "type of the frozen networks")
     device: str = _setting("", "cuda, mps, cpu; the best there is when empty")
     gradient_checkpointing: bool = _setting(
         True, "recompute activations instead of keeping them: less memory, a third slower"

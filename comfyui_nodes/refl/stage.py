@@ -11,9 +11,9 @@ from ...core.scorers.base import Scorer
 from ..hosting import RewardModel
 from .memory import are_held, hold
 
-# MiB of activations a megapixel with gradient, blocks recomputed: benchmarks/refl_memory.py counts 0.5 to 0.9 GiB and 6.6.
-NETWORK_MIB = 1536
-JUDGES_MIB = 6912
+# With gradient, blocks recomputed: benchmarks/refl_memory.py counts 6.6 GiB for decoder and reward. The network's 0.5 to 0.9
+# grow with each denoising step that carries gradient, so as much is asked for it.
+ACTIVATION_MIB_PER_MEGAPIXEL = 6912
 
 
 class Stage:
@@ -27,31 +27,30 @@ class Stage:
         self.network, self.decoder = network, decoder
         self._patchers = {id(one.scorer): one.patchers for one in rewards}
         self._all = list(dict.fromkeys([network, decoder, *(each for one in rewards for each in one.patchers)]))
-        self._megapixels = 0.0
+        self._activations = 0  # bytes
         self._together = True
 
     def begin(self, width: int, height: int, batch: int) -> None:
         """Before a walk that draws `batch` pictures of that size."""
-        megapixels = batch * width * height / 2**20
-        grown = megapixels > self._megapixels
+        activations = (
+            batch * width * height * ACTIVATION_MIB_PER_MEGAPIXEL
+        )  # a megapixel has as many pixels as a MiB bytes
+        grown = activations > self._activations
         if grown:
-            self._megapixels = megapixels
-            self._together = _have_room(self._all, self._bytes(JUDGES_MIB))
+            self._activations = activations
+            self._together = _have_room(self._all, activations)
         if not self._together:
             self.bring_network()
         elif grown or not are_held(self._all):
-            hold(self._all, self._bytes(JUDGES_MIB))
+            hold(self._all, self._activations)
 
     def bring_judges(self, scorer: Scorer) -> None:
         if not self._together:
-            hold([self.decoder, *self._patchers.get(id(scorer), ())], self._bytes(JUDGES_MIB))
+            hold([self.decoder, *self._patchers.get(id(scorer), ())], self._activations)
 
     def bring_network(self) -> None:
         if not self._together:
-            hold([self.network], self._bytes(NETWORK_MIB))
-
-    def _bytes(self, mebibytes: int) -> int:
-        return int(self._megapixels * mebibytes * 2**20)
+            hold([self.network], self._activations)
 
 
 def _have_room(patchers: Sequence[ModelPatcher], activations: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..scorers.loading import default_device
+from ..scorers.loading import default_device, device_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Processes:
     def start(cls, device: str | None = None) -> Processes:
         """Joins the others, if there are any; each takes a GPU of its own."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
-        place = torch.device(device) if device else default_device()
+        place = device_of(device) if device else default_device()
         if count == 1:
             return cls(0, 1, place)
         if place.type == "cuda" and place.index is None:

@@ -150,6 +150,7 @@ rankings = read_rankings({data!r})
 processes = Processes.start("cpu")
 recipe = Recipe(epochs=1, batch_size=16, per_device=8, lr=1e-3, dropout=0.0, drop_path=0.0)
 train_reward(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, processes=processes)
+assert processes.union({{str(processes.rank)}}, ["0", "1", "neither"]) == {{"0", "1"}}
 processes.stop()
 """
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sd_imagereward.core.refl.backend import SingleProcess
+from sd_imagereward.core.refl.evaluator import Evaluator
+from sd_imagereward.core.refl.generator import Sampling
 from sd_imagereward.core.refl.judging import judge
 from sd_imagereward.core.refl.losses import reward_loss
 from sd_imagereward.core.scorers.base import Scorer
@@ -62,3 +65,11 @@ def test_the_judges_come_before_the_decoder_and_the_network_after() -> None:
     generator = Swapping()
     judge(generator, ColourScorer(2), torch.randn(1, 4, 8, 8), ["a cat"], reward_loss)
     assert generator.events == ["judges with blue", "decode", "network"]
+
+
+def test_an_evaluation_brings_each_judge_before_it_scores() -> None:
+    generator = Swapping()
+    sampling = Sampling(width=64, height=64, steps=2)
+    judges = ColourScorer(0), ColourScorer(1)
+    Evaluator(generator, *judges, sampling, ["a cat"], 0, SingleProcess("float32", "cpu")).evaluate(0, 1.0)
+    assert generator.events == ["judges with red", "decode", "judges with green"]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from entering import HERE, enter_host, mount, tiny_models
+from entering import enter_host, mount, tiny_models, tiny_module
 
 SIDE, STEPS, STOP = 64, 4, 2
 MIB = 2**20
@@ -149,11 +149,7 @@ def check(kind: str, reward: Any, pretend: Any) -> dict[str, Any]:
 
 
 def main(folder: Path, kinds: list[str]) -> None:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("pretend", HERE / "tiny_pack" / "pretend.py")
-    pretend = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pretend)
+    pretend = tiny_module("pretend")
     os.environ["TINY_GPU_BYTES"] = str(1024 * MIB)
     pretend.install()
     import checkpoints

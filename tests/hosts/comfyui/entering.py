@@ -26,8 +26,12 @@ def mount() -> None:
 
 
 def tiny_models() -> ModuleType:
-    """`tiny_pack/models.py` without the pack around it, which needs a server."""
-    spec = importlib.util.spec_from_file_location("tiny_models", HERE / "tiny_pack" / "models.py")
+    return tiny_module("models")
+
+
+def tiny_module(name: str) -> ModuleType:
+    """`tiny_pack/NAME.py` without the pack around it, which needs a server."""
+    spec = importlib.util.spec_from_file_location(f"tiny_{name}", HERE / "tiny_pack" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -200,7 +200,7 @@ def test_two_processes_equal_one_with_twice_the_batch(small_base: Path, tmp_path
 @pytest.mark.slow
 def test_accelerate_launch_starts_several_processes(small_base: Path, tmp_path: Path, one_process: OneProcess):
     pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'sd-imagereward[train]')")
-    run = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    run = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
     run += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
     _assert_two_equal_one(run, small_base, tmp_path, one_process)
 

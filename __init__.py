@@ -17,9 +17,9 @@ _DROP_IN = ("ImageReward", "available_models", "load", "load_score")
 def __getattr__(name: str) -> Any:
     """The drop-in names, imported when first used so that importing this package costs nothing."""
     if name in _DROP_IN:
-        from .core import drop_in
+        from .core.drop_in import api
 
-        return getattr(drop_in, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

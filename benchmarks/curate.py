@@ -102,8 +102,8 @@ def measure(what: str, folder: Path) -> dict[str, float]:
         return measure_gallery(folder)
     from sd_imagereward.core.curate.pipeline import score_files
     from sd_imagereward.core.curate.store import Store, default_store
-    from sd_imagereward.core.rating import rate
     from sd_imagereward.core.scorers.loading import load_scorer
+    from sd_imagereward.core.scoring.rate import rate
 
     scorer = load_scorer("technical")
     start = time.perf_counter()
@@ -123,9 +123,9 @@ def measure(what: str, folder: Path) -> dict[str, float]:
 def measure_known(folder: Path, count: int) -> dict[str, float]:
     from sd_imagereward.core.curate import pipeline
     from sd_imagereward.core.curate.actions import Actions
-    from sd_imagereward.core.curate.moving import Journal
-    from sd_imagereward.core.curate.scan import Entry
     from sd_imagereward.core.curate.store import Judge, Picture, Store, content_hash, default_store
+    from sd_imagereward.core.files.journal import Journal
+    from sd_imagereward.core.pictures.scan import Entry
     from sd_imagereward.core.scorers.loading import load_scorer
 
     def walk(*_: object) -> Iterator[Entry]:

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..core.chart import anchor_for, load_font
+from ..core.pages.chart import anchor_for, load_font
 from .pictures import to_picture
 from .scores import Scores
 

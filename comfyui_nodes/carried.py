@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import ImageRewardError
-from ..core.selection import count, take
+from ..core.scoring.selection import count, take
 
 
 class Carried:

@@ -11,9 +11,9 @@ import comfy.utils
 from torch import Tensor
 
 from ..core.errors import ImageRewardError
-from ..core.prompts.syntax import plain_prompt
-from ..core.rating import judge
+from ..core.infotext.syntax import plain_prompt
 from ..core.scorers.base import Scorer
+from ..core.scoring.rate import judge
 from . import images
 from .fingerprint import fingerprint
 from .hosting import RewardModel

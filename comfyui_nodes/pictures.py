@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core.images import quantise
+from ..core.pictures.resize import quantise
 
 
 def to_picture(pixels: Tensor) -> Image.Image:

@@ -12,7 +12,8 @@ from comfy.cli_args import args
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..core.metadata import save_image, set_scores
+from ..core.infotext.scores import set_scores
+from ..core.pictures.saving import save_image
 from .pictures import to_picture
 from .scores import Scores
 

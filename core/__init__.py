@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ImageRewardError
-    from .rating import Ratings, get_reward_score, judge, rate
     from .scorers.base import Scorer, ScorerInfo
     from .scorers.loading import load_scorer, loaded_scorers, unload_all
     from .scorers.mix import MixScorer
     from .scorers.mixture import Mixture
     from .scorers.registry import scorer_infos
+    from .scoring.rate import Ratings, get_reward_score, judge, rate
 
 __version__ = "0.1.0"
 
@@ -20,14 +20,14 @@ _HOME = {
     "ImageRewardError": "errors",
     "MixScorer": "scorers.mix",
     "Mixture": "scorers.mixture",
-    "Ratings": "rating",
+    "Ratings": "scoring.rate",
     "Scorer": "scorers.base",
     "ScorerInfo": "scorers.base",
-    "get_reward_score": "rating",
-    "judge": "rating",
+    "get_reward_score": "scoring.rate",
+    "judge": "scoring.rate",
     "load_scorer": "scorers.loading",
     "loaded_scorers": "scorers.loading",
-    "rate": "rating",
+    "rate": "scoring.rate",
     "scorer_infos": "scorers.registry",
     "unload_all": "scorers.loading",
 }

@@ -21,7 +21,7 @@ class Painter(scripts.Script):
         return None
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
-        from sd_imagereward.core.demo import demo_images  # mounted by the extension
+        from sd_imagereward.core.demo.pictures import demo_images  # mounted by the extension
 
         demos = demo_images(256)
         pp.image = demos[(p.iteration * p.batch_size + p.batch_index) % len(demos)].image

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from PIL import Image
 from sd_imagereward.core import Scorer, judge, load_scorer
-from sd_imagereward.core.metadata import save_image, set_scores
+from sd_imagereward.core.infotext.scores import set_scores
+from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.prompts.embedders import load_embedder
 from sd_imagereward.core.prompts.library import PromptLibrary
 

@@ -23,9 +23,9 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import ImageRewardError
-from ..core.prompts.syntax import plain_prompt
-from ..core.rating import Ratings
+from ..core.infotext.syntax import plain_prompt
 from ..core.scorers.registry import scorer_infos
+from ..core.scoring.rate import Ratings
 from ..core.weights.locate import find_weight
 from .folders import add_weights_folders
 from .request import scorer_name

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..core.metadata import parse_parameters, score_pair, set_scores
+from ..core.infotext.parameters import parse_parameters
+from ..core.infotext.scores import score_pair, set_scores
 from . import host, settings
 from .job import advice
 from .service import service

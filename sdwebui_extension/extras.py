@@ -8,8 +8,8 @@ import gradio as gr
 from modules import images, scripts_postprocessing
 from modules.ui_components import InputAccordion
 
-from ..core.metadata import parse_parameters
-from ..core.metadata.scores import format_score, score_key
+from ..core.infotext.parameters import parse_parameters
+from ..core.infotext.scores import format_score, score_key
 from . import host, settings
 from .request import TITLE, scorer_name, scorer_title, scorer_titles
 from .saving import SCORES_ATTRIBUTE

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ImageRewardError
-from ..core.metadata.scores import format_score, score_key
-from ..core.prompts.syntax import plain_prompt
+from ..core.infotext.scores import format_score, score_key
+from ..core.infotext.syntax import plain_prompt
 from . import host, settings
 from .request import Request
 from .service import ScorerUnavailable, service

@@ -10,8 +10,8 @@ from modules import images as host_images
 from modules import processing
 from modules.shared import opts
 
-from ..core.metadata.scores import format_score
-from ..core.selection import rank
+from ..core.infotext.scores import format_score
+from ..core.scoring.selection import rank
 from . import saving, settings
 from .job import TAG, Job, Picture
 from .request import scorer_title

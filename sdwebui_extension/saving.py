@@ -13,7 +13,9 @@ from typing import Any
 
 from modules import images as host_images
 
-from ..core.metadata import parse_parameters, read_scores, set_scores
+from ..core.infotext.parameters import parse_parameters
+from ..core.infotext.scores import set_scores
+from ..core.scoring.written import written_scores
 from . import assembled, settings
 from .job import Job, Picture, job_of
 
@@ -102,7 +104,7 @@ def _score_for_name(generator: Any) -> Any:
     job: Job | None = job_of(generator.p)
     if job is not None and job.live is not None and job.live.texts:
         return next(iter(job.live.texts.values()))
-    scores = read_scores(generator.image.info.get("parameters") or "")
+    scores = written_scores(generator.image.info.get("parameters") or "")
     if scores:
         return f"{next(iter(scores.values())):.{settings.decimals()}f}"
     return host_images.NOTHING_AND_SKIP_PREVIOUS_TEXT

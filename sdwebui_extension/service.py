@@ -13,11 +13,11 @@ import torch
 from modules import shared
 
 from ..core.errors import DownloadFailed, ImageRewardError
-from ..core.fallback import dtype_on, judge_with_fallback, move_if_room
-from ..core.prompts.syntax import plain_prompt
-from ..core.rating import Ratings
+from ..core.infotext.syntax import plain_prompt
 from ..core.scorers.base import Scorer
 from ..core.scorers.loading import load_scorer
+from ..core.scoring.fallback import dtype_on, judge_with_fallback, move_if_room
+from ..core.scoring.rate import Ratings
 from . import host, settings
 from .folders import WEIGHTS_FOLDER, add_weights_folders
 

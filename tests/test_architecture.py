@@ -18,29 +18,16 @@ HOST_MODULES = {
     "sdwebui_extension": {"comfy", "comfy_api", "folder_paths", "nodes"},
     "comfyui_nodes": {"gradio", "modules", "fastapi"},
 }
-# Within core, from top to bottom: a room may import from its own rank's rooms below, never from above.
-RANKS = (
-    ("cli", "drop_in"),
-    ("curate", "gallery"),
-    ("refl", "preference"),
-    ("fallback",),
-    (
-        "prompts",
-        "metadata",
-        "selection",
-        "rating",
-        "contact_sheet",
-        "degradations",
-        "chart",
-        "rows",
-        "score_chart",
-        "demo",
-    ),
-    ("scorers",),
-    ("networks", "weights", "images"),
-    ("errors", "memory"),
+# Within core, from top to bottom: a room may import from its own layer and those below, never from above.
+LAYERS = (
+    ("cli", "drop_in", "gallery"),  # doors
+    ("refl", "preference", "curate", "prompts"),  # subjects
+    ("scoring", "training", "pages"),  # shared work
+    ("scorers",),  # judging
+    ("pictures",),  # matter
+    ("infotext", "networks", "weights", "files", "demo", "errors"),  # ground
 )
-RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 OPTIONAL = {"transformers", "diffusers", "accelerate", "peft", "datasets", "gradio", "ray", "faiss", "wandb", "yaml"}
 OPTIONAL |= {"sentence_transformers", "tensorboard", "matplotlib", "pandas", "pyarrow", "torchvision", "timm", "clip"}
 
@@ -106,23 +93,55 @@ def test_the_two_host_rooms_never_meet_and_core_knows_neither(path: Path) -> Non
     assert targets <= allowed, f"{path.relative_to(ROOT)} reaches {targets - allowed}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "core").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+CORE_FILES = sorted((ROOT / "core").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_core_imports_point_downwards(path: Path) -> None:
     own = core_room(path.relative_to(ROOT).with_suffix("").parts)
     if own == "__init__":
         return
-    assert own in RANK, f"core/{own} has no place in the house plan yet; give it one here"
+    assert own in LAYER, f"core/{own} has no layer in the house plan yet; give it one here"
     for name, level, _ in imports_of(path):
         target = core_room(name.split("."))
-        if level > 0 and name.startswith("core.") and target in RANK:
-            assert RANK[target] >= RANK[own], f"{path.relative_to(ROOT)} reaches up to core/{target}"
+        if level > 0 and name.startswith("core.") and target in LAYER:
+            assert LAYER[target] >= LAYER[own], f"{path.relative_to(ROOT)} reaches up to core/{target}"
+
+
+def test_no_loose_file_on_the_threshold_of_core() -> None:
+    assert {path.name for path in (ROOT / "core").glob("*.py")} == {"__init__.py", "errors.py"}
+
+
+def test_no_circle_of_files() -> None:
+    """Files that import no other are taken away until none is left; what stays is a circle, or leads to one."""
+    arrows = {module_name(path): files_imported(path) for path in PYTHON_FILES}
+    while leaves := [name for name, targets in arrows.items() if not targets & (arrows.keys() - {name})]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows, f"these files import each other in a circle: {sorted(arrows)}"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def files_imported(path: Path) -> set[str]:
+    """The files of the repository that this one imports, at its top or late, but for the packages it lies in."""
+    names = {module_name(file) for file in PYTHON_FILES}
+    own = module_name(path)
+    found = set()
+    for name, level, _ in imports_of(path):
+        if level > 0:
+            found.add(name if name in names else name.rpartition(".")[0])
+    return {name for name in found & names if name != own and not own.startswith(name + ".")}
 
 
 def core_room(parts: object) -> str:
     return list(parts)[1] if len(list(parts)) > 1 else "__init__"  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "core").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_extras_are_imported_late(path: Path) -> None:
     early = {name.split(".")[0] for name, level, top in imports_of(path) if level == 0 and top} & OPTIONAL
     assert not early, f"{path.relative_to(ROOT)} needs {early} to be imported at all"

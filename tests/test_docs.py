@@ -58,7 +58,7 @@ BLOCKS = [block for block in blocks() if block.language in LANGUAGES]
 @pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo pictures under the names the pages use, and a tiny ImageReward where the real one would be."""
-    from sd_imagereward.core.demo import write_demo
+    from sd_imagereward.core.demo.pictures import write_demo
 
     folder = tmp_path_factory.mktemp("docs")
     checkpoints.write_imagereward(folder / "weights")

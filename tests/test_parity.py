@@ -30,11 +30,12 @@ from parity_cases import (
     written_prompts,
 )
 from PIL import Image
-from sd_imagereward.core.images import resize_crop, to_pixels
 from sd_imagereward.core.networks.wordpiece import WordPiece
-from sd_imagereward.core.rating import rate
+from sd_imagereward.core.pictures.pixels import to_pixels
+from sd_imagereward.core.pictures.resize import resize_crop
 from sd_imagereward.core.scorers.base import Scorer
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import rate
 
 GOLDENS = Path(__file__).parent / "goldens"
 EXACT = 5e-5  # fp32, any processor

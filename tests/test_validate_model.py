@@ -14,7 +14,8 @@ from judge_checkpoints import write_clip
 from PIL import Image
 from pipelines import pipeline
 from sd_imagereward.core import load_scorer
-from sd_imagereward.core.metadata import read_parameters, read_scores
+from sd_imagereward.core.infotext.scores import read_scores
+from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.prompts.embedders import load_embedder
 from sd_imagereward.core.prompts.library import PromptLibrary
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import conftest  # noqa: F401 (mounts the package)
 import torch
 from sd_imagereward.core.refl import ReflConfig, ReflTrainer
-from sd_imagereward.core.refl.backend import Accelerated
+from sd_imagereward.core.training.backend import Accelerated
 from toy_generator import ColourScorer, ToyGenerator
 
 CONFIG = ReflConfig(

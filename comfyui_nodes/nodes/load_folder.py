@@ -13,7 +13,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from ...core.errors import BadImage, ImageRewardError
-from ...core.images import open_image
+from ...core.pictures.opening import open_image
 from ..host_version import node_schema
 from ..pictures import to_image
 

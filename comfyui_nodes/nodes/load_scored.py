@@ -15,11 +15,12 @@ from PIL import ImageOps
 from torch import Tensor
 
 from ...core.errors import BadImage, ImageRewardError
-from ...core.images import open_image
-from ...core.metadata import read_parameters
-from ...core.metadata.lossless import LABELLED_SUFFIXES, read_label
-from ...core.prompts.origin import find_origin
-from ...core.selection import rank, split
+from ...core.pictures.label import LABELLED_SUFFIXES
+from ...core.pictures.opening import open_image
+from ...core.pictures.prompt_in_file import find_origin
+from ...core.pictures.texts import read_parameters
+from ...core.scoring.selection import rank, split
+from ...core.scoring.written import written_scores
 from ..host_version import node_schema
 from ..pictures import to_image
 from ..scores import PLAIN_TITLE, Scores
@@ -100,7 +101,7 @@ def _labels(files: list[Path], wanted: str) -> Iterator[tuple[Path, str, float]]
     """(file, title, score) of the files that carry the score."""
     for file in files:
         try:
-            found = read_label(read_parameters(file) or "")
+            found = written_scores(read_parameters(file) or "")
         except (BadImage, OSError):
             continue
         title = wanted or next(iter(found), "")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ...core.chart import draw_line_chart
+from ...core.pages.chart import draw_line_chart
 from ...core.refl.generator import Sampling
 from ...core.refl.reno import Settings
 from ..captions import show

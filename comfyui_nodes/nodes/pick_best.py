@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core.selection import best
+from ...core.scoring.selection import best
 from .. import gallery
 from ..captions import preview
 from ..host_version import node_schema

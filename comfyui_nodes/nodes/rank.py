@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core.selection import rank
+from ...core.scoring.selection import rank
 from .. import gallery
 from ..host_version import node_schema
 

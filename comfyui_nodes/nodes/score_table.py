@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core.score_chart import Series, draw_scores
+from ...core.pages.score_chart import Series, draw_scores
 from ..captions import show
 from ..host_version import node_schema
 from ..pictures import to_image

@@ -9,9 +9,9 @@ import folder_paths
 from comfy_api.latest import io
 
 from ...core.errors import ImageRewardError
+from ...core.files.rows import PROMPT_FILES
 from ...core.prompts.embedders import scorer_embedder
 from ...core.prompts.library import PromptLibrary
-from ...core.rows import PROMPT_FILES
 from ..host_version import fit, node_schema
 from ..hosting import expect_reward_model
 from ..types import RewardModelType

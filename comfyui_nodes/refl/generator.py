@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...core.errors import ImageRewardError
-from ...core.prompts.syntax import plain_prompt
+from ...core.infotext.syntax import plain_prompt
 from ...core.refl.generator import Denoiser, Generator, Sampling, T
 from ...core.refl.lora import Lora
 from ...core.refl.randomness import SampleNoise

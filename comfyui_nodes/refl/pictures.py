@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.chart import draw_line_chart
+from ...core.pages.chart import draw_line_chart
 
 if TYPE_CHECKING:
     from .training import Trained

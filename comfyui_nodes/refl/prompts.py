@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import folder_paths
 
 from ...core.errors import ImageRewardError
+from ...core.files.rows import PROMPT_FILES
 from ...core.refl.data import read_prompts
-from ...core.rows import PROMPT_FILES
 
 NO_FILE = "[None]"
 

@@ -76,7 +76,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _devices() -> Iterator[str]:
     import torch
 
-    from ..scorers.loading import default_device
+    from ..networks.devices import default_device
 
     device = default_device()
     print(f"device: {device}")

@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..preference.evaluate import evaluate
-    from ..preference.rankings import read_rankings
+    from ..preference.reading import read_rankings
 
     rankings = read_rankings(args.data, args.images)
     evaluation = evaluate(

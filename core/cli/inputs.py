@@ -105,6 +105,6 @@ def _rows(path: Path) -> list[dict[str, object]]:
 
 def own_prompt(path: Path) -> str | None:
     """The prompt that a file brings along, in its metadata or in a text file of the same name."""
-    from ..prompts.origin import find_origin
+    from ..pictures.prompt_in_file import find_origin
 
     return find_origin(path).plain

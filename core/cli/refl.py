@@ -13,11 +13,11 @@ from . import EXIT_OK, add_command
 from ._help import Command, add_rare
 
 if TYPE_CHECKING:
-    from ..refl.backend import Backend
     from ..refl.config import ReflConfig
     from ..refl.loop import ReflTrainer
     from ..refl.observers import Observer
     from ..refl.result import ReflResult
+    from ..training.backend import Backend
 
 # What a first run needs; --help-all shows the other settings too.
 COMMON = (
@@ -82,7 +82,7 @@ def _default(value: object) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..refl.interrupts import terminated_as_interrupted
+    from ..training.interrupts import terminated_as_interrupted
 
     config = config_of(args)
     with terminated_as_interrupted():
@@ -161,7 +161,7 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
 def _backend(config: ReflConfig) -> Backend | None:
     if int(os.environ.get(LAUNCHED, "1")) == 1:
         return None
-    from ..refl.backend import Accelerated
+    from ..training.backend import Accelerated
 
     return Accelerated.start(config.dtype, cpu=config.device == "cpu")
 
@@ -170,7 +170,7 @@ def _device(config: ReflConfig, best: Any) -> Any:
     """Each process of a machine takes its own GPU."""
     import torch
 
-    from ..scorers.loading import device_of
+    from ..networks.devices import device_of
 
     if config.device:
         return device_of(config.device)

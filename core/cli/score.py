@@ -15,7 +15,7 @@ from ._help import Command
 from .scorer_options import add_scorer_options, load, positive, progress_bar
 
 if TYPE_CHECKING:
-    from ..rating import Ratings
+    from ..scoring.rate import Ratings
     from .inputs import Item
 
 DEMO_FOLDER = Path("imagereward-demo")
@@ -73,7 +73,7 @@ class Row:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..rating import judge
+    from ..scoring.rate import judge
 
     if args.demo:
         _prepare_demo(args)
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prepare_demo(args: argparse.Namespace) -> None:
-    from ..demo import write_demo
+    from ..demo.pictures import write_demo
 
     folder = DEMO_FOLDER / "images"
     args.inputs = [str(path) for path in write_demo(folder)]
@@ -141,7 +141,7 @@ def _prompts(items: list[Item], listed: Path | None, *, needed: bool) -> list[st
 
 
 def _rows(items: list[Item], prompts: list[str], ratings: Ratings, top: int, min_score: float | None) -> list[Row]:
-    from ..selection import rank
+    from ..scoring.selection import rank
 
     scores = ratings.total.tolist()
     rows: list[Row] = []
@@ -155,7 +155,7 @@ def _rows(items: list[Item], prompts: list[str], ratings: Ratings, top: int, min
 
 
 def _print(rows: list[Row], args: argparse.Namespace) -> None:
-    from ..metadata import write_csv
+    from ..files.tables import write_csv
 
     if args.json is not None:
         text = json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False)
@@ -178,7 +178,7 @@ def _print_table(rows: list[Row]) -> None:
 
 
 def _write_sheet(rows: list[Row], path: Path, ratings: Ratings) -> None:
-    from ..contact_sheet import SheetRow, write_contact_sheet
+    from ..pages.contact_sheet import SheetRow, write_contact_sheet
 
     sheet = [SheetRow(row.path, row.score, row.percentile, row.prompt, row.parts) for row in rows]
     write_contact_sheet(sheet, path, title=f"{ratings.info.title} scores")

@@ -90,8 +90,8 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..preference.processes import Processes
     from ..preference.train_reward import train_reward
+    from ..training.processes import Processes
 
     on_epoch = _reporter(args)
     training, validation = _data(args)
@@ -120,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> tuple[list[Ranking], list[Ranking]]:
-    from ..preference.rankings import hold_out, read_rankings
+    from ..preference.rankings import hold_out
+    from ..preference.reading import read_rankings
 
     rankings = read_rankings(args.data, args.images)
     if args.valid:

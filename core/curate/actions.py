@@ -17,13 +17,13 @@ from statistics import NormalDist
 from typing import Any
 
 from ..errors import ImageRewardError
-from ..metadata import write_csv, write_jsonl
-from ..metadata.atomic import replacing
-from ..metadata.lossless import label_file
+from ..files.atomic import replacing
+from ..files.journal import Journal, copy_file, numbered
+from ..files.tables import write_csv, write_jsonl
+from ..pictures.label import label_file
+from ..pictures.scan import SUFFIXES, Entry
 from ..scorers.mix import TITLE as MIXTURE
-from .moving import Journal, copy_file, numbered
 from .ranking import ranked
-from .scan import SUFFIXES, Entry
 from .store import Judge, Picture, Store, content_hash
 
 RENAME_FIELDS = ("score", "percentile", "rank", "name", "folder", "prompt", "scorer", "model")

@@ -22,11 +22,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import BadImage
-from ..images import open_image, resize_crop, to_pixels
-from ..prompts.origin import Origin, find_origin, read_sidecar
-from ..rating import default_batch_size, judge
+from ..pictures.opening import open_image
+from ..pictures.pixels import to_pixels
+from ..pictures.prompt_in_file import Origin, find_origin, read_sidecar
+from ..pictures.resize import resize_crop
+from ..pictures.scan import Entry, scan
 from ..scorers.base import Scorer
-from .scan import Entry, scan
+from ..scoring.rate import default_batch_size, judge
 from .store import Judge, Picture, Store, content_hash
 
 OnProgress = Callable[[int, int], None]

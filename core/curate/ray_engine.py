@@ -31,10 +31,10 @@ class ScoreBatch:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
-        from ..images import open_image
-        from ..metadata import read_texts
-        from ..prompts.origin import origin_of
-        from ..rating import judge
+        from ..pictures.opening import open_image
+        from ..pictures.prompt_in_file import origin_of
+        from ..pictures.texts import read_texts
+        from ..scoring.rate import judge
 
         paths = [str(path) for path in batch["path"]]
         prompts: list[str | None] = []

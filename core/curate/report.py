@@ -18,9 +18,9 @@ from statistics import NormalDist
 from typing import TextIO
 from urllib.parse import quote
 
-from ..contact_sheet import page_head, thumbnail_uri
 from ..errors import BadImage
-from ..metadata.atomic import replacing
+from ..files.atomic import replacing
+from ..pages.contact_sheet import page_head, thumbnail_uri
 from .averages import Average, Averages, Best, best_of_sorted
 from .ranking import Ranking
 from .report_page import REPORT_SCRIPT, REPORT_STYLE

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from ..pictures.scan import Entry
 from ..scorers.base import ScorerInfo
-from .scan import Entry
 
 FILE_NAME = ".imagereward.sqlite3"
 PAGE = 500  # rows at a time; SQLite takes 999 parameters everywhere

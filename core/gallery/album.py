@@ -16,7 +16,7 @@ from ..curate.actions import Actions, Outcome, journal_of, undo
 from ..curate.ranking import Ranking
 from ..curate.store import Judge, Picture, Store, default_store
 from ..errors import ImageRewardError
-from ..metadata import write_jsonl
+from ..files.tables import write_jsonl
 from .found import Found, Groups
 
 PAGE = 24

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from statistics import NormalDist
 
-from ..contact_sheet import thumbnail_uri
 from ..curate.store import Judge, Picture
 from ..errors import BadImage, ImageRewardError
-from ..metadata import read_texts
+from ..pages.contact_sheet import thumbnail_uri
+from ..pictures.texts import read_texts
 from .album import GRID, Album, Choice, Shown, picture_id
 
 THUMBNAIL, FULL = 256, 1280

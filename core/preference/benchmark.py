@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..chart import Bar, bar_chart
 from ..errors import ImageRewardError
-from ..rows import read_rows
+from ..files.rows import read_rows
+from ..pages.chart import Bar, bar_chart
 from ..scorers.loading import load_scorer
 from .agreement import Estimate, bootstrap
 from .evaluate import Load, log_file, safe_name

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ImageRewardError
 from ..scorers.base import Scorer
 from ..scorers.loading import load_scorer
-from ..selection import rank
+from ..scoring.selection import rank
 from .agreement import Agreement, Estimate, agreement
 from .paper import published_accuracy
 from .rankings import ImageSource, Ranking, present

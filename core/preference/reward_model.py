@@ -24,8 +24,7 @@ from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..scorers.registry import scorer_infos
 from ..weights.catalogue import BERT_VOCABULARY
-from ..weights.download import fetch_weight
-from ..weights.locate import companion
+from ..weights.download import companion, fetch_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from .batches import PairBatch, Text
 

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BadImage
-from ..images import open_image
-from ..rating import rate
+from ..pictures.opening import open_image
 from ..scorers.base import Scorer
+from ..scoring.rate import rate
 from .rankings import ImageSource
 from .score_log import ScoreLog, key_of
 

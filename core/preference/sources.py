@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import BadImage
-from ..images import resize_crop, to_pixels
+from ..pictures.pixels import to_pixels
+from ..pictures.resize import resize_crop
 from .batches import ImageBatch, PairBatch, PromptReader, StateBatch
 from .rankings import ImageSource, Pair
 from .scoring import open_source

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..networks.wordpiece import WordPiece
+from ..training.processes import Processes
 from .batches import PromptReader, StateBatch
-from .processes import Processes
 from .rankings import Pair, Ranking, data_hash, pairs_of, present
 from .recipe import Recipe
 from .regularise import regularise

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..training.processes import Processes
 from .batches import PairBatch, StateBatch
-from .processes import Processes
 from .recipe import Recipe, learning_rate
 from .report import write_json
 from .sources import Picks, Source

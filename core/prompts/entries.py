@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ImageRewardError
-from ..rows import TEXT_NAMES, first_of, read_prompt_rows
+from ..files.rows import TEXT_NAMES, first_of, read_prompt_rows
 
 # `overall_rating` is ImageRewardDB's human rating of an image, 1 to 7.
 REWARD_NAMES = ("reward", "score", "mean_score", "overall_rating")

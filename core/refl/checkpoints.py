@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import ImageRewardError
-from ..metadata.atomic import replacing
+from ..files.atomic import replacing
 from .config import ReflConfig, read_config, write_config
 
 CONFIG = "config.yaml"

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ImageRewardError
-from ..images import open_image, to_pixels
-from ..rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
+from ..files.rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
+from ..pictures.opening import open_image
+from ..pictures.pixels import to_pixels
 from .randomness import SampleNoise
 
 IMAGE_NAMES = ("image", "image_path", "file_name", "path")

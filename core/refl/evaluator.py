@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..scorers.base import Scorer
-from .backend import Backend
+from ..training.backend import Backend
 from .generator import Generator, Sampling
 from .guard import Evaluation
 from .judging import look

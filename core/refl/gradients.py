@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..scorers.base import Scorer
-from .backend import Backend
+from ..training.backend import Backend
 from .config import ReflConfig
 from .data import CaptionedImages
 from .generator import Generator, Sampling

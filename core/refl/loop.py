@@ -14,20 +14,20 @@ from torch import Tensor
 
 from ..errors import ImageRewardError
 from ..scorers.base import Scorer
-from .backend import Backend, SingleProcess
+from ..training.backend import Backend, SingleProcess
+from ..training.ema import Ema
+from ..training.interrupts import interrupt_later
+from ..training.optimisers import learning_rate, make_optimizer, set_learning_rate
 from .checkpoints import RunFolder, load_state, save_state
 from .checks import check_scorer, sampling_of
 from .config import ReflConfig
 from .data import CaptionedImages, read_prompts
-from .ema import Ema
 from .evaluator import Evaluator
 from .generator import Generator
 from .gradients import Gradients
 from .guard import SWEEP, Evaluation, Guard
-from .interrupts import interrupt_later
 from .lora_files import LoraRecord, write_lora
 from .observers import Observer
-from .optimisers import learning_rate, make_optimizer, set_learning_rate
 from .result import ReflResult
 from .tuning import LoraTuning, tuning_of
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..metadata.atomic import replacing
+from ..files.atomic import replacing
 from .lora import Lora, LoraLayer, weight_of
 
 PREFIX = "lora_unet_"

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from ..metadata.atomic import replacing
+from ..files.atomic import replacing
 from .config import ReflConfig
 from .guard import Evaluation, Guard
 from .result import ReflResult

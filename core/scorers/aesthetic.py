@@ -16,7 +16,7 @@ from ..errors import UnknownCheckpoint
 from ..networks.clip import ClipLayout, ClipVision
 from ..networks.head import chain_of, collapse_head
 from ..weights.catalogue import CLIP_L14, WeightFile
-from ..weights.locate import companion
+from ..weights.download import companion
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..images import as_float, resize_crop, resize_crop_smooth
-from ..memory import release_memory
+from ..networks.devices import release_memory
+from ..pictures.resize import as_float, resize_crop, resize_crop_smooth
 from ..weights.catalogue import WeightFile
 from .cache import FeatureCache
 
@@ -69,6 +70,8 @@ class Scorer(ABC):
         self.input_size = input_size
         self.lock = threading.RLock()
         self.unloaded = False
+        self.mixtures: WeakSet[Scorer] = WeakSet()  # those that this one is a member of
+        self.on_unload: Callable[[Scorer], None] = lambda scorer: None  # set by whoever shares the instance
 
     # -- judging -------------------------------------------------------------------------------------------------
 
@@ -161,14 +164,14 @@ class Scorer(ABC):
             member.forget_features()
 
     def unload(self) -> None:
-        """Frees the network's memory and forgets the shared instance. Harmless twice."""
-        from .loading import forget
-
+        """Frees the network's memory, forgets the shared instance, and unloads the mixtures of it. Harmless twice."""
         with self.lock:
             self.forget_features()
-            forget(self)
+            self.on_unload(self)
             self.network = nn.Module()
             self.unloaded = True
+        for mixture in list(self.mixtures):
+            mixture.unload()
         release_memory()
 
     def _require_loaded(self) -> None:

@@ -18,7 +18,7 @@ from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..networks.wordpiece import WordPiece
 from ..weights.catalogue import BERT_VOCABULARY, WeightFile
-from ..weights.locate import companion
+from ..weights.download import companion
 from ..weights.read import Checkpoint
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache, gradient_wanted

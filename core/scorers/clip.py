@@ -19,7 +19,7 @@ from ..networks.build import build
 from ..networks.clip import ClipLayout, ClipText, ClipVision, TextSizes, is_huge
 from ..networks.vit import ViTSizes
 from ..weights.catalogue import CLIP_L14, CLIP_MERGES, CLIP_VOCABULARY
-from ..weights.locate import companion
+from ..weights.download import companion
 from ..weights.read import Checkpoint
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache

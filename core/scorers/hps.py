@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..images import as_float, quantise, resize_fit_smooth
 from ..networks.clip import OPEN_CLIP, ClipLayout, is_huge
+from ..pictures.resize import as_float, quantise, resize_fit_smooth
 from ..weights.catalogue import CLIP_MERGES, CLIP_VOCABULARY, WeightFile
 from ..weights.read import Checkpoint
 from .base import ScorerInfo

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ImageRewardError, UnknownCheckpoint
+from ..networks.devices import default_device, device_of
 from ..weights.catalogue import WeightFile
 from ..weights.download import Progress, fetch_weight
 from ..weights.locate import find_weight
@@ -54,30 +55,6 @@ class Precision:
         return cls(dtype)
 
 
-def default_device() -> torch.device:
-    """CUDA (or ROCm), then Apple's GPU, then Intel's, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return torch.device("xpu")
-    return torch.device("cpu")
-
-
-def device_of(device: torch.device | str) -> torch.device:
-    """Raises ImageRewardError when torch cannot put anything there."""
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # by kind of device
-        reason = str(error).splitlines()[0]
-        raise ImageRewardError(
-            f"expected a device that torch can use here, as '{default_device()}', got '{device}': {reason}"
-        ) from error
-    return place
-
-
 def load_scorer(
     name_or_path: str | os.PathLike[str] = "imagereward",
     *,
@@ -110,13 +87,11 @@ def loaded_scorers() -> list[Scorer]:
         return list(_loaded.values())
 
 
-def forget(scorer: Scorer) -> None:
-    """Drops the shared instance, and unloads the mixtures it is a member of; `Scorer.unload` calls it."""
+def _forget(scorer: Scorer) -> None:
+    """Drops the shared instance; `Scorer.unload` calls it."""
     with _lock:
         for key in [key for key, value in _loaded.items() if value is scorer]:
             del _loaded[key]
-        for mixture in [value for value in _loaded.values() if scorer in value.members]:
-            mixture.unload()
 
 
 def unload_all() -> None:
@@ -137,7 +112,9 @@ def _shared(source: _Source, place: torch.device, precision: Precision) -> Score
     """The instance of a source in this precision on this device, built when there is none."""
     key = (source.identity, str(precision), str(place))
     if key not in _loaded:
-        _loaded[key] = source.build(place, precision)
+        scorer = source.build(place, precision)
+        scorer.on_unload = _forget
+        _loaded[key] = scorer
     return _loaded[key]
 
 

@@ -37,6 +37,8 @@ class MixScorer(Scorer):
         self.weights = tuple(float(weight) for weight in weights)
         self.normalise = normalise
         self._titles = _distinct_titles(members, self.info.title)
+        for member in members:
+            member.mixtures.add(self)
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         return self.parts(pixels, prompts)[self.info.title]
@@ -62,13 +64,12 @@ class MixScorer(Scorer):
         return {self.info.title: total, **raw}
 
     def unload(self) -> None:
-        from .loading import loaded_scorers
-
         if self.unloaded:
             return
         super().unload()
         for member in self.members:
-            if not member.asked_for and not any(member in other.members for other in loaded_scorers()):
+            member.mixtures.discard(self)
+            if not member.asked_for and not member.mixtures:
                 member.unload()
 
 

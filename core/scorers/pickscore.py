@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..images import resize_crop, resize_crop_smooth
 from ..networks.clip import HUB, ClipLayout, is_huge
+from ..pictures.resize import resize_crop, resize_crop_smooth
 from ..weights.catalogue import CLIP_MERGES, CLIP_VOCABULARY, WeightFile
 from ..weights.read import Checkpoint
 from .base import ScorerInfo

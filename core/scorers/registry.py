@@ -37,6 +37,13 @@ def scorer_classes() -> dict[str, type[Scorer]]:
     return {name: _classes[name] for name in sorted(_classes, key=lambda n: (n != "imagereward", n))}
 
 
+def known_titles() -> list[str]:
+    """The titles under which this package writes scores into files: of every scorer, and of mixtures."""
+    from .mix import TITLE
+
+    return [TITLE, *(info.title for info in scorer_infos().values())]
+
+
 def scorer_infos() -> dict[str, ScorerInfo]:
     """Name -> what the scorer's number means, in the order of `scorer_classes`."""
     return {name: _infos[name] for name in scorer_classes()}

@@ -16,8 +16,8 @@ from .base import Scorer, ScorerInfo
 from .registry import register
 
 # What a measure adds to the sum, after the curve of `_terms`. Found by a linear programme that maximised the smallest drop of
-# the sum over every degradation of core/degradations.py at every strength, on the four sample pictures of the ImageReward
-# repository and the six of core/demo.py, with no strength allowed to score above a milder one; rounded afterwards.
+# the sum over every degradation of core/demo/degradations.py at every strength, on the four sample pictures of the ImageReward
+# repository and the six of core/demo/pictures.py, with no strength allowed to score above a milder one; rounded afterwards.
 WEIGHTS: dict[str, float] = {
     "Sharpness": 6.4,
     "Noise": -13.0,

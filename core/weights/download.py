@@ -42,6 +42,18 @@ def fetch_weight(weight: WeightFile, progress: Progress | None = None) -> Path:
     return target
 
 
+def companion(weight: WeightFile, checkpoint: Path | None, also: tuple[str, ...] = ()) -> Path:
+    """A small file that belongs to a checkpoint (a vocabulary): beside it, in the folders, or from the Hub.
+
+    also: other names under which it may lie beside the checkpoint ("vocab.txt").
+    """
+    if checkpoint is not None:
+        for name in (*also, weight.name):
+            if (checkpoint.parent / name).is_file():
+                return checkpoint.parent / name
+    return find_weight(weight) or fetch_weight(weight)
+
+
 def _promised(weight: WeightFile, folder: Path) -> tuple[int, str]:
     """Size and sha256 as the Hub states them; "" where the file is not stored as a large one."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url

@@ -63,17 +63,3 @@ def _in_hub_cache(weight: WeightFile) -> Path | None:
 
     found = try_to_load_from_cache(weight.repo, weight.file)
     return Path(found) if isinstance(found, str) else None
-
-
-def companion(weight: WeightFile, checkpoint: Path | None, also: tuple[str, ...] = ()) -> Path:
-    """A small file that belongs to a checkpoint (a vocabulary): beside it, in the folders, or from the Hub.
-
-    also: other names under which it may lie beside the checkpoint ("vocab.txt").
-    """
-    if checkpoint is not None:
-        for name in (*also, weight.name):
-            if (checkpoint.parent / name).is_file():
-                return checkpoint.parent / name
-    from .download import fetch_weight
-
-    return find_weight(weight) or fetch_weight(weight)

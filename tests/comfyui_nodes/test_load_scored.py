@@ -8,8 +8,8 @@ from PIL import Image
 from run_node import run
 from sd_imagereward.comfyui_nodes.nodes.load_scored import BEST, NAME, WORST, LoadScoredImages, _folders
 from sd_imagereward.core.errors import ImageRewardError
-from sd_imagereward.core.metadata import save_image
-from sd_imagereward.core.metadata.lossless import label_file
+from sd_imagereward.core.pictures.label import label_file
+from sd_imagereward.core.pictures.saving import save_image
 
 SCORES = {"a": 0.25, "b": 1.5, "c": -0.5}
 

@@ -17,7 +17,9 @@ from run_node import run
 from sd_imagereward.comfyui_nodes.nodes.save import SaveScoredImages
 from sd_imagereward.comfyui_nodes.scores import Scores
 from sd_imagereward.core.errors import ImageRewardError
-from sd_imagereward.core.metadata import parse_parameters, read_parameters, read_scores
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.pictures.texts import read_parameters
+from sd_imagereward.core.scoring.written import written_scores
 
 GRAPH = {"3": {"class_type": "KSampler", "inputs": {}}}
 WORKFLOW = {"nodes": [], "links": [], "extra": {"note": "größer"}}
@@ -37,7 +39,7 @@ def test_score_prompt_and_workflow_are_in_the_file(pictures: Any, format: str) -
     assert [file.name.split("_")[0] for file in files] == ["0.5812", "-1.4132"]
     for file, value, prompt in zip(files, (0.5812, -1.4132), SCORES.prompts, strict=True):
         text = read_parameters(file)
-        assert read_scores(text) == {"ImageReward": value}
+        assert written_scores(text) == {"ImageReward": value}
         assert f"ImageReward: {value}" in text.splitlines()[-1]
         parsed = parse_parameters(text)
         assert parsed.prompt == prompt

@@ -15,9 +15,9 @@ from run_node import PROMPT, run
 from sd_imagereward.comfyui_nodes import hosting, judging
 from sd_imagereward.comfyui_nodes.nodes.score import ScoreImages
 from sd_imagereward.core.errors import BadImage, ImageRewardError
-from sd_imagereward.core.images import quantise
-from sd_imagereward.core.rating import rate
+from sd_imagereward.core.pictures.resize import quantise
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import rate
 
 
 def score(model: hosting.RewardModel, image: Any, prompt: Any = PROMPT, **more: Any) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import read_scores
 from sd_imagereward.core.scorers.loading import loaded_scorers
+from sd_imagereward.core.scoring.written import written_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def scores(host: SimpleNamespace, p: Any) -> list[dict[str, float]]:
-    return [read_scores(text) for text in host.processing.process_images(p).infotexts]
+    return [written_scores(text) for text in host.processing.process_images(p).infotexts]
 
 
 def test_off_nothing_is_scored(host: SimpleNamespace, p: Any) -> None:
@@ -45,7 +45,7 @@ def test_the_parameters_name_no_script_of_ours(host: SimpleNamespace, p: Any) ->
 def test_the_chosen_script_goes_before(host: SimpleNamespace, run: Any) -> None:
     host.shared.opts.data["image_reward_always"] = True
     processed = run(sort=True)
-    found = [read_scores(text)["ImageReward"] for text in processed.infotexts[1:]]
+    found = [written_scores(text)["ImageReward"] for text in processed.infotexts[1:]]
     assert found == sorted(found, reverse=True)
 
 
@@ -74,15 +74,15 @@ def test_pieces_are_left_alone_and_what_they_become_is_scored(
         tmp_path, host.companion.ImageRewardCompanion(), prompt="a (cat:1.2)", is_api=by_api, do_not_save_samples=by_api
     )
     tiles, file = upscale(host, p)
-    assert [read_scores(text) for text in tiles.infotexts] == [{}] * 4
+    assert [written_scores(text) for text in tiles.infotexts] == [{}] * 4
     with Image.open(file) as picture:
-        [score] = read_scores(picture.info["parameters"]).values()
+        [score] = written_scores(picture.info["parameters"]).values()
         expected = host.service.service.score("imagereward", [picture], ["a cat"]).total
     assert score == pytest.approx(float(expected), abs=1e-4)
     assert list(p.comments) == [f"{file.name}: ImageReward: {score:.4f}"]
     [grid] = Path(p.outpath_grids).iterdir()
     with Image.open(grid) as picture:
-        assert read_scores(picture.info["parameters"]) == {}
+        assert written_scores(picture.info["parameters"]) == {}
 
 
 def test_pictures_that_the_caller_wants_no_files_of_are_scored(host: SimpleNamespace, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_pictures_that_the_caller_wants_no_files_of_are_scored(host: SimpleNames
 def test_off_an_assembled_picture_is_left_alone(host: SimpleNamespace, p: Any) -> None:
     _, file = upscale(host, p)
     with Image.open(file) as picture:
-        assert read_scores(picture.info["parameters"]) == {}
+        assert written_scores(picture.info["parameters"]) == {}
 
 
 @pytest.mark.usefixtures("no_weights")

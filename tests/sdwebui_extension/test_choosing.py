@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import read_parameters
+from sd_imagereward.core.pictures.texts import read_parameters
 
 from .test_generation import files, score_of
 

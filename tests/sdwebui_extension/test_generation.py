@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import parse_parameters, read_parameters
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.pictures.texts import read_parameters
 
 
 def score_of(text: str) -> float:
@@ -162,8 +163,8 @@ def test_aesthetic_pair_for_image_browsers(
     run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
     import torch
-    from sd_imagereward.core.rating import Ratings
     from sd_imagereward.core.scorers.registry import scorer_infos
+    from sd_imagereward.core.scoring.rate import Ratings
 
     total = torch.tensor([6.1234])
     ratings = Ratings(total, {"Aesthetic": total}, scorer_infos()["imagereward"])

@@ -115,7 +115,7 @@ def test_short_vram_asks_the_host_then_runs_on_the_cpu(
     host.service.service.unload()
     gpu = FullGpu(host, monkeypatch, at=at)
     if at == "score":
-        from sd_imagereward.core import fallback
+        from sd_imagereward.core.scoring import fallback
 
         judge = fallback.judge
 

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import parse_parameters, read_parameters, read_scores
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.infotext.scores import read_scores
+from sd_imagereward.core.pictures.texts import read_parameters
+from sd_imagereward.core.scoring.written import written_scores
 
 from .test_generation import files, score_of
 
@@ -205,7 +208,7 @@ def test_extras_scores_existing_files_with_their_own_prompt(
     run()
     original = files(tmp_path / "images")[0]
     made = extras(host, Image.open(original), tmp_path / "extras", enable=True, scorer="ImageReward", prompt="other")
-    assert read_scores(read_parameters(made)) == read_scores(read_parameters(original))
+    assert written_scores(read_parameters(made)) == written_scores(read_parameters(original))
     assert Image.open(made).info["extras"] == f"ImageReward: {score_of(read_parameters(original)):.4f}"
 
 

@@ -10,7 +10,7 @@ import checkpoints
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
-from sd_imagereward.core.metadata import save_image
+from sd_imagereward.core.pictures.saving import save_image
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
-from sd_imagereward.core.curate import moving
-from sd_imagereward.core.curate.moving import Journal
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.ranking import Ranking
 from sd_imagereward.core.curate.store import FILE_NAME, Judge, Store
-from sd_imagereward.core.images import open_image
-from sd_imagereward.core.metadata import read_parameters, read_scores, save_image
-from sd_imagereward.core.metadata.lossless import read_label
-from sd_imagereward.core.rating import judge
+from sd_imagereward.core.files import journal as moving
+from sd_imagereward.core.files.journal import Journal
+from sd_imagereward.core.pictures.opening import open_image
+from sd_imagereward.core.pictures.saving import save_image
+from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import judge
+from sd_imagereward.core.scoring.written import written_scores
 
 Curate = Callable[..., tuple[int, str, str]]
 NAMES = ["noise.png", "sub/flat.jpg", "sub/deep/ramp.webp", "plain.png"]
@@ -126,16 +127,16 @@ def test_a_stopped_run_goes_on(folder: Path) -> None:
 def test_the_label_of_a_mixture_has_its_members(folder: Path, curate: Curate) -> None:
     assert "4 labelled" in curate("--label", scorers="mix(technical=2)")[2]
     text = read_parameters(folder / "noise.png")
-    scores = read_scores(text)
+    scores = written_scores(text)
     assert scores == {"Mix": pytest.approx(2 * scores["Technical"], abs=2e-4), "Technical": scores["Technical"]}
-    assert scores == pytest.approx(read_label(text))
+    assert scores == pytest.approx(written_scores(text))
     assert "0 labelled" in curate("--label", scorers="mix(technical=2)")[2]
 
 
 def test_label_then_nothing_left_to_do(folder: Path, curate: Curate) -> None:
     before = {name: open_image(folder / name).tobytes() for name in NAMES}
     assert "4 would be labelled" in curate("--label", "--dry-run")[2]
-    assert read_label(read_parameters(folder / "noise.png")) == {}
+    assert written_scores(read_parameters(folder / "noise.png")) == {}
     assert "4 labelled" in curate("--label")[2]
     scores = ranking(folder)
     for name in NAMES:

@@ -16,13 +16,15 @@ import pytest
 from PIL import Image
 from sd_imagereward.core.cli import EXIT_OK, EXIT_PARTIAL, main
 from sd_imagereward.core.curate.actions import undo
-from sd_imagereward.core.curate.moving import Journal
 from sd_imagereward.core.curate.pipeline import score_files
-from sd_imagereward.core.curate.scan import scan
 from sd_imagereward.core.curate.store import FILE_NAME, Store
-from sd_imagereward.core.metadata import atomic, read_parameters, save_image
-from sd_imagereward.core.metadata.lossless import read_label
+from sd_imagereward.core.files import atomic
+from sd_imagereward.core.files.journal import Journal
+from sd_imagereward.core.pictures.saving import save_image
+from sd_imagereward.core.pictures.scan import scan
+from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.written import written_scores
 
 KILLS = 25  # of each action
 COUNT = 24
@@ -37,6 +39,7 @@ from sd_imagereward.core.curate.actions import Actions, journal_of, undo
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store, FILE_NAME
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.written import written_scores
 root = Path({root!r})
 signal.alarm(600)  # whatever hangs, ends
 scorer = load_scorer("technical")
@@ -129,6 +132,7 @@ COMMAND = """
 import sys
 sys.path.insert(0, {tests!r}); import conftest
 from sd_imagereward.core.cli import EXIT_OK, EXIT_PARTIAL, main
+from sd_imagereward.core.scoring.written import written_scores
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -169,7 +173,7 @@ def test_the_command_killed_in_the_middle(
         assert not list(root.rglob("*.tmp"))
         assert (root / ".secret.png").exists()
         if action == "--label":
-            assert all(read_label(read_parameters(path)) for path in visible(root))
+            assert all(written_scores(read_parameters(path)) for path in visible(root))
         else:
             assert {path.parent for path in visible(root)} == {weak}
 
@@ -193,7 +197,7 @@ def test_only_old_files_of_our_own_naming_are_cleared_away(tmp_path: Path) -> No
 def test_a_move_to_another_file_system_that_was_cut_short_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sd_imagereward.core.curate import moving
+    from sd_imagereward.core.files import journal as moving
 
     def other_file_system(old: Path, new: Path) -> None:
         if not old.name.startswith("."):  # the temporary copy is on the new one already

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import save_image
-from sd_imagereward.core.rating import rate
+from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import rate
 
 pytest.importorskip("ray", reason="pip install 'ray[data]' to score with Ray")
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import parse_parameters, read_parameters, read_scores, read_texts
-from sd_imagereward.core.metadata.lossless import jpeg, label_file, png, webp
-from sd_imagereward.core.prompts.origin import find_origin
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.infotext.scores import read_scores
+from sd_imagereward.core.pictures.formats import jpeg, png, webp
+from sd_imagereward.core.pictures.label import label_file
+from sd_imagereward.core.pictures.prompt_in_file import find_origin
+from sd_imagereward.core.pictures.texts import read_parameters, read_texts
 
 FILES = sorted(path for path in (Path(__file__).parents[2] / "data" / "hosts").iterdir() if path.suffix != ".md")
 PROMPT = "a lighthouse on a cliff, dramatic sky, «Öl auf Leinwand» 猫"

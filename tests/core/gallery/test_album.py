@@ -11,7 +11,8 @@ from sd_imagereward.core.curate.store import FILE_NAME, Judge, Picture, Store
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.gallery.album import GRID, GROUPS, PAIRS, Album, Choice, picture_id
 from sd_imagereward.core.gallery.cards import detail_html, page_html
-from sd_imagereward.core.preference.rankings import pairs_of, read_rankings
+from sd_imagereward.core.preference.rankings import pairs_of
+from sd_imagereward.core.preference.reading import read_rankings
 
 JUDGE = Judge("technical", "Technical", False, 0.0, 1.0)
 
@@ -130,7 +131,7 @@ def test_actions_and_undo(album: Album) -> None:
 
 
 def test_metadata_is_shown_as_text(album: Album) -> None:
-    from sd_imagereward.core.metadata import save_image
+    from sd_imagereward.core.pictures.saving import save_image
 
     picture = album.show(Choice()).pictures[0]
     save_image(Image.new("RGB", (16, 16)), picture.path, parameters="<script>alert(1)</script>")

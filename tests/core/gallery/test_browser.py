@@ -14,7 +14,7 @@ from hosts.browser import Browser
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store, default_store
-from sd_imagereward.core.demo import write_demo
+from sd_imagereward.core.demo.pictures import write_demo
 from sd_imagereward.core.scorers.loading import load_scorer
 
 

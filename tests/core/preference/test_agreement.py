@@ -20,7 +20,8 @@ from sd_imagereward.core.preference.agreement import (
     pair_counts,
     spearman,
 )
-from sd_imagereward.core.preference.rankings import pairs_of, read_rankings
+from sd_imagereward.core.preference.rankings import pairs_of
+from sd_imagereward.core.preference.reading import read_rankings
 
 
 def test_by_hand_with_ties_on_both_sides():

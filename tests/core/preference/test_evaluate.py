@@ -12,7 +12,8 @@ from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.cli.scorer_options import names
 from sd_imagereward.core.preference.evaluate import evaluate, places
-from sd_imagereward.core.preference.rankings import Ranking, read_rankings
+from sd_imagereward.core.preference.rankings import Ranking
+from sd_imagereward.core.preference.reading import read_rankings
 
 from .judges import ColourJudge, Numbered, number_of
 

@@ -12,7 +12,8 @@ from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.preference import hub_data
 from sd_imagereward.core.preference.hub_data import read_hub_rankings, table_rankings
-from sd_imagereward.core.preference.rankings import data_hash, read_rankings
+from sd_imagereward.core.preference.rankings import data_hash
+from sd_imagereward.core.preference.reading import read_rankings
 
 COLOURS = ("red", "green", "blue")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from sd_imagereward.core import ImageRewardError
-from sd_imagereward.core.preference.rankings import data_hash, hold_out, pairs_of, present, read_rankings
+from sd_imagereward.core.preference.rankings import data_hash, hold_out, pairs_of, present
+from sd_imagereward.core.preference.reading import read_rankings
 
 ROW = {"id": "a", "prompt": "a cat", "generations": ["1.png", "2.png", "3.png"], "ranking": [2, 1, 2]}
 

@@ -41,7 +41,8 @@ def deep_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reference_batch(model: RewardModel, vocabulary: Path) -> PairBatch:
-    from sd_imagereward.core.images import resize_crop, to_pixels
+    from sd_imagereward.core.pictures.pixels import to_pixels
+    from sd_imagereward.core.pictures.resize import resize_crop
 
     def prepared(images: list) -> torch.Tensor:
         return torch.cat([resize_crop(to_pixels(image)[None], model.image_size) for image in images])
@@ -136,7 +137,8 @@ def test_the_exported_file_is_a_scorer_with_the_reference_s_keys(small_base: Pat
 
 
 def _single(model: RewardModel, vocabulary: Path, image: object, prompt: str) -> tuple:
-    from sd_imagereward.core.images import resize_crop, to_pixels
+    from sd_imagereward.core.pictures.pixels import to_pixels
+    from sd_imagereward.core.pictures.resize import resize_crop
 
     return resize_crop(to_pixels(image)[None], model.image_size), PromptReader(WordPiece(vocabulary)).read([prompt])
 

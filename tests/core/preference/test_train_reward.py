@@ -17,10 +17,11 @@ from PIL import Image
 from sd_imagereward.core import ImageRewardError, load_scorer, rate
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.preference.agreement import agreement
-from sd_imagereward.core.preference.processes import Processes
-from sd_imagereward.core.preference.rankings import Ranking, read_rankings
+from sd_imagereward.core.preference.rankings import Ranking
+from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.train_reward import Trained, train_reward
+from sd_imagereward.core.training.processes import Processes
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
 
 from .conftest import red_is_better
@@ -141,8 +142,8 @@ import sys
 sys.path[:0] = [{tests!r}]
 import conftest, torch
 from pathlib import Path
-from sd_imagereward.core.preference.processes import Processes
-from sd_imagereward.core.preference.rankings import read_rankings
+from sd_imagereward.core.training.processes import Processes
+from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import Recipe
 from sd_imagereward.core.preference.train_reward import train_reward
 torch.nn.Dropout.forward = lambda self, x: x  # each process would draw its own

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sd_imagereward.core.refl.backend import SingleProcess
 from sd_imagereward.core.refl.evaluator import Evaluator
 from sd_imagereward.core.refl.generator import Sampling
 from sd_imagereward.core.refl.judging import judge
 from sd_imagereward.core.refl.losses import reward_loss
 from sd_imagereward.core.scorers.base import Scorer
+from sd_imagereward.core.training.backend import SingleProcess
 from toy_generator import ColourScorer, ToyGenerator
 
 

@@ -13,7 +13,7 @@ import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import Evaluation, Observer, ReflConfig, ReflResult, ReflTrainer
 from sd_imagereward.core.refl.observers import ProgressBar, TensorBoard, WeightsAndBiases
-from sd_imagereward.core.refl.optimisers import make_optimizer
+from sd_imagereward.core.training.optimisers import make_optimizer
 from toy_generator import ColourScorer, ToyGenerator
 
 CONFIG = ReflConfig(

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl.config import ReflConfig, config_from, preset, preset_names, read_config, write_config
 from sd_imagereward.core.refl.data import CaptionedImages, read_prompts
-from sd_imagereward.core.refl.ema import Ema
 from sd_imagereward.core.refl.guard import Evaluation, Guard
 from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward_loss
-from sd_imagereward.core.refl.optimisers import learning_rate
 from sd_imagereward.core.refl.randomness import Draws, SampleNoise
+from sd_imagereward.core.training.ema import Ema
+from sd_imagereward.core.training.optimisers import learning_rate
 from torch import nn
 
 # randomness

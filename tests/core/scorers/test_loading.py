@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sd_imagereward.core import ImageRewardError, load_scorer, loaded_scorers, rate, unload_all
 from sd_imagereward.core.errors import UnknownCheckpoint
-from sd_imagereward.core.rating import judge
+from sd_imagereward.core.scoring.rate import judge
 from sd_imagereward.core.weights.convert import convert
 
 PROMPT = "a painting of a castle"

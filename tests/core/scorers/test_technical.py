@@ -7,9 +7,9 @@ from functools import lru_cache
 import pytest
 import torch
 from PIL import Image
-from sd_imagereward.core.degradations import DEGRADATIONS, Degradation
-from sd_imagereward.core.demo import demo_images
-from sd_imagereward.core.images import to_pixels
+from sd_imagereward.core.demo.degradations import DEGRADATIONS, Degradation
+from sd_imagereward.core.demo.pictures import demo_images
+from sd_imagereward.core.pictures.pixels import to_pixels
 from sd_imagereward.core.scorers import technical_measures as measure
 from sd_imagereward.core.scorers.technical import WEIGHTS, TechnicalScorer
 from torch import Tensor

@@ -14,7 +14,7 @@ import pytest
 from hosts.comfyui.canvas import Canvas
 from hosts.comfyui.server import Server
 from hosts.comfyui.test_workflows import WORKFLOWS
-from sd_imagereward.core.demo import write_demo
+from sd_imagereward.core.demo.pictures import write_demo
 
 SETTINGS = {"Comfy.TutorialCompleted": True}  # else a dialog covers the graph
 

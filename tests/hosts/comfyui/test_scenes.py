@@ -13,9 +13,11 @@ import torch
 from hosts.comfyui.graphs import PROMPT, images, load, node, score, scored, see
 from hosts.comfyui.server import Run, Server
 from PIL import Image
-from sd_imagereward.core.metadata import parse_parameters, read_parameters, read_scores
-from sd_imagereward.core.rating import rate
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.written import written_scores
 
 NODES = ("Load", "Mix", "Score", "Rank", "Filter", "PickBest", "Save", "ScoreTable", "LoadFolder", "SuggestPrompts")
 
@@ -169,7 +171,7 @@ class TestSave:
             assert saved["filename"].startswith(f"{value:.4f}_")
             file = server.file(saved)
             text = read_parameters(file) or ""
-            assert read_scores(text) == {"ImageReward": pytest.approx(value, abs=1e-4)}
+            assert written_scores(text) == {"ImageReward": pytest.approx(value, abs=1e-4)}
             assert parse_parameters(text).prompt == PROMPT
             with Image.open(file) as picture:
                 texts = picture.info if format == "PNG" else _exif_texts(picture)
@@ -205,7 +207,7 @@ class TestMixAndTable:
         assert "'mine.json'" in str(models)  # where the options lie differs between releases
         run = server.run({"1": load("mine.json"), "2": images(seed=51), "3": score(), "7": save(["3", 0], ["3", 1])})
         line = (read_parameters(server.file(run.outputs["7"]["images"][0])) or "").splitlines()[-1]
-        scores = read_scores(line)
+        scores = written_scores(line)
         assert list(scores) == ["Mix", "ImageReward", "ImageReward 2"]
         assert scores["Mix"] == pytest.approx(scores["ImageReward"] + 0.5 * scores["ImageReward 2"], abs=2e-4)
 

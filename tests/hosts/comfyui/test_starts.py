@@ -11,8 +11,8 @@ from hosts.comfyui.conftest import REPOSITORY, Start, furnish
 from hosts.comfyui.graphs import PROMPT, Graph, node, scored, see
 from hosts.comfyui.test_refl import drawn
 from hosts.comfyui.test_scenes import save, scores_of
-from sd_imagereward.core.rating import rate
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import rate
 
 STATES = ["NORMAL_VRAM", "LOW_VRAM", "NO_VRAM", "DYNAMIC"]
 

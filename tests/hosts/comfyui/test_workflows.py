@@ -9,7 +9,8 @@ import pytest
 from hosts.comfyui.graphs import Graph, from_workflow
 from hosts.comfyui.server import Server
 from PIL import Image
-from sd_imagereward.core.metadata import read_parameters, read_scores
+from sd_imagereward.core.pictures.texts import read_parameters
+from sd_imagereward.core.scoring.written import written_scores
 
 WORKFLOWS = Path(__file__).resolve().parents[3] / "example_workflows"
 PICTURES = 8  # for each checkpoint, at most
@@ -54,7 +55,7 @@ def test_runs_and_saves_what_it_promises(server: Server, folder: Path, path: Pat
     saved = (of_kind.get("SDImageRewardSave") or {"images": []})["images"]
     assert bool(saved) == ("SDImageRewardSave" in of_kind)
     for one in saved:
-        assert read_scores(read_parameters(server.file(one)) or "").keys() == {"ImageReward"}
+        assert written_scores(read_parameters(server.file(one)) or "").keys() == {"ImageReward"}
 
 
 def test_the_best_of_16_is_the_best(server: Server) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import parse_parameters, read_parameters
-from sd_imagereward.core.rating import rate
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scoring.rate import rate
 
 from .server import Result, WebUI, to_base64
 

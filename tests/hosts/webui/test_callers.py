@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import parse_parameters, read_parameters
+from sd_imagereward.core.infotext.parameters import parse_parameters
+from sd_imagereward.core.pictures.texts import read_parameters
 
 from .server import Result, WebUI, to_base64
 from .test_api import FILTER, SORT, plot_arguments, score_of, scores

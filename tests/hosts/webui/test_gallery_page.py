@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import read_parameters, read_scores, save_image
+from sd_imagereward.core.pictures.saving import save_image
+from sd_imagereward.core.pictures.texts import read_parameters
+from sd_imagereward.core.scoring.written import written_scores
 
 from .browser import Page
 from .server import WebUI
@@ -117,4 +119,4 @@ def test_actions_stay_in_the_folder_and_labels_reach_the_files(page: Page, outpu
     page.choose(f"{GALLERY}action", "Write scores into the files")
     page.click(f"{GALLERY}apply")
     page.wait(lambda: "files changed" in page.text(f"{GALLERY}status"), "the labels")
-    assert "Technical" in read_scores(read_parameters(outputs / "3.png") or "")
+    assert "Technical" in written_scores(read_parameters(outputs / "3.png") or "")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.metadata import read_parameters, read_scores
+from sd_imagereward.core.pictures.texts import read_parameters
+from sd_imagereward.core.scoring.written import written_scores
 
 from .browser import Page
 from .server import WebUI
@@ -184,4 +185,6 @@ def test_extras_batch_step(page: Page, webui: WebUI, shot: None) -> None:
     page.click("#extras_generate")
     page.wait(lambda: len(webui.saved("extras-images")) == before + 2, "two files")
     for made, original in zip(webui.saved("extras-images")[-2:], files, strict=True):
-        assert read_scores(read_parameters(made)) == pytest.approx(read_scores(read_parameters(original)), abs=1e-4)
+        assert written_scores(read_parameters(made)) == pytest.approx(
+            written_scores(read_parameters(original)), abs=1e-4
+        )

@@ -1,0 +1,1 @@
+"""The A1111 parameters line as text; knows no file."""

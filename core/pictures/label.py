@@ -1,0 +1,95 @@
+"""The label of a file: `ImageReward: 0.5812` among its parameters, set without decoding or encoding a pixel."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import BadImage, ImageRewardError
+from ..files.atomic import replacing
+from ..infotext.scores import format_score, read_scores, score_key, set_scores
+from .formats import avif, jpeg, png, webp
+from .formats.tiff import comment_of, with_comment
+
+LABELLED_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif"})
+Change = Callable[[str], str]  # old text, "" where there is none -> new text
+
+_EXIF_CONTAINERS: tuple[Any, ...] = (jpeg, webp, avif)
+
+
+def label_file(path: str | os.PathLike[str], scores: Mapping[str, float], decimals: int = 4) -> bool:
+    """Writes scores by title into a PNG, JPEG, WebP or AVIF file; False if they stood there already.
+
+    The file is replaced as a whole or not at all; its pixels, other metadata, times and permissions stay as they were.
+    Raises BadImage for a file that is damaged or of another format, ImageRewardError for a JPEG whose EXIF has no room.
+    """
+    path = Path(path)
+    stat = path.stat()
+    old = path.read_bytes()
+    new = labelled(old, scores, decimals)
+    if new == old:
+        return False
+    with replacing(path) as file:
+        file.write(new)
+        file.flush()
+        os.utime(file.name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return True
+
+
+def labelled(data: bytes, scores: Mapping[str, float], decimals: int = 4) -> bytes:
+    """The bytes of an image file with these scores among its parameters; see `label_file`."""
+    try:
+        image = Image.open(BytesIO(data))
+        facts = {"Size": f"{image.width}x{image.height}"}
+        new = _changed(data, lambda text: with_scores(text, scores, decimals, facts))
+        Image.open(BytesIO(new)).close()
+    except ImageRewardError:
+        raise
+    except Exception as error:  # a decoder or a parser meets damage in ways of its own
+        raise BadImage(f"no label written: {error}") from error
+    return new
+
+
+def read_label(text: str, titles: Iterable[str], *, numbered: bool = False) -> dict[str, float]:
+    """The scores in a parameters text by title, on A1111's last line or in Fooocus' JSON; `read_scores` says which."""
+    fields = _json_object(text)
+    if fields is not None:
+        text = set_scores("", {key: value for key, value in fields.items() if isinstance(value, float)})
+    return read_scores(text, titles, numbered=numbered)
+
+
+def with_scores(text: str, scores: Mapping[str, float], decimals: int, facts: Mapping[str, str]) -> str:
+    """The text with a pair for each score; Fooocus' JSON gets a key, so that it stays JSON."""
+    fields = _json_object(text)
+    if fields is None:
+        return set_scores(text, scores, decimals, facts=facts)
+    added = {score_key(title): float(format_score(value, decimals)) for title, value in scores.items()}
+    return text if fields | added == fields else json.dumps(fields | added)
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _changed(data: bytes, change: Change) -> bytes:
+    if png.recognises(data):
+        return png.with_changed_text(data, change)
+    for container in _EXIF_CONTAINERS:
+        if container.recognises(data):
+            exif = container.exif_of(data)
+            old = comment_of(exif) or container.other_text(data)
+            new = change(old)
+            return data if new == old else container.with_exif(data, with_comment(exif, new))
+    raise BadImage("expected a PNG, JPEG, WebP or AVIF file")

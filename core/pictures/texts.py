@@ -1,0 +1,78 @@
+"""The texts of an image file, read from wherever programs put them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from PIL import Image, PngImagePlugin
+
+from ..errors import BadImage
+from ..infotext.parameters import is_parameters
+from .formats.exif import load_exif, read_chunks, read_comment
+
+_PARAMETERS = "parameters"
+
+
+def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
+    """The A1111 parameters text of an image file, or of an image opened from one; None if it has none.
+
+    Looks into PNG text (tEXt, zTXt, iTXt, before or after the pixels), then the EXIF UserComment (JPEG, WebP, AVIF,
+    PNG), then the comment of GIF and JPEG, which counts only if it has a parameters line or is the JSON of Fooocus:
+    any program may have left a remark there. Raises BadImage for a file that is no image.
+    """
+    if isinstance(image, Image.Image):
+        return carried_parameters(image)
+    with _opened(image) as opened:
+        return carried_parameters(opened)
+
+
+def read_texts(image: str | os.PathLike[str] | Image.Image) -> dict[str, str]:
+    """Every text of an image file by name: `parameters`, ComfyUI's `prompt` and `workflow`, and whatever else is there.
+
+    Raises BadImage for a file that is no image.
+    """
+    if not isinstance(image, Image.Image):
+        with _opened(image) as opened:
+            return read_texts(opened)
+    parameters = carried_parameters(image)
+    return carried_chunks(image) | ({_PARAMETERS: parameters} if parameters else {})
+
+
+def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImage(f"{path} cannot be read as an image ({error}). Check whether it is complete.") from error
+
+
+def carried_parameters(image: Image.Image) -> str | None:
+    text = _png_text(image, _PARAMETERS) or read_comment(load_exif(image.info.get("exif")))
+    if text:
+        return text
+    comment = image.info.get("comment")
+    if isinstance(comment, bytes):
+        comment = comment.decode("utf-8", "ignore")
+    # "Created with GIMP" is no prompt.
+    return comment if isinstance(comment, str) and is_parameters(comment) else None
+
+
+def _png_text(image: Image.Image, name: str) -> str | None:
+    if name not in image.info and isinstance(image, PngImagePlugin.PngImageFile):
+        with suppress(OSError, SyntaxError, ValueError):  # pixels that cannot be read have no text after them either
+            return image.text.get(name)  # decodes the pixels, to reach the chunks behind them
+    value = image.info.get(name)
+    return value if isinstance(value, str) else None
+
+
+def carried_chunks(image: Image.Image) -> dict[str, str]:
+    """The texts other than the parameters that came with the image."""
+    found = read_chunks(load_exif(image.info.get("exif")))
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        with suppress(OSError, SyntaxError, ValueError):
+            found |= image.text
+    if image.format in ("PNG", None):  # None: a copy of an opened image, which keeps `info` alone
+        found |= {name: value for name, value in image.info.items() if isinstance(name, str) and isinstance(value, str)}
+    return {name: value for name, value in found.items() if name != _PARAMETERS}

@@ -1,0 +1,1 @@
+"""What every trainer shares: where an update runs, optimisers, averages, interrupts."""

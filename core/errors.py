@@ -23,5 +23,13 @@ class BadImage(ImageRewardError, ValueError):
     """An image cannot be read, or has a shape or type that is no image."""
 
 
+class ImageUnavailable(BadImage):
+    """An image file cannot be read now: it is missing, held by another program, or not permitted. Says nothing of its content."""
+
+
+class UnreadableText(ImageRewardError, ValueError):
+    """A text file is missing, not permitted, or in an encoding that nothing names."""
+
+
 class OutOfMemory(ImageRewardError, RuntimeError):
     """The device has no room even for a single image."""

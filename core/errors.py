@@ -24,7 +24,7 @@ class BadImage(ImageRewardError, ValueError):
 
 
 class ImageUnavailable(BadImage):
-    """An image file cannot be read now: it is missing, held by another program, or not permitted. Says nothing of its content."""
+    """An image file cannot be read now: missing, held by another program, or not permitted. Tells nothing of its content."""
 
 
 class UnreadableText(ImageRewardError, ValueError):

@@ -31,5 +31,17 @@ class UnreadableText(ImageRewardError, ValueError):
     """A text file is missing, not permitted, or in an encoding that nothing names."""
 
 
+class UnwritableFile(ImageRewardError, OSError):
+    """A file cannot be written: no such folder, no permission, no room, or it is to stay as it is."""
+
+
+class FileInUse(UnwritableFile):
+    """Another program has the file open, and keeps it so."""
+
+
+class FolderInUse(ImageRewardError):
+    """Another process of this project is working on the folder."""
+
+
 class OutOfMemory(ImageRewardError, RuntimeError):
     """The device has no room even for a single image."""

@@ -1,24 +1,67 @@
-"""Files that are either the old one or the whole new one, never half of it."""
+"""Files that are either the old one or the whole new one, never half of it.
+
+Everything that takes the place of a file goes through `replace`: on Windows an antivirus, an indexer or OneDrive opens new
+files for a moment, and a file that is open cannot be replaced.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
+import secrets
+import stat
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.tmp")
+from ..errors import FileInUse, UnwritableFile
+from .attributes import copy_attributes
+
+# The longer name is that of earlier versions.
+_LEFTOVER = re.compile(r"\.(ir-[0-9a-f]{8}|[0-9a-f]{32})\.tmp")
 STALE_SECONDS = 60.0  # a younger one may be what another process is writing
+
+PATIENCE_SECONDS = 6.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_HELD_WINDOWS = (5, 32, 33)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
+_FULL_WINDOWS = (39, 112)  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FULL_WORDS = re.compile(r"os error (28|39|112|122)\b|no space left|not enough space", re.IGNORECASE)
+
+
+def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """os.replace that waits for a file which another program holds for a moment.
+
+    Raises FileInUse if it is still held after some seconds. `source` stays where it is then.
+    """
+    _patiently(lambda: os.replace(source, target), Path(target), "replace")
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """os.unlink with the patience of `replace`; the read-only attribute of Windows does not keep a file.
+
+    Raises FileInUse if the file is still held after some seconds, FileNotFoundError if it is not there.
+    """
+    path = Path(path)
+    if os.name == "nt" and _is_read_only(path.lstat()):
+        path.chmod(stat.S_IWRITE)
+    _patiently(path.unlink, path, "delete")
+
+
+def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """os.rename with the patience of `replace`. An existing target: see os.rename."""
+    _patiently(lambda: os.rename(source, target), Path(source), "move")
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name that no program lists among the images, and that `remove_leftover` knows."""
-    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+    """A name that no program lists among the images, and that `remove_leftover` knows.
+
+    Short: Windows allows 260 characters for a whole path.
+    """
+    return path.with_name(f".ir-{secrets.token_hex(4)}.tmp")
 
 
 def remove_leftover(path: Path) -> bool:
@@ -29,28 +72,172 @@ def remove_leftover(path: Path) -> bool:
         # Of the inode: the file may already bear the older time of the image it was to replace.
         if time.time() - path.lstat().st_ctime < STALE_SECONDS:
             return False
-        path.unlink()
+        remove(path)
         return True
     return False
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], *, keep_attributes: bool = False) -> Iterator[BinaryIO]:
     """Opens a temporary file beside `path` that takes its place when the block ends, and is removed if it fails.
 
-    The permissions of an existing file are kept; a symbolic link keeps pointing to its file, whose content changes.
+    The permissions of an existing file are kept; a symbolic link keeps pointing to its file, whose content changes. A
+    pipe or a device (/dev/null) is written to.
+
+    keep_attributes: the new file also gets the old one's times, owner, group and extended attributes; where that is
+    impossible, nothing is written.
+
+    Raises UnwritableFile before the block if the folder is missing or not writable or the file is read-only; after it
+    if the disk is full; FileInUse if another program keeps the old file open.
     """
+    with _opened_pipe(Path(path)) as pipe:
+        if pipe is not None:
+            yield pipe
+            return
+    with replacing_path(path, keep_attributes=keep_attributes) as temporary, open(temporary, "r+b") as file:
+        yield file
+
+
+@contextmanager
+def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = False) -> Iterator[Path]:
+    """As `replacing`, for libraries that write files by name: the empty temporary file's path."""
     target = Path(os.path.realpath(path))
+    before = _replaceable(target, keep_attributes)
     temporary = temporary_beside(target)
     try:
-        with open(temporary, "xb") as file:  # not tempfile: its files are unreadable to other users for good
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        with _told(target):
+            temporary.open("xb").close()  # not tempfile: its files are unreadable to other users for good
+        mode = stat.S_IMODE(temporary.stat().st_mode if before is None else before.st_mode)
+        with _told_if_full(target):
+            yield temporary
+            _flush_to_disk(temporary)
+        with _told(target):
+            if before is not None and keep_attributes:
+                copy_attributes(target, before, temporary)
+            temporary.chmod(mode)  # some libraries make a new file of it, with permissions of their own
+        replace(temporary, target)
     except BaseException:  # an interrupt, too, leaves nothing behind
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        with suppress(OSError):
+            remove(temporary)
         raise
+
+
+def _patiently(action: Callable[[], object], path: Path, verb: str) -> None:
+    pause, waited = _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            action()
+            return
+        except OSError as error:
+            if not _may_pass(error):
+                raise
+            if waited >= PATIENCE_SECONDS:
+                raise _in_use(path, verb, error) from error
+        time.sleep(pause)
+        waited += pause
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether this may end by itself. Elsewhere than on Windows a denial is one of permissions, and stays."""
+    if getattr(error, "winerror", None) in _HELD_WINDOWS or error.errno == errno.EBUSY:
+        return True
+    return os.name == "nt" and error.errno == errno.EACCES
+
+
+def _in_use(path: Path, verb: str, error: OSError) -> FileInUse:
+    told = FileInUse(
+        f"cannot {verb} {path}: another program has it open, perhaps an image viewer, a spreadsheet, OneDrive or an "
+        f"antivirus. Close it there and try again. ({error.strerror or error})"
+    )
+    told.errno = error.errno
+    return told
+
+
+def _replaceable(target: Path, keep_attributes: bool) -> os.stat_result | None:
+    """What stands at `target`, None if nothing. Raises UnwritableFile if it must not or cannot be replaced."""
+    with _told(target):
+        try:
+            before = target.stat()
+        except FileNotFoundError:
+            if not target.parent.is_dir():
+                raise UnwritableFile(
+                    f"cannot write {target}: there is no folder {target.parent}. Create it, or choose another place."
+                ) from None
+            return None
+    if stat.S_ISDIR(before.st_mode):
+        raise UnwritableFile(f"cannot write {target}: it is a folder. Give the name of a file.")
+    if _is_read_only(before) or not os.access(target, os.W_OK):
+        raise UnwritableFile(f"cannot write {target}: the file is read-only. Make it writable, or choose another name.")
+    if keep_attributes and before.st_nlink > 1:
+        raise UnwritableFile(
+            f"cannot change {target}: it is one file with {before.st_nlink} names (hard links), and only this name would "
+            "get the new content. Copy the file first."
+        )
+    return before
+
+
+def _is_read_only(found: os.stat_result) -> bool:
+    """Whether nobody may write it. os.access is no answer for an administrator, who may."""
+    return not found.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _opened_pipe(path: Path) -> Iterator[BinaryIO | None]:
+    if not path.exists() or path.is_file() or path.is_dir():
+        yield None
+        return
+    with open(path, "wb") as file:
+        yield file
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Every OSError within is about writing `target`, and becomes a sentence."""
+    try:
+        yield
+    except UnwritableFile:
+        raise
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+@contextmanager
+def _told_if_full(target: Path) -> Iterator[None]:
+    """The block is the caller's: of its errors a full disk is the one that is ours, by whatever library it comes."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, UnwritableFile) and _is_full(error):
+            raise _full(target) from error
+        raise
+
+
+def _unwritable(target: Path, error: OSError) -> UnwritableFile:
+    if _is_full(error):
+        return _full(target)
+    told = UnwritableFile(f"cannot write {target}: {error.strerror or error}. Choose another place.")
+    told.errno = error.errno
+    return told
+
+
+def _full(target: Path) -> UnwritableFile:
+    told = UnwritableFile(f"cannot write {target}: the disk is full. Free some space, or choose another disk.")
+    told.errno = errno.ENOSPC
+    return told
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Also where a library wrapped the system's error or only repeats its words."""
+    while error is not None:
+        if isinstance(error, OSError) and (error.errno in _FULL or getattr(error, "winerror", None) in _FULL_WINDOWS):
+            return True
+        if _FULL_WORDS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -13,6 +13,7 @@ from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..core.files.atomic import replacing
 from ..core.pages.chart import anchor_for, load_font
 from .pictures import to_picture
 from .scores import Scores
@@ -53,7 +54,8 @@ def _save(picture: Image.Image) -> ui.SavedResult:
     name = "ImageReward_" + "".join(random.choices(string.ascii_lowercase, k=5))
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(name, folder_paths.get_temp_directory())
     file = f"{stem}_{counter:05}_.jpg"
-    picture.save(Path(folder) / file, quality=90)
+    with replacing(Path(folder) / file) as whole:
+        picture.save(whole, format="JPEG", quality=90)
     return ui.SavedResult(file, subfolder, io.FolderType.temp)
 
 

@@ -67,7 +67,8 @@ def validate(
         text = set_scores(f"{prompt}\nSeed: {seed + i}", {title: values[i] for title, values in rewards.items()})
         save_image(image, folder / f"{i:04d}.png", parameters=text)
     result = Validation([topic for topic, _ in found], [prompt for _, prompt in found], rewards)
-    (folder / "validation.json").write_text(json.dumps(vars(result), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(vars(result), indent=2, ensure_ascii=False) + "\n"
+    (folder / "validation.json").write_text(text, encoding="utf-8")
     return result
 
 

@@ -5,7 +5,6 @@ The host cannot be told not to save one image of a batch; it can be told another
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from modules import images as host_images
 
+from ..core.files.atomic import remove, replace
 from ..core.infotext.parameters import parse_parameters
 from ..core.infotext.scores import set_scores
 from ..core.scoring.written import written_scores
@@ -65,9 +65,9 @@ def dispose(picture: Picture) -> None:
                 continue
             folder = settings.rejected_subfolder()
             if folder is None:
-                path.unlink()
+                remove(path)
             else:
-                os.replace(path, _unused(path.parent / folder, path.name))
+                replace(path, _unused(path.parent / folder, path.name))
     picture.files.clear()
 
 

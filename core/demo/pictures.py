@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..files.atomic import replacing
 from .degradations import Degradation, blacken, blur, crush_contrast, expose, jpeg
 
 SIZE = 512
@@ -55,7 +56,8 @@ def write_demo(folder: Path | str, size: int = SIZE) -> list[Path]:
         parameters = PngInfo()
         parameters.add_text("parameters", demo.prompt)
         paths.append(folder / f"{demo.name}.png")
-        demo.image.save(paths[-1], pnginfo=parameters)
+        with replacing(paths[-1]) as file:
+            demo.image.save(file, format="PNG", pnginfo=parameters)
     return paths
 
 

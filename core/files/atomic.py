@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,18 @@ def replacing(path: str | os.PathLike[str], *, keep_attributes: bool = False) ->
             return
     with replacing_path(path, keep_attributes=keep_attributes) as temporary, open(temporary, "r+b") as file:
         yield file
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text as UTF-8 in the place of a file; raises as `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # a name that is no valid unicode must not cost the rest
+
+
+def replace_by_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copies a file's content to the place of another; raises as `replacing`."""
+    with open(source, "rb") as old, replacing(target) as new:
+        shutil.copyfileobj(old, new)
 
 
 @contextmanager

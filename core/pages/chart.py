@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files.atomic import replacing
+
 # Okabe and Ito 2008, "Color Universal Design".
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 _INK, _GRID, _PAPER = "#222222", "#DDDDDD", "#FFFFFF"
@@ -123,4 +125,5 @@ def _width(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, text: str) -> int
 
 def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG")
+    with replacing(path) as file:
+        image.save(file, format="PNG")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ImageRewardError
+from ..files.atomic import replace_text
 from ..files.rows import read_rows
 from ..pages.chart import Bar, bar_chart
 from ..scorers.loading import load_scorer
@@ -89,7 +90,7 @@ class Benchmark:
     def save(self, folder: Path) -> list[Path]:
         """benchmark.md, a chart (PNG) for each scorer, and the reference's JSON files; returns the charts."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "benchmark.md").write_text(self.markdown(), encoding="utf-8")
+        replace_text(folder / "benchmark.md", self.markdown())
         charts = []
         for scorer, results in self.results.items():
             name = safe_name(scorer)

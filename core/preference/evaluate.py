@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageRewardError
+from ..files.atomic import replace_text
 from ..scorers.base import Scorer
 from ..scorers.loading import load_scorer
 from ..scoring.selection import rank
@@ -92,7 +93,7 @@ class Evaluation:
     def save(self, folder: Path) -> None:
         """evaluation.md, evaluation.json, and `test_<scorer>.json` with each prompt's rewards in the reference's layout."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "evaluation.md").write_text(self.markdown(), encoding="utf-8")
+        replace_text(folder / "evaluation.md", self.markdown())
         write_json(self.as_json(), folder / "evaluation.json")
         for name, scores in self.scores.items():
             rows = [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from ..files.atomic import replace_text
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -25,11 +26,9 @@ def _padded(cell: str, width: int, column: int) -> str:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Indented UTF-8 JSON through a temporary file; NaN becomes null."""
+    """Indented UTF-8 JSON, whole or not at all; NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".incomplete")
-    temporary.write_text(json.dumps(_plain(value), indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(_plain(value), indent=4, ensure_ascii=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -6,8 +6,6 @@ into one vector; training must not, since dropout sits between its layers and Ad
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UnknownCheckpoint
+from ..files.atomic import replace_by_copy, replacing_path
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
 from ..networks.pixels import normalise
@@ -203,14 +202,10 @@ def export(base: Base, folder: Path, metadata: Mapping[str, str]) -> Path:
     tensors = {(name if name.startswith("mlp.") else f"blip.{name}"): t for name, t in base.model.state_dict().items()}
     tensors |= {f"blip.{name}": t for name, t in base.carried.items()}
     target = folder / CHECKPOINT
-    temporary = target.with_name(target.name + ".incomplete")
-    try:
+    with replacing_path(target) as temporary:
         save_file(
             {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary, metadata=dict(metadata)
         )
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     if not (folder / "vocab.txt").exists() or not (folder / "vocab.txt").samefile(base.vocabulary):
-        shutil.copyfile(base.vocabulary, folder / "vocab.txt")
+        replace_by_copy(base.vocabulary, folder / "vocab.txt")
     return target

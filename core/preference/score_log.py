@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files.atomic import replace_text
 from ..weights.identity import spec_identity
 from .rankings import ImageSource
 
@@ -70,11 +70,8 @@ class ScoreLog:
                     self._scores[Key(*row[:3])] = float(row[3])
         # Written anew: another scorer's scores go, and so does half a line at the end.
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".incomplete")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps({"scorer": self.identity}) + "\n")
-            file.writelines(json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in self._scores.items())
-        os.replace(temporary, path)
+        rows = [{"scorer": self.identity}, *([*key, score] for key, score in self._scores.items())]
+        replace_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _parsed(line: str) -> object:

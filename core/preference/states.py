@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UnknownCheckpoint
+from ..files.atomic import replacing_path
 from ..weights.read import read_checkpoint, read_metadata
 from .batches import PromptReader
 from .rankings import ImageSource, Pair
@@ -106,6 +106,5 @@ def _save(states: States, path: Path, key: str) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".incomplete")
-    save_file({"rows": states.rows, "readable": states.readable.to(torch.uint8)}, temporary, metadata={"key": key})
-    os.replace(temporary, path)
+    with replacing_path(path) as temporary:
+        save_file({"rows": states.rows, "readable": states.readable.to(torch.uint8)}, temporary, metadata={"key": key})

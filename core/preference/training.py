@@ -7,7 +7,6 @@ dealt to the processes, and its loss is divided by how many pairs the step has i
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.atomic import replacing
 from ..training.processes import Processes
 from .batches import PairBatch, StateBatch
 from .recipe import Recipe, learning_rate
@@ -341,6 +341,5 @@ def _grad_scaler(*, enabled: bool) -> Any:
 
 
 def _save(value: object, path: Path) -> None:
-    temporary = path.with_name(path.name + ".incomplete")
-    torch.save(value, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        torch.save(value, file)

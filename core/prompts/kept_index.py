@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UnknownCheckpoint
+from ..files.atomic import replacing_path
 from ..weights.read import read_checkpoint
 from .exact_search import ExactSearch
 from .faiss_search import Cells
@@ -96,10 +96,8 @@ def _read(path: Path, metadata: Mapping[str, str], names: set[str]) -> Mapping[s
 def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
-    temporary = path.with_name(path.name + ".incomplete")
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        with replacing_path(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
     except OSError as error:
-        log.warning("the index of the library could not be kept at %s (%s)", path, error)
-        temporary.unlink(missing_ok=True)
+        log.warning("the index of the library is not kept: %s", error)

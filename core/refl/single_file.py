@@ -6,7 +6,6 @@ from its names to the original ones, for SD1.x, SD2.x and SDXL (the inverse of d
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageRewardError
+from ..files.atomic import replacing_path
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 # family -> (the pipeline's part, its prefix, whether it is an OpenCLIP tower) of each text encoder
@@ -78,15 +78,8 @@ def write_single_file(pipeline: Any, family: str, path: str | Path, dtype: torch
 
     path = Path(path)
     tensors = {key: _stored(key, tensor, dtype) for key, tensor in original_tensors(pipeline, family).items()}
-    temporary = path.with_name(path.name + ".incomplete")
-    temporary.touch()
-    mode = temporary.stat().st_mode  # safetensors leaves files that no other user can read
-    try:
+    with replacing_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

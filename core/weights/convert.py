@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
 
 from ..errors import ImageRewardError
+from ..files.atomic import replace_by_copy, replacing_path
 from .read import read_checkpoint
 
 _TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt")
@@ -29,13 +28,9 @@ def convert(source: Path, target: Path, dtype: torch.dtype, metadata: dict[str, 
         for name, tensor in checkpoint.tensors.items()
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".incomplete")
-    try:
+    with replacing_path(target) as temporary:
         save_file(tensors, temporary, metadata={**checkpoint.metadata, **metadata})
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     for name in _TOKENIZER_FILES:
         if (source.parent / name).is_file() and not (target.parent / name).exists():
-            shutil.copyfile(source.parent / name, target.parent / name)
+            replace_by_copy(source.parent / name, target.parent / name)
     return target

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DownloadFailed, WeightsNotFound
+from ..files.atomic import remove, replace
 from .catalogue import WeightFile
 from .locate import download_folder, find_weight
 
@@ -35,7 +35,7 @@ def fetch_weight(weight: WeightFile, progress: Progress | None = None) -> Path:
         progress(0, size or weight.size)
     arrived = _transfer(weight, staging, folder)
     _verify(arrived, size, weight.sha256 or sha256)
-    os.replace(arrived, target)
+    replace(arrived, target)
     shutil.rmtree(staging, ignore_errors=True)
     if progress is not None:
         progress(target.stat().st_size, target.stat().st_size)
@@ -89,10 +89,10 @@ def _verify(path: Path, size: int, sha256: str) -> None:
     """Raises DownloadFailed, and removes the file, when it is not what was promised."""
     actual = path.stat().st_size
     if size and actual != size:
-        path.unlink()
+        remove(path)
         raise DownloadFailed(f"expected {size} bytes of {path.name}, got {actual}; start the download again")
     if sha256 and file_sha256(path) != sha256:
-        path.unlink()
+        remove(path)
         raise DownloadFailed(f"{path.name} arrived damaged (its sha256 is not {sha256}); start the download again")
 
 

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from ..errors import FileInUse, UnwritableFile
 from .attributes import copy_attributes
+
+T = TypeVar("T")
 
 # The longer name is that of earlier versions.
 _LEFTOVER = re.compile(r"\.(ir-[0-9a-f]{8}|[0-9a-f]{32})\.tmp")
@@ -28,9 +30,10 @@ STALE_SECONDS = 60.0  # a younger one may be what another process is writing
 PATIENCE_SECONDS = 6.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _HELD_WINDOWS = (5, 32, 33)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
-_FULL_WINDOWS = (39, 112)  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL
+_FULL_WINDOWS = (39, 112, 223)  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL, ERROR_FILE_TOO_LARGE
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-_FULL_WORDS = re.compile(r"os error (28|39|112|122)\b|no space left|not enough space", re.IGNORECASE)
+# The same in Rust's words, in which safetensors tells them.
+_FULL_WORDS = re.compile(r"(os error |code: )(27|28|39|112|122|223)\b|no space left|not enough space", re.IGNORECASE)
 
 
 def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -49,7 +52,7 @@ def remove(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if os.name == "nt" and _is_read_only(path.lstat()):
         path.chmod(stat.S_IWRITE)
-    _patiently(path.unlink, path, "delete")
+    _patiently(lambda: os.unlink(path), path, "delete")
 
 
 def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -89,12 +92,12 @@ def replacing(path: str | os.PathLike[str], *, keep_attributes: bool = False) ->
     impossible, nothing is written.
 
     Raises UnwritableFile before the block if the folder is missing or not writable or the file is read-only; after it
-    if the disk is full; FileInUse if another program keeps the old file open.
+    if the disk has no room; FileInUse if another program keeps the old file open.
     """
-    with _opened_pipe(Path(path)) as pipe:
-        if pipe is not None:
+    if _is_pipe(path):
+        with open(path, "wb") as pipe:
             yield pipe
-            return
+        return
     with replacing_path(path, keep_attributes=keep_attributes) as temporary, open(temporary, "r+b") as file:
         yield file
 
@@ -103,6 +106,13 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text as UTF-8 in the place of a file; raises as `replacing`."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # a name that is no valid unicode must not cost the rest
+
+
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Adds a text to the end of a file, made if it is not there. A kill or a full disk may leave a part of it."""
+    path = Path(path)
+    with _told(path), _patiently(lambda: open(path, "ab"), path, "write") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def replace_by_copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -135,12 +145,11 @@ def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = Fals
         raise
 
 
-def _patiently(action: Callable[[], object], path: Path, verb: str) -> None:
+def _patiently(action: Callable[[], T], path: Path, verb: str) -> T:
     pause, waited = _FIRST_PAUSE, 0.0
     while True:
         try:
-            action()
-            return
+            return action()
         except OSError as error:
             if not _may_pass(error):
                 raise
@@ -200,13 +209,12 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-@contextmanager
-def _opened_pipe(path: Path) -> Iterator[BinaryIO | None]:
-    if not path.exists() or path.is_file() or path.is_dir():
-        yield None
-        return
-    with open(path, "wb") as file:
-        yield file
+def _is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a pipe or a device, which cannot be replaced."""
+    with suppress(OSError):
+        mode = os.stat(path).st_mode
+        return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return False
 
 
 @contextmanager
@@ -240,7 +248,9 @@ def _unwritable(target: Path, error: OSError) -> UnwritableFile:
 
 
 def _full(target: Path) -> UnwritableFile:
-    told = UnwritableFile(f"cannot write {target}: the disk is full. Free some space, or choose another disk.")
+    told = UnwritableFile(
+        f"cannot write {target}: the disk has no room for it. Free some space, or choose another disk."
+    )
     told.errno = errno.ENOSPC
     return told
 

@@ -28,14 +28,15 @@ def write_csv(
     `columns`: given, the rows are written as they come and need not fit into memory; a key that is no column is an error.
 
     `file`: a path, written as UTF-8 and replaced as a whole once complete, or an open text file (best with
-    `newline=""`). Line breaks, commas and quotes in a cell are quoted as RFC 4180 has it. A *text* that begins with
-    = + - @, a tab or a carriage return gets an apostrophe in front, so that a spreadsheet does not run a prompt as a
+    `newline=""`). A file begins with a byte order mark, without which Excel shows "é" as "Ã©" (in Python:
+    `encoding="utf-8-sig"`). Line breaks, commas and quotes in a cell are quoted as RFC 4180 has it. A *text* that begins
+    with = + - @, a tab or a carriage return gets an apostrophe in front, so that a spreadsheet does not run a prompt as a
     formula; numbers are left alone. Use JSONL where the text must come back to the letter.
     """
     if columns is None:
         rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
-    with _text_file(file) as out:
+    with _text_file(file, "utf-8-sig") as out:
         # Every text in quotes: with minimal quoting a lone carriage return would be written bare and break the row.
         writer = csv.DictWriter(out, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
@@ -53,13 +54,13 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], file: str | os.PathLike[str] 
 
 
 @contextmanager
-def _text_file(file: str | os.PathLike[str] | TextIO) -> Iterator[TextIO]:
+def _text_file(file: str | os.PathLike[str] | TextIO, encoding: str = "utf-8") -> Iterator[TextIO]:
     if not isinstance(file, (str, os.PathLike)):
         yield file
         return
     with replacing(file) as raw:
         # backslashreplace: a file name that is no valid unicode must not cost the whole table
-        out = TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="")
+        out = TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", newline="")
         yield out
         out.flush()
         out.detach()

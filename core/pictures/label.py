@@ -26,19 +26,16 @@ _EXIF_CONTAINERS: tuple[Any, ...] = (jpeg, webp, avif)
 def label_file(path: str | os.PathLike[str], scores: Mapping[str, float], decimals: int = 4) -> bool:
     """Writes scores by title into a PNG, JPEG, WebP or AVIF file; False if they stood there already.
 
-    The file is replaced as a whole or not at all; its pixels, other metadata, times and permissions stay as they were.
-    Raises BadImage for a file that is damaged or of another format, ImageRewardError for a JPEG whose EXIF has no room.
+    The file is replaced as a whole or not at all; its pixels, other metadata, times, permissions, owner and extended
+    attributes stay as they were. Raises BadImage for a file that is damaged or of another format, ImageRewardError for a
+    JPEG whose EXIF has no room, UnwritableFile for a file that is read-only, has hard links or cannot keep its owner.
     """
-    path = Path(path)
-    stat = path.stat()
-    old = path.read_bytes()
+    old = Path(path).read_bytes()
     new = labelled(old, scores, decimals)
     if new == old:
         return False
-    with replacing(path) as file:
+    with replacing(path, keep_attributes=True) as file:
         file.write(new)
-        file.flush()
-        os.utime(file.name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     return True
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files.atomic import replace_text
+from ..files.atomic import append_text, replace_text
 from ..weights.identity import spec_identity
 from .rankings import ImageSource
 
@@ -58,8 +58,8 @@ class ScoreLog:
         fresh = list(scored)
         self._scores.update(fresh)
         if self.path is not None and fresh:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in fresh)
+            lines = (json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in fresh)
+            append_text(self.path, "".join(lines))
 
     def _open(self, path: Path) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

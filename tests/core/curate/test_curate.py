@@ -149,7 +149,7 @@ def test_label_then_nothing_left_to_do(folder: Path, curate: Curate) -> None:
 
 def test_tables(folder: Path, curate: Curate, tmp_path: Path) -> None:
     curate("--csv", tmp_path / "a.csv", "--jsonl", tmp_path / "a.jsonl")
-    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8-sig")))
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["file"] for row in rows] == [row["file"] for row in lines] == [str(folder / n) for n in ranking(folder)]

@@ -23,7 +23,10 @@ ROWS = [
 
 def test_csv(tmp_path):
     write_csv(ROWS, tmp_path / "scores.csv")
-    with open(tmp_path / "scores.csv", encoding="utf-8", newline="") as file:
+    assert (
+        (tmp_path / "scores.csv").read_bytes().startswith("\ufeff".encode())
+    )  # or Excel takes it for its own code page
+    with open(tmp_path / "scores.csv", encoding="utf-8-sig", newline="") as file:
         first, second = csv.DictReader(file)
     assert first == {
         "rank": "1",

@@ -9,6 +9,7 @@ import pytest
 from mounting import ROOT, mount_package
 
 mount_package()
+pytest_plugins = ["windows_rules"]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import ImageRewardError
-from ..files.atomic import append_text, remove, replace_text, replacing
+from ..files.atomic import remove, replace_text, replacing
 from .config import ReflConfig, read_config, write_config
 
 CONFIG = "config.yaml"
@@ -42,7 +42,8 @@ class RunFolder:
         return read_config(self.path / CONFIG)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        append_text(self.path / METRICS, json.dumps(record) + "\n")
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         path = self.path / METRICS

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import FileInUse, ImageRewardError
+from ..errors import ImageRewardError
 from ..scorers.base import Scorer
 from ..training.backend import Backend, SingleProcess
 from ..training.ema import Ema
@@ -306,13 +306,7 @@ class ReflTrainer:
     def _write_lora(self, strength: float | None, note: str) -> None:
         if self.folder is None or self.backend.rank != 0 or not isinstance(self.tuning, LoraTuning):
             return
-        record = self.lora_record(strength, note)
-        try:
-            write_lora(self.tuning.lora, self.lora_path, record)
-        except FileInUse as error:  # a program that has the last one loaded must not cost the run
-            other = self.lora_path.with_name(f"{self.name}-{self.update:08d}.safetensors")
-            write_lora(self.tuning.lora, other, record)
-            self._say(f"{error} Until then the LoRA is in {other}")
+        write_lora(self.tuning.lora, self.lora_path, self.lora_record(strength, note))
 
     @property
     def name(self) -> str:

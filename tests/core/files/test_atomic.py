@@ -30,8 +30,6 @@ from sd_imagereward.core.files.atomic import (
     temporary_beside,
 )
 
-POSIX = pytest.mark.skipif(os.name == "nt", reason="of POSIX")
-
 
 def held(winerror: int = 32) -> PermissionError:
     """What Windows says of a file that another program has open."""
@@ -93,6 +91,7 @@ def test_a_busy_file_of_a_network_drive_counts_as_held(
     assert len(naps) == 1
 
 
+@pytest.mark.posix
 def test_what_does_not_pass_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naps: list[float]
 ) -> None:
@@ -189,7 +188,7 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
         replace_text(tmp_path / "a" / "b", "")
 
 
-@POSIX
+@pytest.mark.posix
 def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnwritableFile, match="name too long"):
         replace_text(tmp_path / ("x" * 300), "")
@@ -270,7 +269,7 @@ def test_torch_and_safetensors_on_a_disk_without_room(tmp_path: Path) -> None:
 # --- what a file is besides its bytes ---------------------------------------------------------------------------------
 
 
-@POSIX
+@pytest.mark.posix
 def test_permissions_stay_and_a_link_keeps_its_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     (tmp_path / "a").chmod(0o640)
@@ -334,7 +333,7 @@ def test_owner_and_group_stay(tmp_path: Path) -> None:
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 23456, 0o664)
 
 
-@POSIX
+@pytest.mark.posix
 def test_an_owner_that_cannot_be_kept_stops_the_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")

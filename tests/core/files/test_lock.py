@@ -110,6 +110,7 @@ def test_a_folder_that_cannot_be_written_is_locked_in_the_cache(
             pytest.fail("held twice")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("refusal", [OSError(errno.ENOLCK, "no locks"), NotImplementedError("no flock")])
 def test_a_file_system_without_locks_gets_a_file_instead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import mmap
 import os
 import stat
 from collections.abc import Sequence
@@ -50,12 +49,12 @@ def test_what_is_open_or_mapped_stays(tmp_path: Path) -> None:
         for change in (lambda: replace_text(path, "new"), lambda: remove(path), lambda: rename(path, tmp_path / "b")):
             with pytest.raises(FileInUse, match="has it open"):
                 change()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped = torch.from_file(str(path), size=3, dtype=torch.uint8)
     with pytest.raises(FileInUse, match="has it mapped"):
         replace_text(path, "new")
     with pytest.raises(FileInUse):
         rename(path, tmp_path / "b")
-    mapped.close()
+    del mapped
     assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
     replace_text(path, "new")
     assert path.read_text() == "new"
@@ -120,11 +119,11 @@ def folder(tmp_path: Path) -> Path:
 def test_label_move_undo_and_tables(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["curate", str(folder), "--scorers", "technical"]
     for _ in range(2):
-        assert main([*call, "--label", "--csv", str(tmp_path / "a.csv"), "--report", str(tmp_path / "a.html")]) == 0
+        assert main([*call, "--label", "--csv", str(tmp_path / "a.csv")]) == 0
     with Image.open(folder / "0.png") as picture:
         assert "Technical" in written_scores(picture.info["parameters"])
     before = {path.name: path.read_bytes() for path in folder.glob("*.???")}
-    assert main([*call, "--move-below", "99"]) == 0
+    assert main([*call, "--move-below", "99", str(tmp_path / "low")]) == 0
     assert not list(folder.glob("*.png"))
     assert main(["curate", str(folder), "--undo"]) == 0
     assert {path.name: path.read_bytes() for path in folder.glob("*.???")} == before

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
-from sd_imagereward.core.errors import BadImage, ImageRewardError
+from sd_imagereward.core.errors import BadImage, ImageRewardError, UnwritableFile
 from sd_imagereward.core.infotext.parameters import parse_parameters
 from sd_imagereward.core.pictures.formats import tiff
 from sd_imagereward.core.pictures.formats.png import chunks
@@ -329,6 +329,34 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     picture().save(path)
     with pytest.raises(BadImage, match="expected a PNG, JPEG, WebP or AVIF"):
         label_file(path, {"ImageReward": 0.5})
+
+
+def test_what_a_label_cannot_keep_is_not_labelled(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("png"))
+    os.link(path, tmp_path / "b.png")
+    with pytest.raises(UnwritableFile, match="hard links"):
+        label_file(path, {"ImageReward": 0.5})
+    (tmp_path / "b.png").unlink()
+    path.chmod(0o444)
+    with pytest.raises(UnwritableFile, match="read-only"):
+        label_file(path, {"ImageReward": 0.5})
+    assert path.read_bytes() == encoded("png")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="extended attributes as Linux has them")
+def test_extended_attributes_and_times_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("png"))
+    try:
+        os.setxattr(path, "user.xdg.comment", b"mine")
+    except OSError:
+        pytest.skip("a file system without extended attributes")
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    assert label_file(path, {"ImageReward": 0.5})
+    assert os.getxattr(path, "user.xdg.comment") == b"mine"
+    assert path.stat().st_mtime == 1_500_000_000
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_open_or_mapped_stays(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
-    with open(path, "rb") as file:
+    with open(path, "rb"):
         for change in (lambda: replace_text(path, "new"), lambda: remove(path), lambda: rename(path, tmp_path / "b")):
             with pytest.raises(FileInUse, match="has it open"):
                 change()

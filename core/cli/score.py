@@ -155,12 +155,11 @@ def _rows(items: list[Item], prompts: list[str], ratings: Ratings, top: int, min
 
 
 def _print(rows: list[Row], args: argparse.Namespace) -> None:
-    from ..files.atomic import replace_text
     from ..files.tables import write_csv
 
     if args.json is not None:
         text = json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False)
-        print(text) if args.json == "-" else replace_text(args.json, text + "\n")
+        print(text) if args.json == "-" else Path(args.json).write_text(text + "\n", encoding="utf-8")
     if args.csv is not None:
         write_csv([row.as_dict() for row in rows], sys.stdout if args.csv == "-" else args.csv)
     if "-" not in (args.json, args.csv):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import ImageRewardError
-from ..files.atomic import remove, replace_text, replacing
+from ..files.atomic import replacing
 from .config import ReflConfig, read_config, write_config
 
 CONFIG = "config.yaml"
@@ -52,7 +52,7 @@ class RunFolder:
     def forget_after(self, update: int) -> None:
         """Drop records of updates that a resumed run will make again."""
         kept = [record for record in self.records() if record["update"] <= update]
-        replace_text(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept))
+        (self.path / METRICS).write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
     # checkpoints
 
@@ -66,7 +66,7 @@ class RunFolder:
         path = folder / f"update-{update:08d}.pt"
         save_state(state, path)
         for old in self.checkpoints()[:-keep]:
-            remove(old)
+            old.unlink()
         return path
 
     def latest(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
-from ..files.atomic import replace_text
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -240,7 +239,7 @@ def read_config(path: str | Path, base: ReflConfig | None = None) -> ReflConfig:
 
 
 def write_config(config: ReflConfig, path: str | Path) -> None:
-    replace_text(path, _yaml().safe_dump(config.plain(), sort_keys=False, allow_unicode=True))
+    Path(path).write_text(_yaml().safe_dump(config.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _convert(key: str, kind: object, value: Any) -> Any:

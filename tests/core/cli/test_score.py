@@ -100,7 +100,7 @@ def test_csv_reads_back(capsys, tmp_path: Path, tiny_checkpoint: Path, pictures:
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     assert rows[0]["prompt"] == 'a "red", castle'
     run(capsys, "score", "a castle", *pictures, "--scorer", tiny_checkpoint, "--csv", tmp_path / "out.csv")
-    assert len(list(csv.DictReader((tmp_path / "out.csv").open(encoding="utf-8-sig")))) == 4
+    assert len(list(csv.DictReader((tmp_path / "out.csv").open()))) == 4
 
 
 def test_a_broken_image_is_listed_and_the_rest_scored(

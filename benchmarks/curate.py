@@ -101,7 +101,7 @@ def measure(what: str, folder: Path) -> dict[str, float]:
     if what == "gallery":
         return measure_gallery(folder)
     from sd_imagereward.core.curate.pipeline import score_files
-    from sd_imagereward.core.curate.store import Store, default_store
+    from sd_imagereward.core.curate.workplace import open_workplace
     from sd_imagereward.core.scorers.loading import load_scorer
     from sd_imagereward.core.scoring.rate import rate
 
@@ -111,8 +111,8 @@ def measure(what: str, folder: Path) -> dict[str, float]:
         for path in sorted(folder.rglob("*.*")):
             rate(scorer, path, "")
     else:
-        with Store(default_store(folder)) as store:
-            summary = score_files(folder, [("technical", scorer)], store)
+        with open_workplace(folder) as place:
+            summary = score_files(folder, [("technical", scorer)], place.store)
         assert (summary.scored == 0) == (what == "again"), summary
     return {
         "seconds": time.perf_counter() - start,
@@ -122,13 +122,15 @@ def measure(what: str, folder: Path) -> dict[str, float]:
 
 def measure_known(folder: Path, count: int) -> dict[str, float]:
     from sd_imagereward.core.curate import pipeline
-    from sd_imagereward.core.curate.actions import Actions
-    from sd_imagereward.core.curate.store import Judge, Picture, Store, content_hash, default_store
-    from sd_imagereward.core.files.journal import Journal
+    from sd_imagereward.core.curate.listing import list_csv
+    from sd_imagereward.core.curate.ranking import Ranked
+    from sd_imagereward.core.curate.records import Judge, Picture, content_hash
+    from sd_imagereward.core.curate.store import Store
+    from sd_imagereward.core.curate.workplace import default_store
     from sd_imagereward.core.pictures.scan import Entry
     from sd_imagereward.core.scorers.loading import load_scorer
 
-    def walk(*_: object) -> Iterator[Entry]:
+    def walk(*_: object, **__: object) -> Iterator[Entry]:
         return (Entry(folder / f"{i // 1000:04}" / f"{i:07}.png", 1000, i) for i in range(count))
 
     scorer = load_scorer("technical")
@@ -156,7 +158,7 @@ def measure_known(folder: Path, count: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
         assert summary.unchanged == count, summary
         start = time.perf_counter()
-        Actions(store, judge, folder, Journal(folder / "undo")).csv(folder / "all.csv")
+        list_csv(Ranked(store, judge, folder), folder / "all.csv", say=print)
         return {
             "seconds": seconds,
             "table_seconds": time.perf_counter() - start,

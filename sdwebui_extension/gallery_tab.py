@@ -12,7 +12,6 @@ from modules import shared
 from modules.call_queue import wrap_queued_call
 
 from ..core.curate.judges import store_key
-from ..core.curate.pipeline import score_files
 from ..core.gallery.album import Album
 from ..core.gallery.page import build_page
 from . import host
@@ -61,7 +60,7 @@ def _score(album: Album, name: str) -> str:
         # Forge and reForge may call this under inference mode; what is loaded there could not be moved later.
         with torch.inference_mode(False), torch.no_grad():
             scorer = service.ready(name)
-            summary = score_files(album.root, [(store_key(name, scorer), scorer)], album.store, on_progress=advance)
+            summary = album.score([(store_key(name, scorer), scorer)], advance)
     except InterruptedError:
         return "stopped; the next time goes on from here"
     finally:

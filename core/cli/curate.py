@@ -14,9 +14,11 @@ from ._help import Command
 from .scorer_options import add_scorers_options, load, positive
 
 if TYPE_CHECKING:
-    from ..curate.actions import Outcome
+    from ..curate.outcome import Outcome
     from ..curate.pipeline import OnProgress, Summary
-    from ..curate.store import Judge, Store
+    from ..curate.records import Judge
+    from ..curate.store import Store
+    from ..curate.workplace import Workplace
 
 LISTED = 20
 _LOCAL = (
@@ -77,8 +79,8 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..curate.actions import check_template
-    from ..curate.store import Store, default_store
+    from ..curate.templates import check_template
+    from ..curate.workplace import open_workplace
     from ..errors import ImageRewardError
 
     if args.engine == "ray":
@@ -94,15 +96,15 @@ def run(args: argparse.Namespace) -> int:
         check_template(args.rename)
     copying = _pair(args.copy_best, positive, "--copy-best 10 DIR")
     moving = _pair(args.move_below, float, "--move-below 0.5 DIR")
-    with Store(args.store or default_store(args.folder)) as store:
+    if args.delete_below is not None:
+        _require_trash()
+    with open_workplace(args.folder, args.store, dry_run=args.dry_run, say=_say_aside) as place:
         if args.undo:
-            return _undo(args, store)
-        if args.delete_below is not None:
-            _require_trash()
+            return _undo(place)
         targets = [folder for _, folder in filter(None, (copying, moving))]
-        summary, judges = _score(args, store, targets)
+        summary, judges = _score(args, place.store, targets)
         _tell(summary)
-        failed = [outcome for outcome in _act(args, store, judges, copying, moving) if outcome.failed]
+        failed = [outcome for outcome in _act(args, place, summary.run, judges, copying, moving) if outcome.failed]
     return EXIT_PARTIAL if failed or summary.broken or not summary.found else EXIT_OK
 
 
@@ -134,7 +136,7 @@ def _run_on_ray(args: argparse.Namespace) -> int:
 def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple[Summary, list[Judge]]:
     from ..curate.judges import store_key
     from ..curate.pipeline import score_files
-    from ..curate.store import Judge
+    from ..curate.records import Judge
 
     loaded = [(name, load(args, name)) for name in args.scorers]
     scorers = [(store_key(name, scorer), scorer) for name, scorer in loaded]
@@ -146,11 +148,16 @@ def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple
         workers=args.workers,
         batch_size=args.batch_size,
         without=targets,
+        tidy=not args.dry_run,
         on_progress=_progress(),
     )
-    for picture in islice((picture for picture in store.unscored() if picture.error), LISTED):
+    for picture in islice((picture for picture in store.unscored(summary.run) if picture.error), LISTED):
         print(f"imagereward: not scored: {picture.path}: {picture.error}", file=sys.stderr)
     return summary, [Judge.of(key, scorer.info) for key, scorer in scorers]
+
+
+def _say_aside(line: str) -> None:
+    print(f"imagereward: {line}", file=sys.stderr)
 
 
 def _tell(summary: Summary) -> None:
@@ -163,20 +170,24 @@ def _tell(summary: Summary) -> None:
 
 def _act(
     args: argparse.Namespace,
-    store: Store,
+    place: Workplace,
+    run: int,
     judges: list[Judge],
     copying: tuple[int, Path] | None,
     moving: tuple[float, Path] | None,
 ) -> Iterator[Outcome]:
     """Lists, labels and copies first, while every file is where it was scored."""
-    from ..curate.actions import Actions, journal_of
+    from ..curate.actions import Actions
+    from ..curate.listing import list_csv, list_jsonl
+    from ..curate.ranking import Ranked
 
-    actions = Actions(store, judges[0], args.folder, journal_of(store), args.dry_run, say=print)
+    ranked = Ranked(place.store, judges[0], args.folder, run)
+    actions = Actions(ranked, place.journal, args.dry_run, say=print)
     wanted: list[tuple[str, Callable[[], Outcome]]] = []
     if args.csv is not None:
-        wanted.append(("listed", lambda: actions.csv(args.csv)))
+        wanted.append(("listed", lambda: list_csv(ranked, args.csv, dry_run=args.dry_run, say=print)))
     if args.jsonl is not None:
-        wanted.append(("listed", lambda: actions.jsonl(args.jsonl)))
+        wanted.append(("listed", lambda: list_jsonl(ranked, args.jsonl, dry_run=args.dry_run, say=print)))
     if args.label:
         wanted.append(("labelled", lambda: actions.label(judges)))
     if args.sidecar:
@@ -203,12 +214,10 @@ def _tell_outcome(outcome: Outcome, done: str, dry_run: bool) -> None:
         print(f"imagereward: and {outcome.failures - LISTED} more", file=sys.stderr)
 
 
-def _undo(args: argparse.Namespace, store: Store) -> int:
-    from ..curate.actions import undo
-
-    outcome = undo(store, dry_run=args.dry_run, say=print)
+def _undo(place: Workplace) -> int:
+    outcome = place.undo(say=print)
     if outcome.changed or outcome.failed:
-        _tell_outcome(outcome, "moved back", args.dry_run)
+        _tell_outcome(outcome, "moved back", place.dry_run)
     else:
         print("nothing to undo", file=sys.stderr)
     return EXIT_PARTIAL if outcome.failed else EXIT_OK
@@ -227,7 +236,7 @@ def _pair(given: list[str] | None, number: Callable[[str], float], example: str)
 
 def _require_trash() -> None:
     """Before an hour of scoring, not after it."""
-    from ..curate.actions import trash
+    from ..curate.trash import trash
 
     trash()
 

@@ -13,7 +13,8 @@ from .curate import add_store_option
 from .scorer_options import positive
 
 if TYPE_CHECKING:
-    from ..curate.store import Judge, Store
+    from ..curate.records import Judge
+    from ..curate.store import Store
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -38,25 +39,19 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..curate.report import write_report
-
-    with open_store(args) as store:
-        judge = chosen_judge(store, args.scorer)
-        count = write_report(store, judge, args.output, top=args.top, linked=args.link)
-    print(f"{count} pictures: {args.output}", file=sys.stderr)
-    return EXIT_OK if count else EXIT_PARTIAL
-
-
-def open_store(args: argparse.Namespace) -> Store:
-    """The store of a folder that was scored before."""
-    from ..curate.store import Store, default_store
+    from ..curate.workplace import open_to_read
     from ..errors import ImageRewardError
 
     if not args.folder.is_dir():
         raise ImageRewardError(f"expected a folder, and {args.folder} is none")
-    path = args.store or default_store(args.folder)
-    if not path.is_file():
-        raise ImageRewardError(f"{args.folder} has no scores yet; run: imagereward curate {args.folder}")
-    return Store(path)
+    with open_to_read(args.folder, args.store) as store:
+        judge = chosen_judge(store, args.scorer)
+        try:
+            count = write_report(store, judge, args.output, top=args.top, linked=args.link)
+        except OSError as error:
+            raise ImageRewardError(f"cannot write {args.output}: {error.strerror or error}") from error
+    print(f"{count} pictures: {args.output}", file=sys.stderr)
+    return EXIT_OK if count else EXIT_PARTIAL
 
 
 def chosen_judge(store: Store, name: str | None) -> Judge:

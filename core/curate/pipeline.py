@@ -29,7 +29,8 @@ from ..pictures.resize import resize_crop
 from ..pictures.scan import Entry, scan
 from ..scorers.base import Scorer
 from ..scoring.rate import default_batch_size, judge
-from .store import Judge, Picture, Store, content_hash
+from .records import Judge, Picture, content_hash
+from .store import Store
 
 OnProgress = Callable[[int, int], None]
 _CHUNK = 500
@@ -73,15 +74,16 @@ def score_files(
     workers: int | None = None,
     batch_size: int | None = None,
     without: Collection[Path] = (),
+    tidy: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Scores every image below `root` that the store does not know yet.
 
-    scorers: (key in the store, scorer). prompt: for files that bring none. without: folders to leave out.
+    scorers: (key in the store, scorer). prompt: for files that bring none. without: folders to leave out. tidy: see `scan`.
     on_progress(done, found so far); an exception from it, or an interrupt, ends the run, and the next one goes on there.
     A file that cannot be read is recorded with its reason and not read again until it changes.
     """
-    return _Pass(root, scorers, store, prompt, workers, batch_size, without, on_progress).run()
+    return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, on_progress).run()
 
 
 class _Pass:
@@ -94,9 +96,10 @@ class _Pass:
         workers: int | None,
         batch_size: int | None,
         without: Collection[Path],
+        tidy: bool,
         on_progress: OnProgress | None,
     ) -> None:
-        self.root, self.store, self.prompt, self.without = root, store, prompt, without
+        self.root, self.store, self.prompt, self.without, self.tidy = root, store, prompt, without, tidy
         self.scorers = [scorer for _, scorer in scorers]
         self.judges = [Judge.of(key, scorer.info) for key, scorer in scorers]
         self.on_progress = on_progress or (lambda done, found: None)
@@ -127,13 +130,14 @@ class _Pass:
             for thread in threads:
                 thread.join()
             self.store.commit()
+        self.store.finish_run(self.summary.run)
         return self.summary
 
     # -- scan --------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         try:
-            entries = scan(self.root, self.without)
+            entries = scan(self.root, self.without, tidy=self.tidy)
             while chunk := list(islice(entries, _CHUNK)):
                 if self.stopping.is_set():
                     return

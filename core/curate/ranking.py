@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
-from .store import FILE_COLUMNS, PAGE, Judge, Picture, Store, marks
+from .records import Judge, Picture
+from .store import FILE_COLUMNS, PAGE, Store, marks
 
 _NUMBERS = itertools.count(1)
 
 
 class Ranking:
-    """The pictures of the last run that a judge scored, best first; ties by path. Ranks count from 1.
+    """The pictures of a run that a judge scored, best first; ties by path. Ranks count from 1.
+
+    run: without one, what the last finished run left and what one that is going on has added.
 
     A copy in SQLite's own temporary file, so that memory stays bounded, and the order stays as it is while files are moved
     and labelled. `close` gives the disk space back.
     """
 
-    def __init__(self, store: Store, judge: Judge) -> None:
+    def __init__(self, store: Store, judge: Judge, run: int | None = None) -> None:
         self.judge = judge
         self._store = store
         self._table = f"temp.ranking_{next(_NUMBERS)}"
@@ -29,8 +35,8 @@ class Ranking:
             f"""CREATE TABLE {self._table} AS SELECT {columns}, s.score AS score, s.parts AS parts FROM files f
                 JOIN scores s ON s.hash = f.hash AND s.scorer = ?
                 AND s.prompt_key = {"f.prompt_key" if judge.reads_prompt else "x''"}
-                WHERE f.run = ? AND f.error = '' AND s.score IS NOT NULL ORDER BY s.score DESC, f.path""",
-            (judge.key, store.last_run()),
+                WHERE f.run >= ? AND f.error = '' AND s.score IS NOT NULL ORDER BY s.score DESC, f.path""",
+            (judge.key, store.last_run() if run is None else run),
         )
         self._count = int(store.query(f"SELECT COALESCE(MAX(rowid), 0) FROM {self._table}")[0][0])
 
@@ -68,7 +74,24 @@ class Ranking:
         return self._store.stream(f"SELECT {names} FROM {self._table} ORDER BY {order}")
 
 
-def ranked(store: Store, judge: Judge, below: Path) -> Iterator[Picture]:
-    """The ranking's pictures below a folder, each as it was when the iteration began."""
-    with Ranking(store, judge) as ranking:
-        yield from (picture for picture in ranking if below in picture.path.parents)
+@dataclass(frozen=True)
+class Ranked:
+    """The pictures below a folder that a judge scored in a run, best first: each time in the order of that moment."""
+
+    store: Store
+    judge: Judge
+    root: Path
+    run: int | None = None  # see Ranking
+
+    def __iter__(self) -> Iterator[Picture]:
+        root = Path(os.path.realpath(self.root))
+        with Ranking(self.store, self.judge, self.run) as ranking:
+            yield from (picture for picture in ranking if root in picture.path.parents)
+
+    def below(self, threshold: float) -> Iterator[Picture]:
+        return (picture for picture in self if picture.score is not None and picture.score < threshold)
+
+    def percentile(self, picture: Picture) -> float:
+        """Of typical images, the share in percent that scores less."""
+        assert picture.score is not None
+        return round(100 * NormalDist(self.judge.mean, self.judge.std).cdf(picture.score), 2)

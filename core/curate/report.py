@@ -23,8 +23,9 @@ from ..files.atomic import replacing
 from ..pages.contact_sheet import page_head, thumbnail_uri
 from .averages import Average, Averages, Best, best_of_sorted
 from .ranking import Ranking
+from .records import Judge, Picture, lora_names, search_text
 from .report_page import REPORT_SCRIPT, REPORT_STYLE
-from .store import Judge, Picture, Store, lora_names, search_text
+from .store import Store
 
 # Linked pictures lie beside the page or, when they can't, at a file: address.
 POLICY = "img-src data: 'self' file:; script-src 'unsafe-inline'"
@@ -41,7 +42,7 @@ def write_report(store: Store, judge: Judge, path: Path, *, top: int = 0, linked
     files themselves instead of embedded thumbnails, for folders too large to embed (a thumbnail takes about 10 KB).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Ranking(store, judge) as ranking, replacing(path) as file:
+    with replacing(path) as file, Ranking(store, judge) as ranking:
         scores = array("d", (score for (score,) in ranking.columns("score")))
         page = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
         page.write(page_head(f"{judge.title} report", _summary(judge, scores), REPORT_STYLE, POLICY))

@@ -1,31 +1,36 @@
 """What is known of a folder's pictures, in an SQLite file: one row a file, and scores by content, scorer and prompt.
 
-Scores hang on the content's hash, so a renamed, moved or copied file is not scored again.
+Scores hang on the content's hash, so a renamed, moved or copied file is not scored again. One process at a time writes
+(`workplace.open_workplace` sees to it); others may read meanwhile.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
 from ..pictures.scan import Entry
-from ..scorers.base import ScorerInfo
+from .records import Judge, Picture, lora_names, prompt_key
 
-FILE_NAME = ".imagereward.sqlite3"
 PAGE = 500  # rows at a time; SQLite takes 999 parameters everywhere
 FILE_COLUMNS = (
     *("path", "size", "mtime_ns", "hash", "prompt", "prompt_key", "negative", "model", "loras", "program"),
     *("width", "height", "error", "labels", "first_name"),
 )
 _FILE = ", ".join(FILE_COLUMNS)
+_TABLES = {
+    "files": (*FILE_COLUMNS, "run"),
+    "scores": ("hash", "scorer", "prompt_key", "score", "parts"),
+    "scorers": ("key", "title", "reads_prompt", "mean", "std"),
+    "runs": ("run", "finished"),
+}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, hash BLOB, prompt TEXT, prompt_key BLOB, negative TEXT,
@@ -36,133 +41,121 @@ CREATE TABLE IF NOT EXISTS scores (
     hash BLOB, scorer TEXT, prompt_key BLOB, score REAL, parts TEXT, PRIMARY KEY (hash, scorer, prompt_key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS scorers (key TEXT PRIMARY KEY, title TEXT, reads_prompt INTEGER, mean REAL, std REAL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, finished INTEGER DEFAULT 0);
 """
-_VERSION = 1
+_VERSION = 2
+_WAIT_SECONDS = 30.0  # for a reader or writer in the middle of something
+
+# What SQLite says, in lower case (Python 3.10 has no error codes) -> what there is to say and do.
+_MISHAPS = (
+    (("locked", "busy"), "another program is writing to it. Try again when that one has ended"),
+    (("disk is full",), "the disk is full. Free some space, or choose another place with --store"),
+    (
+        ("readonly", "unable to open", "disk i/o", "permission", "authoriz"),
+        "it cannot be opened or written there ({error}). Choose another place with --store",
+    ),
+)
 
 
-@dataclass(frozen=True)
-class Judge:
-    """A scorer as the store knows it."""
-
-    key: str
-    title: str
-    reads_prompt: bool
-    mean: float
-    std: float
-
-    @classmethod
-    def of(cls, key: str, info: ScorerInfo) -> Judge:
-        return cls(key, info.title, info.reads_prompt, info.mean, info.std)
-
-    def prompt_key(self, prompt: str | None) -> bytes:
-        """What the score depends on besides the picture."""
-        return prompt_key(prompt) if self.reads_prompt else b""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One file and what is known of it."""
-
-    path: Path
-    size: int = 0
-    mtime_ns: int = 0
-    hash: bytes = b""
-    prompt: str | None = None  # as scorers read it
-    negative: str = ""
-    model: str = ""
-    loras: tuple[str, ...] = ()
-    program: str = ""  # "": neither the file nor a text beside it had a prompt
-    width: int = 0
-    height: int = 0
-    error: str = ""  # why it could not be read
-    labels: str = ""  # the scores last written into it, as JSON
-    first_name: str = ""  # its name before any renaming
-    score: float | None = None
-    parts: Mapping[str, float] = field(default_factory=dict)
-
-    def unchanged(self, entry: Entry) -> bool:
-        return (self.size, self.mtime_ns) == (entry.size, entry.mtime_ns)
-
-
-def prompt_key(prompt: str | None) -> bytes:
-    return hashlib.blake2b((prompt or "").encode("utf-8", "surrogatepass"), digest_size=12).digest()
-
-
-def lora_names(column: str) -> tuple[str, ...]:
-    return tuple(json.loads(column)) if column else ()
-
-
-def search_text(name: str, prompt: str | None, model: str, loras: Sequence[str]) -> str:
-    """Where a search looks for its words."""
-    return " ".join((name, prompt or "", model, *loras)).lower()
-
-
-def content_hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def default_store(root: Path) -> Path:
-    """Beside the images, where it moves along with them; in the user's cache where that folder cannot be written."""
-    if os.access(root, os.W_OK) or (root / FILE_NAME).exists():
-        return root / FILE_NAME
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagereward"
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache / f"{hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()}.sqlite3"
+class StoreDamaged(ImageRewardError):
+    """A file is no store, one of another version, or one that lost its order."""
 
 
 class Store:
-    """An open store; may be used from several threads. Paths below its own folder are kept relative to it."""
+    """An open store; may be used from several threads. Paths below `base` are kept relative to it.
 
-    def __init__(self, path: Path) -> None:
+    base: the store's own folder, if not given. Raises StoreDamaged for a file that is no store of this version, else
+    ImageRewardError for one that cannot be opened.
+    """
+
+    def __init__(self, path: Path, base: Path | None = None) -> None:
         self.path = Path(os.path.realpath(path))
-        self._base = self.path.parent
+        self._base = Path(os.path.realpath(base)) if base is not None else self.path.parent
         self._prefix = os.path.join(self._base, "")
         self._lock = threading.RLock()
+        with self._told():
+            self._db = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, check_same_thread=False)
         try:
-            self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
-                raise ImageRewardError(f"{self.path} was written by another version; delete it to score anew")
-            self._db.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION}; PRAGMA synchronous = NORMAL;")
-            self._db.execute(
-                "PRAGMA temp_store = FILE"
-            )  # rankings are temporary tables; some builds keep these in memory
-        except sqlite3.Error as error:
-            raise ImageRewardError(
-                f"{self.path} cannot be used as a store ({error}); delete it or choose another with --store"
-            ) from error
+            with self._told():
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        """The tables are made in a new file alone: opening a store that is there writes nothing."""
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if version == 0 and not tables:
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif version != _VERSION:
+            other = "a store of another version" if "scorers" in tables else "a database of another program"
+            raise StoreDamaged(f"{self.path} is {other}")
+        for table, columns in _TABLES.items():
+            self._db.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")
+        # Rankings are temporary tables; some builds keep these in memory.
+        self._db.executescript("PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE;")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """One at a time; what SQLite raises becomes a sentence with the right advice."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                text = str(error).lower()
+                for words, told in _MISHAPS:
+                    if any(word in text for word in words):
+                        raise ImageRewardError(f"{self.path}: {told.format(error=error)}.") from error
+                raise StoreDamaged(f"{self.path} is damaged or not a store ({error})") from error
 
     def close(self) -> None:
-        with self._lock:
-            self._db.commit()
-            self._db.close()
+        with self._told():
+            try:
+                self._db.commit()
+            finally:
+                self._db.close()
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            with suppress(ImageRewardError):  # the first error tells more
+                self.close()
 
     def commit(self) -> None:
-        with self._lock:
+        with self._told():
             self._db.commit()
 
+    # -- runs and scorers ----------------------------------------------------------------------------------------------
+
     def begin_run(self) -> int:
-        """A number for this pass over the files; `ranked` shows those that the last pass met."""
-        with self._lock:
+        """A number for this pass over the files, which `finish_run` ends."""
+        with self._told():
             run = self._db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid
             self._db.commit()
         assert run is not None
         return run
 
+    def finish_run(self, run: int) -> None:
+        """Every file was met: what was not met in this run is no longer there."""
+        self._write("UPDATE runs SET finished = 1 WHERE run = ?", (run,))
+        self.commit()
+
     def last_run(self) -> int:
-        return int(self.query("SELECT COALESCE(MAX(run), 0) FROM runs")[0][0])
+        """The last pass that met every file, 0 if there is none.
+
+        A pass that is going on, or was stopped, changes nothing but what it has met: a reader of the files from this run
+        *on* sees at least what the last pass left.
+        """
+        return int(self.query("SELECT COALESCE(MAX(run), 0) FROM runs WHERE finished")[0][0])
 
     def add_judge(self, judge: Judge) -> None:
-        with self._lock:
-            values = (judge.key, judge.title, judge.reads_prompt, judge.mean, judge.std)
-            self._db.execute("INSERT OR REPLACE INTO scorers VALUES (?, ?, ?, ?, ?)", values)
+        values = (judge.key, judge.title, judge.reads_prompt, judge.mean, judge.std)
+        self._write("INSERT OR REPLACE INTO scorers VALUES (?, ?, ?, ?, ?)", values)
 
     def judges(self) -> list[Judge]:
         """Every scorer that ever scored here, the one with the most scores first."""
@@ -180,15 +173,11 @@ class Store:
 
     def put(self, pictures: Iterable[Picture], run: int) -> None:
         rows = [(*self._row(picture), run) for picture in pictures]
-        with self._lock:
-            self._db.executemany(
-                f"INSERT OR REPLACE INTO files ({_FILE}, run) VALUES ({marks(len(FILE_COLUMNS) + 1)})", rows
-            )
+        self._write_all(f"INSERT OR REPLACE INTO files ({_FILE}, run) VALUES ({marks(len(FILE_COLUMNS) + 1)})", rows)
 
     def met(self, paths: Iterable[Path], run: int) -> None:
         """Marks unchanged files as seen in this run."""
-        with self._lock:
-            self._db.executemany("UPDATE files SET run = ? WHERE path = ?", [(run, self._key(path)) for path in paths])
+        self._write_all("UPDATE files SET run = ? WHERE path = ?", [(run, self._key(path)) for path in paths])
 
     def has_score(self, picture_hash: bytes, judge: Judge, prompt: str | None) -> bool:
         query = "SELECT 1 FROM scores WHERE hash = ? AND scorer = ? AND prompt_key = ?"
@@ -206,39 +195,31 @@ class Store:
         values = [
             (h, judge.key, judge.prompt_key(p), s, json.dumps(dict(parts)) if parts else "") for h, p, s, parts in rows
         ]
-        with self._lock:
-            self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", values)
+        self._write_all("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", values)
 
     def relabelled(self, old: Picture, entry: Entry, new_hash: bytes, labels: str) -> None:
         """The file's bytes changed but its pixels did not: its scores hold for the new content, too."""
-        with self._lock:
-            self._db.execute(
-                "INSERT OR REPLACE INTO scores SELECT ?, scorer, prompt_key, score, parts FROM scores WHERE hash = ?",
-                (new_hash, old.hash),
-            )
-            self._db.execute(
-                "UPDATE files SET size = ?, mtime_ns = ?, hash = ?, labels = ? WHERE path = ?",
-                (entry.size, entry.mtime_ns, new_hash, labels, self._key(entry.path)),
-            )
+        copied = "INSERT OR REPLACE INTO scores SELECT ?, scorer, prompt_key, score, parts FROM scores WHERE hash = ?"
+        self._write(copied, (new_hash, old.hash))
+        self._write(
+            "UPDATE files SET size = ?, mtime_ns = ?, hash = ?, labels = ? WHERE path = ?",
+            (entry.size, entry.mtime_ns, new_hash, labels, self._key(entry.path)),
+        )
 
     def moved(self, old: Path, new: Path) -> None:
-        with self._lock:
-            row = self._db.execute("SELECT first_name FROM files WHERE path = ?", (self._key(old),)).fetchone()
-            if row is not None:
-                values = (self._key(new), row[0] or os.fsencode(old.name), self.last_run(), self._key(old))
-                self._db.execute("UPDATE OR REPLACE files SET path = ?, first_name = ?, run = ? WHERE path = ?", values)
+        found = self.query("SELECT first_name FROM files WHERE path = ?", (self._key(old),))
+        if found:
+            values = (self._key(new), found[0][0] or os.fsencode(old.name), self.last_run(), self._key(old))
+            self._write("UPDATE OR REPLACE files SET path = ?, first_name = ?, run = ? WHERE path = ?", values)
 
     def forget(self, path: Path) -> None:
-        with self._lock:
-            self._db.execute("DELETE FROM files WHERE path = ?", (self._key(path),))
+        self._write("DELETE FROM files WHERE path = ?", (self._key(path),))
 
-    # -- results -------------------------------------------------------------------------------------------------------
-
-    def unscored(self) -> Iterator[Picture]:
-        """The pictures of the last run that are broken (`error` says why) or have no prompt."""
+    def unscored(self, run: int) -> Iterator[Picture]:
+        """The pictures of a run that are broken (`error` says why) or have no prompt."""
         query = f"""SELECT {_FILE} FROM files WHERE run = ? AND (error <> '' OR prompt IS NULL) AND path > ?
                     ORDER BY path LIMIT {PAGE}"""
-        run, page = self.last_run(), [(b"",)]
+        page = [(b"",)]
         while page := self.query(query, (run, page[-1][0])):
             yield from map(self.picture, page)
 
@@ -246,28 +227,39 @@ class Store:
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a statement."""
-        with self._lock:
+        with self._told():
             return self._db.execute(sql, values).fetchall()
 
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """The rows of a statement one by one. Other threads wait until the last one is taken."""
-        with self._lock:
+        with self._told():
             yield from self._db.execute(sql, values)
 
     def state(self) -> tuple[int, int]:
         """Another one than before if anything was written meanwhile, by this process or another."""
-        with self._lock:
+        with self._told():
             return self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
 
     def picture(self, row: Sequence[Any]) -> Picture:
         """Of a row of FILE_COLUMNS, which may end with score and parts."""
         path, size, mtime_ns, digest, prompt, _, negative, model, loras, program, *others = row
         width, height, error, labels, first_name, score, parts = (*others, None, "")[:7]
-        return Picture(
-            *(self._base / os.fsdecode(path), size, mtime_ns, digest, prompt, negative, model, lora_names(loras)),
-            *(program, width, height, error, labels, os.fsdecode(first_name)),
-            *(score, json.loads(parts) if parts else {}),
-        )
+        try:
+            return Picture(
+                *(self._base / os.fsdecode(path), size, mtime_ns, digest, prompt, negative, model, lora_names(loras)),
+                *(program, width, height, error, labels, os.fsdecode(first_name)),
+                *(score, json.loads(parts) if parts else {}),
+            )
+        except (TypeError, ValueError) as error:
+            raise StoreDamaged(f"{self.path} is damaged ({error})") from error
+
+    def _write(self, sql: str, values: Sequence[Any]) -> None:
+        with self._told():
+            self._db.execute(sql, values)
+
+    def _write_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self._told():
+            self._db.executemany(sql, rows)
 
     def _key(self, path: Path) -> bytes:
         return os.fsencode(os.path.abspath(path).removeprefix(self._prefix))

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..curate.actions import Actions, Outcome, journal_of, undo
-from ..curate.ranking import Ranking
-from ..curate.store import Judge, Picture, Store, default_store
+from ..curate.actions import Actions
+from ..curate.outcome import Outcome
+from ..curate.pipeline import OnProgress, Summary, score_files
+from ..curate.ranking import Ranked, Ranking
+from ..curate.records import Judge, Picture
+from ..curate.store import Store
+from ..curate.workplace import Workplace, find_store, open_to_read, open_workplace
 from ..errors import ImageRewardError
 from ..files.tables import write_jsonl
+from ..scorers.base import Scorer
 from .found import Found, Groups
 
 PAGE = 24
 GRID, GROUPS, PAIRS = "Grid", "Groups by prompt", "Pairs"
 VIEWS = (GRID, GROUPS, PAIRS)
+WAIT_SECONDS = 5.0  # for another process that works on the folder; a page waits no longer
 PAIRS_FILE = "preference-pairs.jsonl"
 
 
@@ -62,6 +68,7 @@ class Album:
     picks: dict[frozenset[str], str] = field(default_factory=dict)
     _met: dict[str, Picture] = field(default_factory=dict)  # what was shown, by id
     _store: Store | None = None
+    _store_number: int = 0  # its inode
     _state: object = None  # of the store, when the following was read from it
     _judges: list[Judge] = field(default_factory=list)
     _ranking: Ranking | None = None
@@ -72,17 +79,7 @@ class Album:
     def open(cls, root: Path) -> Album:
         return cls(Path(os.path.realpath(root)))
 
-    @property
-    def store(self) -> Store:
-        """Opened, and made, only when it is needed."""
-        with self._lock:
-            if self._store is None:
-                self._store = Store(default_store(self.root))
-            return self._store
-
     def judges(self) -> list[Judge]:
-        if self._store is None and not default_store(self.root).is_file():
-            return []
         with self._lock:
             self._follow()
             return self._judges
@@ -154,39 +151,65 @@ class Album:
         if judge is None:
             raise ImageRewardError("nothing is scored yet")
         lines: list[str] = []
-        if action == "undo":
-            return undo(self.store, dry_run=dry_run, say=lines.append), lines
-        actions = Actions(self.store, judge, self.root, journal_of(self.store), dry_run, lines.append)
+        with open_workplace(self.root, dry_run=dry_run, wait=WAIT_SECONDS, say=lines.append) as place:
+            if action == "undo":
+                return place.undo(lines.append), lines
+            return self._act(place, judge, lines, action, number, text), lines
+
+    def score(self, scorers: Sequence[tuple[str, Scorer]], on_progress: OnProgress | None = None) -> Summary:
+        """Scores the pictures that are new; see `score_files`."""
+        with open_workplace(self.root, wait=WAIT_SECONDS) as place:
+            return score_files(self.root, scorers, place.store, on_progress=on_progress)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _act(self, place: Workplace, judge: Judge, lines: list[str], action: str, number: float, text: str) -> Outcome:
+        actions = Actions(Ranked(place.store, judge, self.root), place.journal, place.dry_run, lines.append)
         if action == "label":
-            return actions.label(), lines
+            return actions.label()
         if action == "rename":
-            return actions.rename(text), lines
+            return actions.rename(text)
         if action == "trash":
-            return actions.delete_below(number), lines
+            return actions.delete_below(number)
         folder = self.check_inside(self.root / text)
         if not text.strip() or folder == self.root:
             raise ImageRewardError("name a folder below the one you browse, such as best or weak")
         if action == "copy":
-            return actions.copy_best(int(number), folder), lines
+            return actions.copy_best(int(number), folder)
         if action == "move":
-            return actions.move_below(number, folder), lines
+            return actions.move_below(number, folder)
         raise ImageRewardError(f"no action is called {action!r}")
-
-    # ------------------------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         """Forgets what the store said before it changed; until then nothing is ranked twice."""
-        state = self.store.state()
+        store = self._opened()
+        if store is None:
+            self._judges, self._state = [], None
+            return
+        state = store.state()
         if state != self._state:
-            self._state, self._judges = state, self.store.judges()
+            self._state, self._judges = state, store.judges()
             self._rank(None)
+
+    def _opened(self) -> Store | None:
+        """The store, once there is one; another one if that was moved aside, or now lies elsewhere."""
+        path = find_store(self.root)
+        number = path.stat().st_ino if path else 0
+        if number != self._store_number:
+            if self._store is not None:
+                self._store.close()
+            self._store = self._ranking = self._found = self._state = None
+            if path is not None:
+                self._store = open_to_read(self.root)
+            self._store_number = number
+        return self._store
 
     def _rank(self, judge: Judge | None) -> None:
         if self._ranking is not None:
             self._ranking.close()
         self._ranking = self._found = None
-        if judge is not None:
-            self._ranking = Ranking(self.store, judge)
+        if judge is not None and self._store is not None:
+            self._ranking = Ranking(self._store, judge)
 
     def _ranking_of(self, scorer: str) -> Ranking | None:
         judge = self.judge(scorer)

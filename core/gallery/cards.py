@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from statistics import NormalDist
 
-from ..curate.store import Judge, Picture
+from ..curate.records import Judge, Picture
 from ..errors import BadImage, ImageRewardError
 from ..pages.contact_sheet import thumbnail_uri
 from ..pictures.texts import read_texts

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..curate.ranking import Ranking
-from ..curate.store import lora_names, search_text
+from ..curate.records import lora_names, search_text
 
 MOST_IN_GROUP = 9  # as many as there are number keys
 _NOBODY = np.iinfo(np.int32).max  # fills the rows of smaller groups

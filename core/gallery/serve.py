@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..curate.judges import store_key
-from ..curate.pipeline import score_files
 from ..errors import ImageRewardError
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_infos
@@ -66,7 +65,7 @@ def _score_with(albums: Sequence[Album]) -> ScoreFolder:
         if not name:
             raise ImageRewardError(f"{title} was no scorer of the catalogue; score with: imagereward curate {folder}")
         scorer = load_scorer(name)
-        return str(score_files(folder, [(store_key(name, scorer), scorer)], album.store))
+        return str(album.score([(store_key(name, scorer), scorer)]))
 
     return score
 

@@ -30,13 +30,25 @@ def label_file(path: str | os.PathLike[str], scores: Mapping[str, float], decima
     attributes stay as they were. Raises BadImage for a file that is damaged or of another format, ImageRewardError for a
     JPEG whose EXIF has no room, UnwritableFile for a file that is read-only, has hard links or cannot keep its owner.
     """
+    old, new = relabel_file(path, scores, decimals)
+    return old != new
+
+
+def relabel_file(
+    path: str | os.PathLike[str],
+    scores: Mapping[str, float],
+    decimals: int = 4,
+    *,
+    check: Callable[[bytes], None] = lambda data: None,
+) -> tuple[bytes, bytes]:
+    """`label_file` that returns the file's bytes before and after. `check` sees those before, and may raise."""
     old = Path(path).read_bytes()
+    check(old)
     new = labelled(old, scores, decimals)
-    if new == old:
-        return False
-    with replacing(path, keep_attributes=True) as file:
-        file.write(new)
-    return True
+    if new != old:
+        with replacing(path, keep_attributes=True) as file:
+            file.write(new)
+    return old, new
 
 
 def labelled(data: bytes, scores: Mapping[str, float], decimals: int = 4) -> bytes:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..files.atomic import remove_leftover
 
+_SYSTEM_FOLDERS = ("$recycle.bin", "system volume information")
+# Of Windows: what Explorer does not show, and junctions, which lead elsewhere as symbolic links do.
+_LEFT_OUT = stat.FILE_ATTRIBUTE_HIDDEN | stat.FILE_ATTRIBUTE_SYSTEM
+_LINKS = (0xA000000C, 0xA0000003)  # IO_REPARSE_TAG_SYMLINK and _MOUNT_POINT; files of OneDrive have other tags
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif"})
 
 
@@ -21,15 +26,15 @@ class Entry(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Entry:
-        stat = path.stat()
-        return cls(path, stat.st_size, stat.st_mtime_ns)
+        found = path.stat()
+        return cls(path, found.st_size, found.st_mtime_ns)
 
 
-def scan(root: Path, without: Collection[Path] = ()) -> Iterator[Entry]:
+def scan(root: Path, without: Collection[Path] = (), *, tidy: bool = True) -> Iterator[Entry]:
     """Every image below `root`, folder by folder, without holding more than the folders' names in memory.
 
-    Hidden files and folders, symbolic links and the folders in `without` are left out; so is what cannot be listed.
-    Half-written files that a killed process left behind are removed on the way.
+    Hidden files and folders, the system's own, symbolic links, junctions and the folders in `without` are left out; so is
+    what cannot be listed. tidy: half-written files that a killed process left behind are removed on the way.
     """
     left_out = {os.path.realpath(folder) for folder in without}
     waiting = [os.path.realpath(root)]
@@ -41,12 +46,26 @@ def scan(root: Path, without: Collection[Path] = ()) -> Iterator[Entry]:
             with os.scandir(folder) as listing:
                 for item in listing:
                     if item.name.startswith("."):
-                        remove_leftover(Path(item.path))
+                        if tidy:
+                            remove_leftover(Path(item.path))
+                        continue
+                    if _is_the_systems(item):
                         continue
                     if item.is_dir(follow_symlinks=False):
                         waiting.append(item.path)
                     elif os.path.splitext(item.name)[1].lower() in SUFFIXES and item.is_file(follow_symlinks=False):
-                        stat = item.stat(follow_symlinks=False)
-                        yield Entry(Path(item.path), stat.st_size, stat.st_mtime_ns)
+                        found = item.stat(follow_symlinks=False)
+                        yield Entry(Path(item.path), found.st_size, found.st_mtime_ns)
         except OSError:  # no permission, or gone meanwhile
             continue
+
+
+def _is_the_systems(item: os.DirEntry[str]) -> bool:
+    if item.name.lower() in _SYSTEM_FOLDERS:
+        return True
+    try:
+        found = item.stat(follow_symlinks=False)  # on Windows it comes with the listing
+    except OSError:
+        return False
+    attributes = getattr(found, "st_file_attributes", 0)
+    return bool(attributes & _LEFT_OUT) or getattr(found, "st_reparse_tag", 0) in _LINKS

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.averages import Average, Averages, best_of_sorted
+from sd_imagereward.core.curate.records import Judge, Picture
 from sd_imagereward.core.curate.report import MOST_ROWS, write_report
-from sd_imagereward.core.curate.store import FILE_NAME, Judge, Picture, Store
+from sd_imagereward.core.curate.store import Store
+from sd_imagereward.core.curate.workplace import FILE_NAME
 
 JUDGE = Judge("technical", "Technical", False, 0.0, 1.0)
 SCORES = {"a": 1.5, "b": 0.5, "c": -0.25, "d": -2.0}

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.curate.store import FILE_NAME, Judge, Picture, Store
+from sd_imagereward.core.curate.records import Judge, Picture, content_hash
+from sd_imagereward.core.curate.store import Store
+from sd_imagereward.core.curate.workplace import FILE_NAME
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.gallery.album import GRID, GROUPS, PAIRS, Album, Choice, picture_id
 from sd_imagereward.core.gallery.cards import detail_html, page_html
+from sd_imagereward.core.pictures.scan import Entry
 from sd_imagereward.core.preference.rankings import pairs_of
 from sd_imagereward.core.preference.reading import read_rankings
 
@@ -27,7 +30,9 @@ def album(tmp_path: Path) -> Album:
         for i in range(30):
             path = root / f"{i:02}.png"
             Image.new("RGB", (16, 16), (i, 0, 0)).save(path)
-            picture = Picture(path, hash=bytes([i]), prompt="a fox" if i < 3 else f"p{i}", width=16, height=16)
+            content = content_hash(path.read_bytes())
+            prompt = "a fox" if i < 3 else f"p{i}"
+            picture = Picture(*Entry.of(path), hash=content, prompt=prompt, width=16, height=16)
             store.put([picture], run)
             store.put_scores(JUDGE, [(picture.hash, picture.prompt, i / 10, {})])
     return Album.open(root)
@@ -97,7 +102,7 @@ def test_a_picture_that_became_a_link_out_of_the_folder_is_left_alone(
     outcome, _ = album.act(action, "Technical", number, folder, dry_run=False)
     assert outcome.changed == count - 1
     assert [path for path, _ in outcome.failed] == [link]
-    assert "link that leads out" in outcome.failed[0][1]
+    assert "symlink outside the folder" in outcome.failed[0][1]
     assert secret.read_bytes() == before
     assert link.is_symlink()
     assert not any((album.root / name / link.name).exists() for name in ("best", "weak"))
@@ -107,10 +112,14 @@ def test_a_picture_that_became_a_link_out_of_the_folder_is_left_alone(
 def test_actions_stay_in_the_folder(album: Album, tmp_path: Path, folder: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (album.root / "link").symlink_to(tmp_path / "elsewhere")
-    before = sorted(os.listdir(album.root))
+    before = visible(album.root)
     with pytest.raises(ImageRewardError, match=r"leads out of|name a folder"):
         album.act("move", "Technical", 99.0, folder, dry_run=False)
-    assert sorted(os.listdir(album.root)) == before
+    assert visible(album.root) == before
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
 def test_actions_and_undo(album: Album) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hosts.browser import Browser
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.pipeline import score_files
-from sd_imagereward.core.curate.store import Store, default_store
+from sd_imagereward.core.curate.workplace import open_workplace
 from sd_imagereward.core.demo.pictures import write_demo
 from sd_imagereward.core.scorers.loading import load_scorer
 
@@ -22,8 +22,8 @@ from sd_imagereward.core.scorers.loading import load_scorer
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     write_demo(folder, size=128)
-    with Store(default_store(folder)) as store:
-        score_files(folder, [("technical", load_scorer("technical"))], store)
+    with open_workplace(folder) as place:
+        score_files(folder, [("technical", load_scorer("technical"))], place.store)
     return folder
 
 

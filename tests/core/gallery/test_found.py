@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sd_imagereward.core.curate.ranking import Ranking
-from sd_imagereward.core.curate.store import FILE_NAME, Judge, Picture, Store, default_store
+from sd_imagereward.core.curate.records import Judge, Picture
+from sd_imagereward.core.curate.store import Store
+from sd_imagereward.core.curate.workplace import FILE_NAME, default_store
 from sd_imagereward.core.gallery import album as album_module
 from sd_imagereward.core.gallery.album import GRID, GROUPS, PAGE, PAIRS, Album, Choice
 from sd_imagereward.core.gallery.cards import page_html
@@ -31,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for judge in (PLAIN, READER):
             store.add_judge(judge)
         earlier = store.begin_run()
+        store.finish_run(earlier)
         last = store.begin_run()
+        store.finish_run(last)
         for i in range(300):
             picture = Picture(
                 root / chance.choice(("", "sub", "sub/deep")) / f"{i:03}.png",
@@ -115,8 +119,8 @@ def test_it_ranks_once_until_the_store_changes(folder: Path, monkeypatch: pytest
     made: list[Ranking] = []
 
     class Counted(Ranking):
-        def __init__(self, store: Store, judge: Judge) -> None:
-            super().__init__(store, judge)
+        def __init__(self, store: Store, judge: Judge, run: int | None = None) -> None:
+            super().__init__(store, judge, run)
             made.append(self)
 
     monkeypatch.setattr(album_module, "Ranking", Counted)
@@ -132,9 +136,10 @@ def test_it_ranks_once_until_the_store_changes(folder: Path, monkeypatch: pytest
         other.put_scores(PLAIN, [(picture.hash, picture.prompt, 9.0, {})])
     assert album.show(Choice("Technical")).pictures[0].path == picture.path
     assert (len(made), album.show(Choice("Technical")).total) == (2, before + 1)
-    album.store.forget(picture.path)  # and from here
+    with Store(default_store(folder)) as other:
+        other.forget(picture.path)
     assert (album.show(Choice("Technical")).total, len(made)) == (before, 3)
-    tables = album.store.query("SELECT name FROM sqlite_temp_master")
+    tables = made[-1]._store.query("SELECT name FROM sqlite_temp_master")
     assert len(tables) == 1
 
 

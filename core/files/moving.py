@@ -1,0 +1,78 @@
+"""Moving and copying one file so that nothing is overwritten and nothing is lost, whenever the process is killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from .atomic import remove, rename, replace
+
+# A file system without hard links, or one that does not allow this file another name.
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EINVAL}
+
+
+def move_file(old: Path, new: Path, temporary: Path) -> None:
+    """Moves a file; FileExistsError if there is one already. To another file system: copied whole, then removed.
+
+    temporary: where a copy grows, beside `new`. A process that is killed on the way may leave this file, or both `old` and
+    `new`: one file with two names, an empty `new`, or, from one file system to another, two whole files.
+    """
+    try:
+        _rename(old, new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_file(old, new, temporary)
+        try:
+            remove(old)
+        except OSError:
+            remove(new)
+            raise
+
+
+def copy_file(old: Path, new: Path, temporary: Path) -> None:
+    """Copies a file with its times and permissions; it appears under its name when it is whole. Never overwrites."""
+    with suppress(FileNotFoundError):
+        remove(temporary)  # of a process that was killed
+    try:
+        with open(old, "rb") as source, open(temporary, "xb") as target:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+        shutil.copystat(old, temporary)
+        _rename(temporary, new)
+    except BaseException:
+        with suppress(OSError):
+            remove(temporary)
+        raise
+
+
+def _rename(old: Path, new: Path) -> None:
+    """os.rename that refuses to replace."""
+    if os.name == "nt":
+        rename(old, new)  # refuses by itself
+        return
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LINKS:
+            raise
+        _rename_over_placeholder(old, new)
+        return
+    os.unlink(old)
+
+
+def _rename_over_placeholder(old: Path, new: Path) -> None:
+    """Takes the name with an empty file, which nobody else can do a second time, and replaces that."""
+    open(new, "xb").close()
+    try:
+        replace(old, new)
+    except OSError:
+        with suppress(OSError):
+            remove(new)
+        raise

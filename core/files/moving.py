@@ -64,7 +64,7 @@ def _rename(old: Path, new: Path) -> None:
             raise
         _rename_over_placeholder(old, new)
         return
-    os.unlink(old)
+    remove(old)
 
 
 def _rename_over_placeholder(old: Path, new: Path) -> None:

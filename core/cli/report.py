@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import EXIT_OK, EXIT_PARTIAL, add_command
+from . import EXIT_OK, add_command
 from ._help import Command
 from .curate import add_store_option
 from .scorer_options import positive
@@ -51,15 +51,17 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ImageRewardError(f"cannot write {args.output}: {error.strerror or error}") from error
     print(f"{count} pictures: {args.output}", file=sys.stderr)
-    return EXIT_OK if count else EXIT_PARTIAL
+    return EXIT_OK
 
 
 def chosen_judge(store: Store, name: str | None) -> Judge:
     from ..errors import ImageRewardError
 
     judges = store.judges()
+    if not judges:
+        raise ImageRewardError(f"{store.path} has no scores yet; run: imagereward curate DIR")
     found = [judge for judge in judges if name is None or name.lower() in (judge.key.lower(), judge.title.lower())]
     if not found:
-        known = ", ".join(judge.key for judge in judges) or "nobody"
+        known = ", ".join(judge.key for judge in judges)
         raise ImageRewardError(f"expected a scorer that scored this folder ({known}), got {name}")
     return found[0]

@@ -18,7 +18,7 @@ from statistics import NormalDist
 from typing import TextIO
 from urllib.parse import quote
 
-from ..errors import BadImage
+from ..errors import BadImage, ImageRewardError
 from ..files.atomic import replacing
 from ..pages.contact_sheet import page_head, thumbnail_uri
 from .averages import Average, Averages, Best, best_of_sorted
@@ -40,14 +40,18 @@ def write_report(store: Store, judge: Judge, path: Path, *, top: int = 0, linked
 
     top: only the best so many become cards (0: all); tables and histogram count every picture. linked: the cards show the
     files themselves instead of embedded thumbnails, for folders too large to embed (a thumbnail takes about 10 KB).
+
+    Raises ImageRewardError if there is no picture that `judge` scored.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file, Ranking(store, judge) as ranking:
+        if not len(ranking):
+            raise ImageRewardError(f"no picture was scored by {judge.title} yet; run: imagereward curate DIR")
         scores = array("d", (score for (score,) in ranking.columns("score")))
         page = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
-        page.write(page_head(f"{judge.title} report", _summary(judge, scores), REPORT_STYLE, POLICY))
+        page.write(page_head(f"{judge.title} report", _summary(scores), REPORT_STYLE, POLICY))
         page.write(_histogram(scores) + _tables(ranking))
-        page.write(_controls(*((scores[-1], scores[0]) if scores else (0.0, 1.0))))
+        page.write(_controls(scores[-1], scores[0]))
         shown = min(top or len(ranking), len(ranking))
         for rank, picture in enumerate(islice(ranking, shown), start=1):
             _write_card(page, rank, picture, judge, path.parent, linked)
@@ -97,9 +101,7 @@ def _link(image: Path, folder: Path) -> str:
         return image.absolute().as_uri()
 
 
-def _summary(judge: Judge, scores: Sequence[float]) -> str:
-    if not scores:
-        return f"No picture was scored by {judge.title}."
+def _summary(scores: Sequence[float]) -> str:
     mean, middle = sum(scores) / len(scores), scores[len(scores) // 2]
     return f"{len(scores):,} pictures, mean {_number(mean)}, median {_number(middle)}, best {_number(scores[0])}"
 

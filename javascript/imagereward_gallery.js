@@ -25,6 +25,14 @@
     pause = setTimeout(() => send({ do: "show" }), 300);
   });
 
+  // In a WebUI the page comes without pictures and asks for them when it is first seen; more than once, as Gradio draws a
+  // page before it listens.
+  let tries = 5;
+  setInterval(() => {
+    const grid = root().querySelector("#ir_gallery_grid");
+    if (grid && grid.offsetParent && !grid.querySelector(".ir-note") && tries-- > 0) send({ do: "show" });
+  }, 1500);
+
   document.addEventListener("keydown", (event) => {
     const target = event.composedPath()[0];
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.isContentEditable;

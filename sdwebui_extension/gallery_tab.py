@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 import torch
@@ -12,12 +13,14 @@ from modules import shared
 from modules.call_queue import wrap_queued_call
 
 from ..core.curate.judges import store_key
+from ..core.gallery.addresses import Addresses
 from ..core.gallery.album import Album
 from ..core.gallery.page import build_page
 from . import host
 from .request import scorer_name, scorer_titles
 from .service import service
 
+_OPENED_BY = ("listen", "share", "ngrok", "server_name", "cors_allow_origins_regex")
 _FOLDERS = (
     "outdir_samples",
     "outdir_txt2img_samples",
@@ -37,8 +40,17 @@ def tabs() -> list[tuple[Any, str, str]]:
         return str(wrap_queued_call(_score)(albums[folder], scorer_name(title)))
 
     with gr.Blocks(analytics_enabled=False) as tab:
-        build_page(list(albums.values()), scorer_titles(), score)
+        build_page(list(albums.values()), scorer_titles(), score, _addresses())
     return [(tab, "ImageReward", "image_reward_gallery")]
+
+
+def _addresses() -> Addresses | None:
+    """Under which the tab answers: None, all, where the host is told to be reached from elsewhere."""
+    chosen = vars(shared.cmd_opts)
+    if any(chosen.get(option) for option in _OPENED_BY):
+        return None
+    allowed = (chosen.get("cors_allow_origins") or "").split(",")
+    return Addresses([name for origin in allowed if (name := urlsplit(origin.strip()).hostname)])
 
 
 def _output_folders() -> list[Path]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from . import EXIT_OK, add_command
-from ._help import Command
+from ._help import Command, add_rare
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -19,6 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="nothing outside them is shown or changed")
     parser.add_argument("--port", type=int, metavar="N", help="on 127.0.0.1 (default: a free one from 7860 on)")
+    add_rare(
+        parser, "--name", action="append", default=[], metavar="HOST", help="a name by which a proxy offers the page"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     parser.set_defaults(run=run)
 
@@ -30,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in args.folders:
         if not folder.is_dir():
             raise ImageRewardError(f"expected a folder, and {folder} is none")
-    serve(args.folders, port=args.port, open_browser=not args.no_browser, on_open=_tell)
+    serve(args.folders, port=args.port, open_browser=not args.no_browser, names=args.name, on_open=_tell)
     return EXIT_OK
 
 

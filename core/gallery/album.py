@@ -68,6 +68,7 @@ class Album:
     picks: dict[frozenset[str], str] = field(default_factory=dict)
     _met: dict[str, Picture] = field(default_factory=dict)  # what was shown, by id
     _store: Store | None = None
+    trouble: str = ""  # why the store cannot be read
     _store_number: int = 0  # its inode
     _state: object = None  # of the store, when the following was read from it
     _judges: list[Judge] = field(default_factory=list)
@@ -199,9 +200,11 @@ class Album:
             if self._store is not None:
                 self._store.close()
             self._store = self._ranking = self._found = self._state = None
-            if path is not None:
-                self._store = open_to_read(self.root)
-            self._store_number = number
+            self._store_number, self.trouble = number, ""
+            try:
+                self._store = open_to_read(self.root) if path else None
+            except ImageRewardError as error:
+                self.trouble = str(error)
         return self._store
 
     def _rank(self, judge: Judge | None) -> None:

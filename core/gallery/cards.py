@@ -37,7 +37,8 @@ STYLE = """<style>
 def page_html(album: Album, choice: Choice) -> str:
     judge = album.judge(choice.scorer)
     if judge is None:
-        return f'{STYLE}<p class="ir-note">No picture of this folder is scored yet.</p>'
+        note = album.trouble or "No picture of this folder is scored yet."
+        return f'{STYLE}<p class="ir-note">{_escape(note)}</p>'
     shown = album.show(choice)
     picking = choice.view != GRID
     kind = "groups" if picking else "pages"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from .addresses import Addresses
 from .album import GRID, VIEWS, Album, Choice
 from .cards import detail_html, page_html
 
@@ -26,12 +27,18 @@ ACTIONS = {
 }
 
 
-def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFolder) -> None:
+def build_page(
+    albums: Sequence[Album], scorers: Sequence[str], score: ScoreFolder, addresses: Addresses | None = None
+) -> None:
     """Puts the gallery into the Gradio layout that is open.
 
-    albums: the folders to choose from. scorers: titles to choose from when scoring. score: does that.
+    albums: the folders to choose from. scorers: titles to choose from when scoring. score: does that. addresses: given where
+    the server itself lets every request in, as WebUIs do: the page is empty until it asks, and is answered under these alone.
     """
     import gradio as gr
+
+    def own(answer: Callable[..., Any]) -> Callable[..., Any]:
+        return answer if addresses is None else _guarded(answer, addresses)
 
     by_name = {str(album.root): album for album in albums}
     names = list(by_name)
@@ -50,7 +57,7 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
         following = gr.Button("Next", elem_id="ir_gallery_next")
         scoring = gr.Button("Score new pictures", elem_id="ir_gallery_score")
     wire = gr.Textbox("", label="events", elem_id="ir_gallery_wire", elem_classes=["ir-wire"])
-    grid = gr.HTML(page_html(first, Choice(titles[0])), elem_id="ir_gallery_grid")
+    grid = gr.HTML("" if addresses else page_html(first, Choice(titles[0])), elem_id="ir_gallery_grid")
     status = gr.HTML("", elem_id="ir_gallery_status")
     detail = gr.HTML("", elem_id="ir_gallery_detail")
     with gr.Accordion("Actions", open=False):
@@ -126,17 +133,32 @@ def build_page(albums: Sequence[Album], scorers: Sequence[str], score: ScoreFold
         except ImageRewardError as error:
             return _note(str(error))
 
-    view.change(restart, controls, [page, grid])
+    view.change(own(restart), controls, [page, grid])
     for control in (folder, scorer):
-        control.change(rescale, [folder, scorer], [least]).then(restart, controls, [page, grid])
-    page.submit(refresh, controls, [grid])
-    previous.click(turn(-1), controls, [page, grid])
-    following.click(turn(+1), controls, [page, grid])
-    scored = scoring.click(score_new, [folder, scorer], [status])
-    scored.then(rescale, [folder, scorer], [least]).then(restart, controls, [page, grid])
-    wire.change(receive, [wire, *controls], [page, grid, detail])
-    apply.click(apply_action, [action, number, text, dry, *controls], [grid, status])
-    export.click(write_pairs, [folder], [status])
+        control.change(own(rescale), [folder, scorer], [least]).then(own(restart), controls, [page, grid])
+    page.submit(own(refresh), controls, [grid])
+    previous.click(own(turn(-1)), controls, [page, grid])
+    following.click(own(turn(+1)), controls, [page, grid])
+    scored = scoring.click(own(score_new), [folder, scorer], [status])
+    scored.then(own(rescale), [folder, scorer], [least]).then(own(restart), controls, [page, grid])
+    wire.change(own(receive), [wire, *controls], [page, grid, detail])
+    apply.click(own(apply_action), [action, number, text, dry, *controls], [grid, status])
+    export.click(own(write_pairs), [folder], [status])
+
+
+def _guarded(answer: Callable[..., Any], addresses: Addresses) -> Callable[..., Any]:
+    """`answer` for requests to our own addresses; the others get an error."""
+    import gradio as gr
+
+    def asked(request: Any, *values: Any) -> Any:
+        headers = {str(name).lower(): str(value) for name, value in request.headers.items()}
+        refusal = addresses.refusal(headers, changes=True)
+        if refusal:
+            raise gr.Error(refusal)
+        return answer(*values)
+
+    asked.__annotations__["request"] = gr.Request  # by which Gradio knows that it is to hand over the request
+    return asked
 
 
 def _range(low: float, high: float) -> dict[str, float]:

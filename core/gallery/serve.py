@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..curate.judges import store_key
 from ..errors import ImageRewardError
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_infos
+from .addresses import Addresses, OwnAddressesOnly
 from .album import Album
 from .page import SCRIPT, ScoreFolder, build_page
 
@@ -23,12 +26,13 @@ def serve(
     port: int | None = None,
     open_browser: bool = True,
     block: bool = True,
+    names: Collection[str] = (),
     on_open: Callable[[str], None] = lambda address: None,
 ) -> str:
     """Opens the gallery of these folders and returns its address. Nothing outside them is read or served.
 
-    port: None takes the first free one from 7860 on. block: returns only when the page is ended, with Ctrl+C. on_open: takes
-    the address as soon as the page can be opened.
+    port: None takes the first free one from 7860 on. names: hosts by which a proxy offers it, besides this machine's own.
+    block: returns only when the page is ended, with Ctrl+C. on_open: takes the address as soon as the page can be opened.
     """
     gr = _gradio()
     albums = [Album.open(folder) for folder in folders]
@@ -48,6 +52,7 @@ def serve(
             allowed_paths=[],
             blocked_paths=[str(album.root) for album in albums],  # pictures come inside the page, never as files
             prevent_thread_lock=True,
+            app_kwargs={"middleware": [_middleware(names)]},
             **options,
         )
     except OSError as error:
@@ -68,6 +73,14 @@ def _score_with(albums: Sequence[Album]) -> ScoreFolder:
         return str(album.score([(store_key(name, scorer), scorer)]))
 
     return score
+
+
+def _middleware(names: Collection[str]) -> Any:
+    from starlette.middleware import Middleware
+
+    # Where Gradio is told its own address, as behind a proxy.
+    root = urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).hostname
+    return Middleware(OwnAddressesOnly, addresses=Addresses([*names, *([root] if root else [])]))
 
 
 def _gradio() -> Any:

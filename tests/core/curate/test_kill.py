@@ -1,4 +1,4 @@
-"""A process killed at any moment leaves every file whole and exactly once."""
+"""A process killed at any moment leaves every file whole; after the next command each is where its picture is, exactly once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import EXIT_OK, EXIT_PARTIAL, main
-from sd_imagereward.core.curate.actions import undo
 from sd_imagereward.core.curate.pipeline import score_files
-from sd_imagereward.core.curate.store import FILE_NAME, Store
+from sd_imagereward.core.curate.workplace import open_workplace
 from sd_imagereward.core.files import atomic
-from sd_imagereward.core.files.journal import Journal
 from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.pictures.scan import scan
 from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
 from sd_imagereward.core.scoring.written import written_scores
 
-KILLS = 25  # of each action
+KILLS = int(os.environ.get("IMAGEREWARD_TEST_KILLS", "6"))  # of each action; 25 make a hundred
 COUNT = 24
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills; needs a POSIX system")
 
@@ -35,33 +33,42 @@ WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r}); import conftest
-from sd_imagereward.core.curate.actions import Actions, journal_of, undo
+from sd_imagereward.core.curate.actions import Actions
 from sd_imagereward.core.curate.pipeline import score_files
-from sd_imagereward.core.curate.store import Store, FILE_NAME
+from sd_imagereward.core.curate.ranking import Ranked
+from sd_imagereward.core.curate.workplace import open_workplace
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.written import written_scores
 root = Path({root!r})
 signal.alarm(600)  # whatever hangs, ends
 scorer = load_scorer("technical")
+
+def act(place, run, number):
+    actions = Actions(Ranked(place.store, place.store.judges()[0], root, run), place.journal)
+    if {action!r} == "label":
+        return actions.label(decimals=1 + number % 4)
+    if {action!r} == "copy":
+        return actions.copy_best({count}, root / ".best" / f"{{os.getpid()}}-{{number}}")
+    if {action!r} == "move":
+        outcome = actions.move_below(1e9, root / "weak")
+    else:
+        outcome = actions.rename("{{rank:03d}}_{{name}}")
+    place.undo()
+    return outcome
+
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
         signal.alarm(120)
-        store = Store(root / FILE_NAME)
-        score_files(root, [("technical", scorer)], store)  # as every call of the command begins: where is what now?
-        judge = store.judges()[0]
-        going = False
-        while True:
-            for decimals in (1, 2, 3, 4):
-                actions = Actions(store, judge, root, journal_of(store))
-                if {action!r} == "label":
-                    actions.label(decimals=decimals)
-                else:
-                    actions.move_below(1e9, root / "weak")
-                    undo(store)
-                if not going:  # busy from here on, however slow the machine is
+        with open_workplace(root) as place:
+            summary = score_files(root, [("technical", scorer)], place.store)
+            number = 0
+            while True:
+                outcome = act(place, summary.run, number)
+                if outcome.failed:
+                    print(outcome.failed, flush=True)
+                if number == 0:  # busy from here on, however slow the machine is
                     print(os.getpid(), flush=True)
-                    going = True
+                number += 1
     os.waitpid(child, 0)
     print("gone", flush=True)
 """
@@ -72,34 +79,40 @@ def pixels(path: Path) -> bytes:
 
 
 def make_pictures(root: Path, count: int) -> dict[str, bytes]:
-    """Scored pictures of three formats; their pixels by name."""
+    """Scored pictures of three formats with a text each; their pixels by name."""
     root.mkdir()
     expected = {}
     for i in range(count):
         path = root / f"{i}.{('png', 'jpg', 'webp')[i % 3]}"
         array = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
         save_image(Image.fromarray(array), path, parameters=f"picture {i}\nSteps: 1, Seed: 2, Sampler: x")
+        path.with_suffix(".txt").write_text(path.name)
         expected[path.name] = pixels(path)
-    with Store(root / FILE_NAME) as store:
-        score_files(root, [("technical", load_scorer("technical"))], store)
+    with open_workplace(root) as place:
+        score_files(root, [("technical", load_scorer("technical"))], place.store)
     return expected
 
 
 def visible(root: Path) -> list[Path]:
-    return [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    return [p for p in root.rglob("[!.]*") if p.is_file() and p.suffix != ".txt" and ".best" not in p.parts]
 
 
 def check_whole_and_once(root: Path, expected: dict[str, bytes]) -> None:
+    """Each picture is there once, whatever its name now, whole, and its text beside it."""
     found = visible(root)
-    assert sorted(p.name for p in found) == sorted(expected)
-    assert {p.name: pixels(p) for p in found} == expected
+    texts = {path: path.with_suffix(".txt").read_text() for path in found}
+    assert sorted(texts.values()) == sorted(expected)
+    assert {text: pixels(path) for path, text in texts.items()} == expected
+    assert len([path for path in root.rglob("*.txt") if ".best" not in path.parts]) == len(found)
+    assert not list(root.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("action", ["label", "move"])
-def test_killed_at_random(tmp_path: Path, action: str) -> None:
+@pytest.mark.parametrize("action", ["label", "copy", "move", "rename"])
+def test_killed_at_random(tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "STALE_SECONDS", 0.0)
     root = tmp_path / "pictures"
     expected = make_pictures(root, COUNT)
-    code = WORKER.format(tests=str(Path(__file__).parents[2]), root=str(root), action=action)
+    code = WORKER.format(tests=str(Path(__file__).parents[2]), root=str(root), action=action, count=COUNT)
     chance, changed = random.Random(action), 0
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -114,14 +127,19 @@ def test_killed_at_random(tmp_path: Path, action: str) -> None:
             time.sleep(chance.uniform(0.0, 0.1))
             os.kill(child, signal.SIGKILL)
             assert worker.stdout.readline() == "gone\n"
-            check_whole_and_once(root, expected)
             changed += state(root) != before
+            assert main(["curate", str(root), "--scorers", "technical"]) == EXIT_OK
+            check_whole_and_once(root, expected)
+            for copy in (root / ".best").rglob("*.png"):
+                assert copy.with_suffix(".txt").read_text() == copy.name
         worker.stdin.close()
     assert changed > KILLS // 3  # or the kills came before anything happened
-    with Store(root / FILE_NAME) as store:
-        while undo(store).changed:
-            pass
-    assert sorted(p.name for p in root.iterdir() if p.is_file() and not p.name.startswith(".")) == sorted(expected)
+    undone = 0
+    while {path.name for path in visible(root) if path.parent == root} != set(expected):
+        assert main(["curate", str(root), "--scorers", "technical", "--undo"]) == EXIT_OK
+        undone += 1
+        assert undone <= 2 * KILLS
+    check_whole_and_once(root, expected)
 
 
 def state(root: Path) -> list[tuple[str, int, int]]:
@@ -165,7 +183,6 @@ def test_the_command_killed_in_the_middle(
         process.kill()
         process.wait()
         assert before - inodes(root)  # it did not come before anything happened
-        check_whole_and_once(root, expected)
         (root / f".{'0' * 32}.tmp").write_bytes(b"half a picture")  # what a kill leaves that comes while writing
         left = [path for path in visible(root) if path.parent == root]  # none if a busy machine let it come to its end
         assert main(call) == (EXIT_OK if left else EXIT_PARTIAL)
@@ -180,7 +197,9 @@ def test_the_command_killed_in_the_middle(
 
 def inodes(root: Path) -> set[tuple[str, int]]:
     """Where each file is, and which one it is: a label replaces it, a move takes it elsewhere."""
-    return {(entry.name, entry.inode()) for entry in os.scandir(root) if not entry.name.startswith(".")}
+    return {
+        (entry.name, entry.inode()) for entry in os.scandir(root) if not entry.name.startswith(".") and entry.is_file()
+    }
 
 
 def test_only_old_files_of_our_own_naming_are_cleared_away(tmp_path: Path) -> None:
@@ -192,31 +211,3 @@ def test_only_old_files_of_our_own_naming_are_cleared_away(tmp_path: Path) -> No
     assert ours.exists()  # it may be in the making
     assert not any(atomic.remove_leftover(path) for path in others)
     assert all(path.exists() for path in others)
-
-
-def test_a_move_to_another_file_system_that_was_cut_short_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sd_imagereward.core.files import journal as moving
-
-    def other_file_system(old: Path, new: Path) -> None:
-        if not old.name.startswith("."):  # the temporary copy is on the new one already
-            raise OSError(moving.errno.EXDEV, "Invalid cross-device link")
-        os.rename(old, new)
-
-    monkeypatch.setattr(moving, "_rename", other_file_system)
-    monkeypatch.setattr(moving, "_same_device", lambda first, second: False)
-    old, new = tmp_path / "a.png", tmp_path / "there" / "a.png"
-    old.write_bytes(b"content")
-    with monkeypatch.context() as killed:
-        killed.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            Journal(tmp_path / "undo").move(old, new)
-    assert old.exists()
-    assert new.exists()
-    Journal(tmp_path / "undo").repair()
-    assert not old.exists()
-    assert new.read_bytes() == b"content"
-    Journal(tmp_path / "undo").undo()
-    assert old.read_bytes() == b"content"
-    assert not new.exists()

@@ -36,10 +36,8 @@ class ExactSearch:
             if allowed is not None:
                 part.masked_fill_(~allowed[start : start + _CHUNK], -torch.inf)
             best = part.topk(min(k, len(part)))
-            products = torch.cat((products, best.values))
-            positions = torch.cat((positions, best.indices + start))
-            if len(products) > k:
-                products, order = products.topk(k)
-                positions = positions[order]
+            products, positions = torch.cat((products, best.values)), torch.cat((positions, best.indices + start))
+            products, order = products.topk(min(k, len(products)))
+            positions = positions[order]
         found = products > -torch.inf
         return Nearest(positions[found], products[found])

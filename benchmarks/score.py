@@ -37,7 +37,7 @@ SPEED_GOALS = {
     ("fp16", 64): 40.0,
 }
 PEAK_GOALS = {"cpu": 0.75, "cuda": 0.5}
-LOAD_GOAL, MEMORY_GOAL, IMPORT_GOAL = 20.0, 6.0, 2.0
+LOAD_GOAL, MEMORY_GOAL, IMPORT_GOAL = 5.0, 3.0, 2.0
 
 
 # -- contestants: each runs in a process of its own -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..weights.stored import StoredTensor
 from .sizes import count_layers, heads_of
 
 EPS = 1e-12
@@ -30,7 +31,7 @@ class BertSizes:
     image_width: int
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> BertSizes:
+    def of(cls, tensors: Mapping[str, StoredTensor], prefix: str = "") -> BertSizes:
         vocabulary, width = tensors[prefix + "embeddings.word_embeddings.weight"].shape
         first = prefix + "encoder.layer.0."
         return cls(

@@ -1,4 +1,4 @@
-"""Networks without double copies: made on the meta device, then given the checkpoint's own (memory-mapped) tensors."""
+"""Networks without double copies: made on the meta device, then given the checkpoint's tensors one by one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UnknownCheckpoint
+from ..weights.stored import StoredTensor
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def build(make: Callable[[], M], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> M:
+def build(
+    make: Callable[[], M], tensors: Mapping[str, Tensor | StoredTensor], dtype: torch.dtype, device: torch.device
+) -> M:
     """A network in eval mode, frozen, whose every parameter comes from `tensors` (others in there are ignored).
+
+    A stored tensor is read after all shapes were found right, and converted before the next one is read.
 
     Hosts run hooks under inference mode; a network built there could neither be moved nor be trained through later.
     """
@@ -30,8 +35,14 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor], dtype: torch.dty
             if tensors[name].shape != tensor.shape:
                 got, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
                 raise UnknownCheckpoint(f"expected {name} of shape {wanted}, got {got}")
-        network.load_state_dict({n: tensors[n].to(device=device, dtype=dtype) for n in expected}, assign=True)
+        network.load_state_dict(
+            {name: _read(tensors[name]).to(device=device, dtype=dtype) for name in expected}, assign=True
+        )
     return network.eval().requires_grad_(False)
+
+
+def _read(tensor: Tensor | StoredTensor) -> Tensor:
+    return tensor.read() if isinstance(tensor, StoredTensor) else tensor
 
 
 class _NoRandomNumbers(TorchFunctionMode):

@@ -7,13 +7,15 @@ names of this file, with query, key and value as one matrix.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UnknownCheckpoint
+from ..weights.stored import StoredTensor
 from .pixels import normalise
 from .sizes import count_layers, heads_of
 from .transformer import Activation, Block
@@ -62,7 +64,7 @@ class TextSizes:
     embedding: int
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> TextSizes:
+    def of(cls, tensors: Mapping[str, StoredTensor]) -> TextSizes:
         vocabulary, width = tensors["token_embedding.weight"].shape
         return cls(
             vocabulary=vocabulary,
@@ -167,7 +169,7 @@ class ClipLayout:
     prefix: str
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> ClipLayout | None:
+    def of(cls, tensors: Mapping[str, StoredTensor]) -> ClipLayout | None:
         """The layout of these tensors, None if they are no CLIP's."""
         for kind, sign in _SIGNS.items():
             for name in tensors:
@@ -175,32 +177,31 @@ class ClipLayout:
                     return cls(kind, name[: len(name) - len(sign)])
         return None
 
-    def has_text(self, tensors: Mapping[str, Tensor]) -> bool:
+    def has_text(self, tensors: Mapping[str, StoredTensor]) -> bool:
         """Whether the text tower is there too; image encoders come without."""
         return f"{self.prefix}{next(iter(_TEXT[self.kind]))}" in tensors
 
-    def vision_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def vision_tensors(self, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         """The image tower's tensors under the names of `ClipVision`."""
         found = self._renamed(tensors, _VISION[self.kind])
-        if "tower.cls_token" in found:
-            found["tower.cls_token"] = found["tower.cls_token"].reshape(1, 1, -1)
-        if "tower.pos_embed" in found:
-            found["tower.pos_embed"] = found["tower.pos_embed"][None]
+        for name, axes in (("tower.cls_token", (1, 1)), ("tower.pos_embed", (1,))):
+            if name in found:
+                found[name] = _with_axes(found[name], axes)
         return found
 
-    def text_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def text_tensors(self, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         """The text tower's tensors under the names of `ClipText`."""
         return self._renamed(tensors, _TEXT[self.kind])
 
-    def _renamed(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+    def _renamed(self, tensors: Mapping[str, StoredTensor], names: Mapping[str, str]) -> dict[str, StoredTensor]:
+        found: dict[str, StoredTensor] = {}
         for theirs, ours in names.items():
             for name, tensor in tensors.items():
                 if name != self.prefix + theirs and not name.startswith(f"{self.prefix}{theirs}."):
                     continue
                 rest = name[len(self.prefix) + len(theirs) :]
                 if ours.startswith("^"):
-                    found[ours[1:] + rest] = tensor.T.contiguous()
+                    found[ours[1:] + rest] = tensor.changed(tensor.shape[::-1], lambda stored: stored.T.contiguous())
                 else:
                     found[ours + self._renamed_in_block(rest)] = tensor
         return _fused(found)
@@ -213,15 +214,32 @@ class ClipLayout:
         return f"{match[1]}{_BLOCK[self.kind].get(match[2], match[2])}.{match[3]}"
 
 
-def _fused(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_axes(tensor: StoredTensor, axes: tuple[int, ...]) -> StoredTensor:
+    """The same numbers, with axes of length 1 before the others."""
+    shape = (*axes, *tensor.shape)
+    return tensor.changed(shape, lambda stored: stored.view(shape))
+
+
+def _fused(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Separate query, key and value projections (the Hub's) as the one matrix that `Attention` holds."""
     for name in [name for name in tensors if ".self_attn.q_proj." in name]:
         parts = [tensors.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
-        tensors[name.replace("self_attn.q_proj", "attn.qkv")] = torch.cat(parts)
+        tensors[name.replace("self_attn.q_proj", "attn.qkv")] = _joined(parts)
     return tensors
 
 
-def is_huge(tensors: Mapping[str, Tensor], layout: ClipLayout) -> bool:
+def _joined(parts: Sequence[StoredTensor]) -> StoredTensor:
+    """Tensors of the same shape, one below the other."""
+    first = parts[0]
+    if any(part.shape != first.shape for part in parts):
+        raise UnknownCheckpoint(
+            f"expected query, key and value of one shape, got {[tuple(part.shape) for part in parts]}"
+        )
+    shape = torch.Size((len(parts) * first.shape[0], *first.shape[1:]))
+    return StoredTensor(shape, first.dtype, lambda: torch.cat([part.read() for part in parts]))
+
+
+def is_huge(tensors: Mapping[str, StoredTensor], layout: ClipLayout) -> bool:
     """Whether the image tower is ViT-H's: its heads are 80 wide, every other CLIP tower's 64."""
     width = tensors[layout.prefix + _SIGNS[layout.kind]].shape[-1]
     return width % 80 == 0

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..weights.stored import StoredTensor
 from .sizes import count_layers, heads_of
 from .transformer import Activation, Block
 
@@ -25,7 +26,7 @@ class ViTSizes:
     image_size: int
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> ViTSizes:
+    def of(cls, tensors: Mapping[str, StoredTensor], prefix: str = "") -> ViTSizes:
         """Read off the tensors' names and shapes, in the layout of BLIP's `visual_encoder`."""
         width, _, patch, _ = tensors[prefix + "patch_embed.proj.weight"].shape
         patches = tensors[prefix + "pos_embed"].shape[-2] - 1

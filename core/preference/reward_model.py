@@ -25,6 +25,7 @@ from ..scorers.registry import scorer_infos
 from ..weights.catalogue import BERT_VOCABULARY
 from ..weights.download import companion, fetch_weight
 from ..weights.read import Checkpoint, read_checkpoint
+from ..weights.stored import StoredTensor
 from .batches import PairBatch, Text
 
 CHECKPOINT = "ImageReward.safetensors"
@@ -118,19 +119,18 @@ def load_base(spec: str, device: torch.device, *, fresh_head: bool = False, seed
     if prefix is None or checkpoint.prefix_of("text_encoder.encoder.layer.0.crossattention.self.key.weight") is None:
         raise UnknownCheckpoint(
             f"expected a BLIP or ImageReward checkpoint as the base, with visual_encoder and text_encoder; {spec} "
-            f"holds {len(checkpoint.tensors)} others, the first {next(iter(checkpoint.tensors), 'none')!r}"
+            f"holds {len(checkpoint.stored)} others, the first {next(iter(checkpoint.stored), 'none')!r}"
         )
     below = checkpoint.below(prefix)
     towers = {name: t for name, t in below.items() if name.startswith(_TOWERS)}
     vision, text = ViTSizes.of(towers, "visual_encoder."), BertSizes.of(towers, "text_encoder.")
     head = {} if fresh_head else _head(checkpoint)
     has_head = bool(head)
-    model = build(
-        lambda: RewardModel(vision, text), towers | (head or _fresh_head(text.width, seed)), torch.float32, device
-    )
-    _own_memory(model)
+    tensors: dict[str, Tensor | StoredTensor] = {**towers, **(head or _fresh_head(text.width, seed))}
+    model = build(lambda: RewardModel(vision, text), tensors, torch.float32, device)
     read = model.state_dict().keys()
-    carried = {name: t for name, t in below.items() if name.startswith((*_TOWERS, *_CARRIED)) and name not in read}
+    names = [name for name in below if name.startswith((*_TOWERS, *_CARRIED)) and name not in read]
+    carried = {name: below[name].read() for name in names}  # now: the file may be the one that is written in the end
     vocabulary = companion(BERT_VOCABULARY, checkpoint.path, also=("vocab.txt",))
     return Base(model, carried, vocabulary, Path(spec).name, has_head)
 
@@ -142,7 +142,7 @@ def _checkpoint_file(spec: str) -> Path:
     return Path(spec).expanduser()
 
 
-def _head(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _head(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
     prefix = checkpoint.prefix_of("mlp.layers.0.weight")
     return {} if prefix is None else {f"mlp.{name}": t for name, t in checkpoint.below(f"{prefix}mlp.").items()}
 
@@ -153,12 +153,6 @@ def _fresh_head(width: int, seed: int) -> dict[str, Tensor]:
         head = RewardHead(width)
         head.reset()
     return {f"mlp.{name}": t for name, t in head.state_dict().items()}
-
-
-def _own_memory(model: nn.Module) -> None:
-    """Parameters off the memory-mapped file: training writes into them."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
 
 
 def freeze(model: RewardModel, share: float) -> None:

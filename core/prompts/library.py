@@ -40,8 +40,8 @@ class PromptLibrary:
     """Prompts that can be searched by meaning.
 
     source: a file (see `read_library`), or entries or texts at hand. The vectors of a file are kept beside it, as
-    `<file>.<embedder>.index.safetensors`, memory-mapped and used again while the prompts stay the same; of a changed
-    library only what is new is embedded. on_progress(done, total) counts prompts embedded.
+    `<file>.<embedder>.index.safetensors`, and used again while the prompts stay the same; of a changed library only what is
+    new is embedded. on_progress(done, total) counts prompts embedded.
     search: "exact", or "faiss" for more than a million prompts, which looks at some of them and may miss a neighbour.
     """
 
@@ -127,18 +127,18 @@ def _index(texts: Sequence[str], embedder: Embedder, path: Path | None, on_progr
     before = None if path is None or probe is None else read_kept(path, probe)
     digests = digests_of(texts)
     if before is not None and np.array_equal(before.digests, digests):
-        return before.search
-    index = ExactSearch.of(_vectors(texts, digests, embedder, before, on_progress))
+        return ExactSearch(before.vectors)
+    vectors = _vectors(texts, digests, embedder, before, on_progress)
     if path is not None and probe is not None:
-        keep(Kept(index, digests), path, probe)
-    return index
+        keep(Kept(vectors, digests), path, probe)
+    return ExactSearch(vectors)
 
 
 def _in_cells(exact: ExactSearch, texts: Sequence[str], file: Path | None) -> FaissSearch:
     """The same vectors with the cells that were kept beside the index, or with new ones, kept if that can be."""
     kept = None if file is None else file.with_name(file.name.replace(".index.", ".cells."))
     digests = digests_of(texts)
-    cells = None if kept is None else read_cells(kept, digests)
+    cells = None if kept is None else read_cells(kept, digests, exact.vectors.shape[1])
     if cells is None:
         cells = find_cells(exact.vectors)
         if kept is not None:
@@ -165,8 +165,8 @@ def _vectors(
     if before is None:
         return torch.cat(computed)
     old = [i for i, place in enumerate(places) if place >= 0]
-    vectors = torch.empty(len(texts), before.search.vectors.shape[1])
-    vectors[old] = before.search.vectors[torch.tensor([places[i] for i in old], dtype=torch.int64)]
+    vectors = torch.empty(len(texts), before.vectors.shape[1])
+    vectors[old] = before.vectors[torch.tensor([places[i] for i in old], dtype=torch.int64)]
     if computed:
         vectors[new] = torch.cat(computed)
     return vectors

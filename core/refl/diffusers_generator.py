@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..weights.read import read_checkpoint
 from .generator import Denoiser, Generator, Sampling, T
 from .randomness import SampleNoise
 from .single_file import write_single_file
@@ -302,13 +303,7 @@ def best_device() -> torch.device:
 
 def _is_sdxl_file(path: Path) -> bool:
     """SDXL checkpoints hold a second text encoder under the conditioner; SD1 and SD2 have `cond_stage_model`."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            keys = list(file.keys())
-    except SafetensorError as error:
-        raise ImageRewardError(f"{path} is damaged, or no .safetensors file ({error}): get it again") from error
+    keys = read_checkpoint(path).stored
     if not any(key.startswith("model.diffusion_model.") for key in keys):
         raise ImageRewardError(
             f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model."

@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
+from ..weights.read import read_checkpoint
 from .lora import Lora, LoraLayer, weight_of
 
 PREFIX = "lora_unet_"
@@ -132,11 +132,9 @@ class LoraFile:
 
 
 def read_lora(path: str | Path) -> LoraFile:
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            return LoraFile({key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {}))  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ImageRewardError(f"{path} is not a readable .safetensors file: {error}") from error
+    """A LoRA in memory of its own. Raises UnknownCheckpoint for what is not a readable .safetensors file."""
+    checkpoint = read_checkpoint(path)
+    return LoraFile(dict(checkpoint.tensors), dict(checkpoint.metadata))
 
 
 def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> Lora:

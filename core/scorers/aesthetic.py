@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UnknownCheckpoint
 from ..networks.clip import ClipLayout, ClipVision
-from ..networks.head import chain_of, collapse_head
+from ..networks.head import Layer, chain_of, collapse_head
 from ..weights.catalogue import CLIP_L14, WeightFile
 from ..weights.download import companion
 from ..weights.read import Checkpoint, read_checkpoint
@@ -106,7 +106,7 @@ class AestheticScorer(Scorer):
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
-        if any(name.endswith("visual_encoder.cls_token") for name in checkpoint.tensors):
+        if any(name.endswith("visual_encoder.cls_token") for name in checkpoint.stored):
             return False  # ImageReward, whose head looks the same
         layers = _head_of(checkpoint)
         return tuple(layers) == PLACES and layers[PLACES[-1]][0].shape[0] == 1
@@ -126,7 +126,7 @@ class AestheticScorer(Scorer):
         return cls(info, vision, weight.float().to(device), bias.float().to(device))
 
 
-def _head_of(checkpoint: Checkpoint) -> dict[int, tuple[Tensor, Tensor]]:
+def _head_of(checkpoint: Checkpoint) -> dict[int, Layer]:
     prefix = checkpoint.prefix_of("layers.0.weight")
     layers = {} if prefix is None else checkpoint.below(prefix + "layers.")
     whole = all(name.split(".")[0].isdigit() and name.split(".", 1)[1] in ("weight", "bias") for name in layers)
@@ -135,10 +135,10 @@ def _head_of(checkpoint: Checkpoint) -> dict[int, tuple[Tensor, Tensor]]:
 
 def _clip_of(checkpoint: Checkpoint) -> Checkpoint:
     """The CLIP in the same file, or the one beside it, in the folders, or from the Hub."""
-    if ClipLayout.of(checkpoint.tensors) is not None:
+    if ClipLayout.of(checkpoint.stored) is not None:
         return checkpoint
     path = companion(CLIP_L14, checkpoint.path, also=("model.safetensors", "ViT-L-14.pt"))
     clip = read_checkpoint(path)
-    if ClipLayout.of(clip.tensors) is None:
+    if ClipLayout.of(clip.stored) is None:
         raise UnknownCheckpoint(f"expected CLIP ViT-L/14 at {path}, for the aesthetic predictor; it is another model")
     return clip

@@ -21,6 +21,7 @@ from ..networks.vit import ViTSizes
 from ..weights.catalogue import CLIP_L14, CLIP_MERGES, CLIP_VOCABULARY
 from ..weights.download import companion
 from ..weights.read import Checkpoint
+from ..weights.stored import StoredTensor
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache
 from .long_prompts import tell_cut
@@ -111,8 +112,8 @@ class ClipScorer(Scorer):
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
-        layout = ClipLayout.of(checkpoint.tensors)
-        return layout is not None and layout.has_text(checkpoint.tensors) and not is_huge(checkpoint.tensors, layout)
+        layout = ClipLayout.of(checkpoint.stored)
+        return layout is not None and layout.has_text(checkpoint.stored) and not is_huge(checkpoint.stored, layout)
 
     @classmethod
     def from_checkpoint(
@@ -147,7 +148,7 @@ def vision_tower(
     """The image tower of a CLIP checkpoint, shared with every scorer that looks through the same file."""
 
     def make() -> ClipVision:
-        tensors = _layout_of(checkpoint).vision_tensors(checkpoint.tensors)
+        tensors = _layout_of(checkpoint).vision_tensors(checkpoint.stored)
         _require(tensors, "projection.weight", checkpoint)
         sizes = ViTSizes.of(tensors, "tower.")
         embedding = tensors["projection.weight"].shape[0]
@@ -160,7 +161,7 @@ def _text_tower(
     checkpoint: Checkpoint, activation: str, *, device: torch.device, dtype: torch.dtype
 ) -> Tower[ClipText]:
     def make() -> ClipText:
-        tensors = _layout_of(checkpoint).text_tensors(checkpoint.tensors)
+        tensors = _layout_of(checkpoint).text_tensors(checkpoint.stored)
         _require(tensors, "projection.weight", checkpoint)
         sizes = TextSizes.of(tensors)
         return build(lambda: ClipText(sizes, activation), tensors, dtype, device)
@@ -169,12 +170,12 @@ def _text_tower(
 
 
 def _layout_of(checkpoint: Checkpoint) -> ClipLayout:
-    layout = ClipLayout.of(checkpoint.tensors)
+    layout = ClipLayout.of(checkpoint.stored)
     assert layout is not None  # `recognises` accepted it
     return layout
 
 
-def _require(tensors: dict[str, Tensor], name: str, checkpoint: Checkpoint) -> None:
+def _require(tensors: dict[str, StoredTensor], name: str, checkpoint: Checkpoint) -> None:
     if name not in tensors:
         raise UnknownCheckpoint(f"{checkpoint.path} lacks CLIP's projection; a whole CLIP model has it")
 

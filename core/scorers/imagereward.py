@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
-from ..networks.head import chain_of, collapse_head
+from ..networks.head import Layer, chain_of, collapse_head
 from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..networks.wordpiece import WordPiece
@@ -148,7 +148,7 @@ class ImageRewardScorer(Scorer):
 
 
 def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> ImageRewardNetwork:
-    """The towers as they are (memory-mapped where the dtype agrees) and the head collapsed in float64."""
+    """The towers as they are and the head collapsed in float64."""
     prefix = checkpoint.prefix_of("visual_encoder.cls_token") or ""
     tensors = checkpoint.below(prefix)
     vision = ViTSizes.of(tensors, "visual_encoder.")
@@ -156,16 +156,17 @@ def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.
     weight, bias = collapse_head(_head_layers(checkpoint))
     mean = float(checkpoint.metadata.get("reward_mean", REWARD_MEAN))
     std = float(checkpoint.metadata.get("reward_std", REWARD_STD))
-    tensors |= {"head.weight": weight / std, "head.bias": (bias - mean) / std}
-    network = build(lambda: ImageRewardNetwork(vision, text), tensors, dtype, device)
+    head = {"weight": weight / std, "bias": (bias - mean) / std}
+    named = {f"head.{name}": tensor for name, tensor in head.items()}
+    network = build(lambda: ImageRewardNetwork(vision, text), {**tensors, **named}, dtype, device)
     # The last product is a vector's; its rounding to half precision would be the largest error of all.
-    for name in ("head.weight", "head.bias"):
-        exact = tensors[name].to(device=device, dtype=torch.float32)
-        setattr(network.head, name.split(".")[1], nn.Parameter(exact, requires_grad=False))
+    for name, tensor in head.items():
+        exact = tensor.to(device=device, dtype=torch.float32)
+        setattr(network.head, name, nn.Parameter(exact, requires_grad=False))
     return network
 
 
-def _head_layers(checkpoint: Checkpoint) -> list[tuple[Tensor, Tensor]]:
+def _head_layers(checkpoint: Checkpoint) -> list[Layer]:
     """(weight, bias) of `mlp.layers.N` in order."""
     prefix = checkpoint.prefix_of("mlp.layers.0.weight")
     return [] if prefix is None else list(chain_of(checkpoint.below(prefix + "mlp.layers.")).values())

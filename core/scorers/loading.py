@@ -175,8 +175,16 @@ def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.de
     cls = scorer_classes()[info.name]
     if checkpoint is not None and not cls.recognises(checkpoint):
         raise UnknownCheckpoint(f"{checkpoint.path} is no {info.title} checkpoint: {describe(checkpoint)}")
-    with held_as(str(precision)):
-        scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
+    try:
+        with held_as(str(precision)):
+            scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
+    except ImageRewardError:
+        raise
+    except (KeyError, IndexError, ValueError, TypeError, ArithmeticError) as error:  # what odd names and shapes lead to
+        raise UnknownCheckpoint(
+            f"{checkpoint.path if checkpoint else info.title} has the names of {info.title}, but not its tensors "
+            f"({type(error).__name__}: {error})"
+        ) from error
     if precision.int8:
         quantise_linears(scorer.network)
     return scorer
@@ -202,7 +210,7 @@ def recognise(checkpoint: Checkpoint) -> ScorerInfo:
 
 def describe(checkpoint: Checkpoint) -> str:
     """What a foreign file holds, for an error message: another scorer's checkpoint, or the best guess from its names."""
-    names = list(checkpoint.tensors)
+    names = list(checkpoint.stored)
     others = [info.title for name, info in scorer_infos().items() if scorer_classes()[name].recognises(checkpoint)]
     if others:
         return f"it is a checkpoint of {' or '.join(others)} ({len(names)} tensors)"

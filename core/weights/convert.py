@@ -24,7 +24,7 @@ def convert(source: Path, target: Path, dtype: torch.dtype, metadata: dict[str, 
         raise ImageRewardError(f"source and target are the same file, {source}; name another with --output")
     checkpoint = read_checkpoint(source)
     tensors = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().clone()
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in checkpoint.tensors.items()
     }
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -121,7 +121,7 @@ def test_a_lora_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageRewardError, match="another model"):
         lora_from_tensors(tensors, {**layers, name: nn.Linear(5, 5)})
     (tmp_path / "text.safetensors").write_text("not a LoRA")
-    with pytest.raises(ImageRewardError, match="not a readable"):
+    with pytest.raises(ImageRewardError, match="not a whole safetensors file"):
         read_lora(tmp_path / "text.safetensors")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,47 @@ def test_state_dicts_are_read_out_of_their_wrappers(tmp_path: Path, wrap, zipped
     tensors = read_checkpoint(path).tensors
     assert tensors.keys() == TENSORS.keys()
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def _comparable(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype == torch.float8_e4m3fn else tensor  # which has no comparison
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_of_every_kind_come_out_as_torch_reads_them(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "model.pt"
+    base = torch.arange(24.0).reshape(4, 6)
+    dtypes = (
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "bool",
+        "complex64",
+    )
+    tensors = {name: torch.arange(3).to(getattr(torch, name)) for name in dtypes}
+    tensors |= {
+        "view": base[1:3, 2:],
+        "turned": base.T,
+        "every": base[:, ::2],
+        "tied": base,
+        "empty": torch.empty(0, 3),
+    }
+    tensors |= {"number": torch.tensor(7.0), "parameter": torch.nn.Parameter(torch.ones(2))}
+    if zipped and hasattr(torch, "uint16"):  # torch before 2.3 cannot save it
+        tensors["float8"] = torch.arange(3.0).to(torch.float8_e4m3fn)
+    torch.save(OrderedDict(tensors), path, _use_new_zipfile_serialization=zipped)
+    read = read_checkpoint(path)
+    assert list(read.stored) == list(tensors)
+    for name, tensor in tensors.items():
+        assert read.stored[name].shape == read.tensors[name].shape == tensor.shape
+        assert read.stored[name].dtype == read.tensors[name].dtype == tensor.dtype
+        assert torch.equal(_comparable(read.tensors[name]), _comparable(tensor)), name
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])

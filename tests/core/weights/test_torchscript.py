@@ -51,6 +51,6 @@ def test_code_in_the_pickle_is_never_run(tmp_path: Path):
         archive.writestr("model/code/__torch__.py", "x = 1")
         archive.writestr("model/constants.pkl", b"\x80\x02).")
         archive.writestr("model/data.pkl", pickle.dumps(Payload(tmp_path / "ran")))
-    with pytest.raises(UnknownCheckpoint, match="holds more than tensors"):
+    with pytest.raises(UnknownCheckpoint, match="holds code, which is never run"):
         read_checkpoint(path)
     assert not (tmp_path / "ran").exists()

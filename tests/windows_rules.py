@@ -4,7 +4,7 @@ A test with the mark `windows_rules` always runs under them, every test with `py
 
 - a file that this process has open or mapped is not replaced, renamed or removed, nor a folder renamed that holds one;
 - a read-only file is not replaced, removed or opened for writing;
-- the first attempt to replace, rename or remove a file is denied, as by an antivirus that looks at it;
+- the project's first attempt to replace, rename or remove a file is denied, as by an antivirus that looks at it;
 - no names such as `con.png`, `a?.png` or `a.`, and no paths of more than 259 characters;
 - no symbolic links, no fork, no `fcntl`; processes are spawned.
 
@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import pathlib
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -163,7 +164,9 @@ class Rules:
             raise denied(path, ACCESS_DENIED, "it is read-only")
 
     def look_at(self, path: Any) -> None:
-        """As an antivirus does: once, and it holds the file meanwhile."""
+        """As an antivirus does: once, and it holds the file meanwhile. How other libraries bear that is theirs to say."""
+        if not caller().startswith(ROOT) or "site-packages" in caller():
+            return
         path = os.path.realpath(os.fsdecode(path))
         if path not in self.looked_at and os.path.lexists(path):
             self.looked_at.add(path)
@@ -181,12 +184,12 @@ def by_the_project() -> bool:
     return False
 
 
-def by_a_test() -> bool:
-    """Whether a test itself calls, be it through `Path`."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename == pathlib.__file__:
+def caller() -> str:
+    """The file of the code that called a function of the system, be it through `Path` or `shutil`."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename in (__file__, pathlib.__file__, shutil.__file__):
         frame = frame.f_back
-    return frame.f_code.co_filename.startswith(TESTS)
+    return frame.f_code.co_filename
 
 
 def holder_of(path: str) -> str:
@@ -242,7 +245,7 @@ def windows_error(kind: type[OSError], number: int, code: int, text: str, path: 
 
 def unprivileged(real: Callable[..., None]) -> Callable[..., None]:
     def symlink(source: Any, target: Any, *arguments: Any, **options: Any) -> None:
-        if by_a_test():
+        if caller().startswith(TESTS):
             pytest.skip("symbolic links need a privilege on Windows")
         raise windows_error(
             OSError, errno.EINVAL, NO_PRIVILEGE, "A required privilege is not held", os.fsdecode(target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..errors import ImageRewardError
-from ..files.atomic import remove, rename, temporary_beside
+from ..files.atomic import remove, rename, replace_by_copy, temporary_beside
 from ..files.journal import Journal
 from ..files.lock import locked
 from ..files.names import numbered
@@ -196,7 +195,7 @@ def _private_copy(path: Path) -> Iterator[Store]:
         try:
             store = Store(copy, path.parent)
         except StoreDamaged:
-            copy.unlink()  # the real run moves it aside
+            remove(copy)  # the real run moves it aside
             store = Store(copy, path.parent)
         with store:
             yield store
@@ -211,4 +210,4 @@ def _copy_database(path: Path, copy: Path) -> None:
         # Half a transaction of a killed process lies beside it, and opening it would take that back; or it is damaged.
         for end in ("", "-journal"):
             if os.path.isfile(f"{path}{end}"):
-                shutil.copyfile(f"{path}{end}", f"{copy}{end}")
+                replace_by_copy(f"{path}{end}", f"{copy}{end}")

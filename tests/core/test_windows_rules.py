@@ -15,12 +15,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sd_imagereward.core.cli import main
-from sd_imagereward.core.curate.store import FILE_NAME, Judge, Picture, Store
+from sd_imagereward.core.curate.records import Judge, Picture, content_hash
+from sd_imagereward.core.curate.store import Store
+from sd_imagereward.core.curate.workplace import FILE_NAME
 from sd_imagereward.core.errors import FileInUse, UnwritableFile
 from sd_imagereward.core.files import atomic
 from sd_imagereward.core.files.atomic import remove, rename, replace, replace_text
 from sd_imagereward.core.files.tables import write_csv
 from sd_imagereward.core.gallery.album import Album, Choice, picture_id
+from sd_imagereward.core.pictures.scan import Entry
 from sd_imagereward.core.preference.reward_model import export, load_base
 from sd_imagereward.core.prompts.embedders import Embedder
 from sd_imagereward.core.prompts.library import PromptLibrary
@@ -136,7 +139,8 @@ def test_picks_in_the_gallery(folder: Path) -> None:
         run = store.begin_run()
         store.add_judge(judge)
         for i, path in enumerate(sorted(folder.glob("*.png"))):
-            picture = Picture(path, hash=bytes([i]), prompt="a fox", width=16, height=16)
+            content = content_hash(path.read_bytes())
+            picture = Picture(*Entry.of(path), hash=content, prompt="a fox", width=16, height=16)
             store.put([picture], run)
             store.put_scores(judge, [(picture.hash, picture.prompt, i / 10, {})])
     album = Album.open(folder)

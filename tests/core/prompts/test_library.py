@@ -350,7 +350,7 @@ def test_a_folder_that_cannot_be_written_to_still_gives_suggestions(
     monkeypatch.setattr(os, "replace", refuse)
     library = PromptLibrary(path, words()[1])
     assert library.suggest(["red dog"], 1)[0][0].text == "red dog"
-    assert "could not be kept" in caplog.text
+    assert "is not kept" in caplog.text
     assert [file.name for file in tmp_path.iterdir()] == ["prompts.txt"]
 
 

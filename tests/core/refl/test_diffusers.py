@@ -290,7 +290,7 @@ def test_a_single_file_without_its_configuration_says_what_to_do(
     ):
         DiffusersGenerator.load(str(path), device="cpu")
     path.write_bytes(b"half a download")
-    with pytest.raises(ImageRewardError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(ImageRewardError, match=r"model\.safetensors is not a whole safetensors file"):
         DiffusersGenerator.load(str(path), device="cpu")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from ..files.atomic import replacing
+from ..files.parsing import parse_json, parse_yaml
+from ..files.text import read_text
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -226,20 +228,21 @@ def preset_names() -> list[str]:
 def read_config(path: str | Path, base: ReflConfig | None = None) -> ReflConfig:
     """A config from a .yaml or .json file."""
     path = Path(path)
-    if not path.is_file():
-        raise ImageRewardError(f"no config file {path}")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = json.loads(text) if path.suffix == ".json" else _yaml().safe_load(text)
-    except Exception as error:  # the parser's own errors have no common base
-        raise ImageRewardError(f"{path} is not readable as {path.suffix[1:] or 'YAML'}: {error}") from error
+    text = read_text(path)
+    values = parse_json(text, str(path)) if path.suffix.lower() == ".json" else parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ImageRewardError(f"{path} must hold `setting: value` pairs, holds {type(values).__name__}")
     return config_from(values, base)
 
 
 def write_config(config: ReflConfig, path: str | Path) -> None:
-    Path(path).write_text(_yaml().safe_dump(config.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """As YAML, whole or not at all."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImageRewardError("the folder of a run holds YAML, which needs PyYAML: pip install pyyaml") from error
+    with replacing(path) as file:
+        file.write(yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True).encode())
 
 
 def _convert(key: str, kind: object, value: Any) -> Any:
@@ -248,11 +251,11 @@ def _convert(key: str, kind: object, value: Any) -> Any:
     try:
         if kind.startswith("tuple[int"):
             low, high = value
-            return int(low), int(high)
+            return _whole(low), _whole(high)
         if isinstance(value, list | tuple):
             if "tuple[str" not in kind:
                 raise ValueError("one value expected, a list came")
-            return tuple(str(item) for item in value)
+            return tuple(_text(item) for item in value)
         if value is None:
             if "None" in kind:
                 return None
@@ -262,17 +265,28 @@ def _convert(key: str, kind: object, value: Any) -> Any:
                 raise ValueError("true or false expected")
             return value
         if kind == "int":
-            if float(value) != int(float(value)):
-                raise ValueError("a whole number expected")
-            return int(float(value))
-        return float(value) if kind.startswith("float") else str(value)
-    except (TypeError, ValueError) as error:
-        raise ImageRewardError(f"{key}: {value!r} is not of type {kind} ({error})") from error
+            return _whole(value)
+        return _number(value) if kind.startswith("float") else _text(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ImageRewardError(f"{key}: {value!r:.200} is not of type {kind} ({error})") from error
 
 
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImageRewardError("YAML files need PyYAML: pip install pyyaml (or give the config as .json)") from error
-    return yaml
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError("a whole number expected")
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError("a number expected")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a text expected")
+    return str(value)

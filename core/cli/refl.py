@@ -159,7 +159,7 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
 
 
 def _backend(config: ReflConfig) -> Backend | None:
-    if int(os.environ.get(LAUNCHED, "1")) == 1:
+    if os.environ.get(LAUNCHED, "") in ("", "1"):
         return None
     from ..training.backend import Accelerated
 

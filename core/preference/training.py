@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.atomic import replace
 from ..training.interrupts import interrupt_later
 from ..training.outputs import Saver
 from ..training.processes import Processes
@@ -321,7 +322,7 @@ class Trainer:
         """Raises OSError. The state before this one stays beside it."""
         path, previous = self.folder / STATE, self.folder / PREVIOUS
         if path.is_file():
-            path.replace(previous)
+            replace(path, previous)
         save_state(self._state(), path)
 
     def _state(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class RunFolder:
         older = [each for each in self.checkpoints() if each != path]
         for old in older[: max(0, len(older) - (keep - 1))]:
             with suppress(OSError):  # held by another program: the next save removes it
-                old.unlink()
+                remove(old)
         return path
 
     def restore_latest(self, restore: Callable[[dict[str, Any]], None]) -> list[str]:
@@ -112,7 +112,7 @@ class RunFolder:
         for path in self.checkpoints():
             if _number(path) > after:
                 with suppress(OSError):
-                    path.replace(path.with_suffix(".damaged"))
+                    replace(path, path.with_suffix(".damaged"))
 
     @property
     def best(self) -> Path:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
 
+from ..files.atomic import remove
+
 TRIES = 3  # numbered names, each of which may be held by the same program
 
 
@@ -53,7 +55,7 @@ class OutputFile:
     def _forget_beside(self) -> None:
         if self._beside is not None:
             with suppress(OSError):
-                self._beside.unlink()
+                remove(self._beside)
             self._beside = None
 
 

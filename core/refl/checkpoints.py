@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from ..files.atomic import remove, replace
 from ..files.writable import expect_writable
 from ..training.states import RecordFile, newest_readable, save_state
 from .config import ReflConfig, config_from, read_config, write_config

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
+from ..files.checked_names import why_no_file_name
 from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
+from ..training.settings import expect_kind, expect_range, plain
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -25,6 +27,15 @@ CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
     "tracker": ("tensorboard", "wandb", "none"),
 }
+
+AT_LEAST_ONE = (
+    "steps", "batch_size", "accumulation", "lora_rank", "denoising_steps", "gradient_steps", "evaluate_every",
+    "evaluation_images", "patience", "keep_checkpoints",
+)  # fmt: skip
+POSITIVE = ("learning_rate", "scale", "clip", "guidance", "epsilon", "lora_alpha", "snr_gamma")
+NOT_NEGATIVE = (
+    "prior_weight", "pretraining_weight", "warmup", "weight_decay", "checkpoint_every", "width", "height", "tolerance",
+)  # fmt: skip
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -136,41 +147,26 @@ class ReflConfig:
 
     def plain(self) -> dict[str, Any]:
         """As plain types that YAML and JSON can hold."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {each.name: plain(getattr(self, each.name)) for each in fields(self)}
 
     def check(self) -> None:
         """Refuse what cannot work, with both values and the remedy, before anything is loaded."""
+        for each in fields(self):
+            expect_kind(each, getattr(self, each.name))
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise ImageRewardError(f"{key} must be one of {', '.join(allowed)}, not '{getattr(self, key)}'")
-        for key in (
-            "steps",
-            "batch_size",
-            "accumulation",
-            "lora_rank",
-            "denoising_steps",
-            "gradient_steps",
-            "evaluate_every",
-            "evaluation_images",
-            "patience",
-            "keep_checkpoints",
-        ):
-            if getattr(self, key) < 1:
-                raise ImageRewardError(f"{key} must be at least 1, not {getattr(self, key)}")
-        for key in ("learning_rate", "scale", "clip", "guidance"):
-            if not getattr(self, key) > 0:
-                raise ImageRewardError(f"{key} must be above 0, not {getattr(self, key)}")
-        for key in (
-            "prior_weight",
-            "pretraining_weight",
-            "warmup",
-            "weight_decay",
-            "checkpoint_every",
-            "width",
-            "height",
-        ):
-            if getattr(self, key) < 0:
-                raise ImageRewardError(f"{key} must not be negative, is {getattr(self, key)}")
+        for key in AT_LEAST_ONE:
+            expect_range(key, getattr(self, key), 1)
+        for key in POSITIVE:
+            if getattr(self, key) is not None:
+                expect_range(key, getattr(self, key), 0, open_low=True)
+        for key in NOT_NEGATIVE:
+            expect_range(key, getattr(self, key), 0)
+        for key in ("beta1", "beta2"):
+            expect_range(key, getattr(self, key), 0, 1, open_high=True)
+        expect_range("ema_decay", self.ema_decay, 0, 1)
+        self._check_name()
         self._check_window()
         if self.single_file and self.tune != "full":
             raise ImageRewardError(
@@ -182,6 +178,13 @@ class ReflConfig:
             raise ImageRewardError(
                 f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "
                 f"(held_out: {other}), or switch it off (guard: false)"
+            )
+
+    def _check_name(self) -> None:
+        reason = why_no_file_name(self.name) if self.name else ""
+        if reason:
+            raise ImageRewardError(
+                f"name is '{self.name}', which {reason}: choose a name for the LoRA file without an ending"
             )
 
     def _check_window(self) -> None:

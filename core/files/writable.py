@@ -12,12 +12,11 @@ from ..errors import ImageRewardError
 from .atomic import temporary_beside
 
 
-def expect_writable(folder: str | os.PathLike[str], *, room: int = 0, files: tuple[str, ...] = ()) -> None:
+def expect_writable(folder: str | os.PathLike[str], *, room: int = 0) -> None:
     """Raises ImageRewardError unless files can be made in `folder`; afterwards everything is as it was.
 
     The folder need not exist. Found out by writing: permissions tell little on Windows, on network drives and to an
-    administrator. room: how many bytes must be free. files: names in the folder that will be replaced, and so must not be
-    held by another program.
+    administrator. room: how many bytes must be free.
     """
     folder = Path(folder)
     try:
@@ -29,9 +28,6 @@ def expect_writable(folder: str | os.PathLike[str], *, room: int = 0, files: tup
             finally:
                 with suppress(OSError):
                     probe.unlink()
-            for name in files:
-                if (folder / name).exists():
-                    os.rename(folder / name, folder / name)  # on Windows refused while another program has it open
     except OSError as error:
         raise ImageRewardError(
             f"cannot write into {folder}: {error.strerror or error}. Choose another output folder, or make this one writable."

@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from ..errors import ImageRewardError, UnreadableText
-from ..files.atomic import replacing
+from ..files.atomic import append_text, replacing
 from ..files.parsing import parse_json
 
 LONGEST_RECORD = 1 << 20  # bytes of a line
@@ -135,8 +135,7 @@ class RecordFile:
         self._waiting.append(json.dumps(record))
         data = "".join(f"{line}\n" for line in self._waiting)
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{data}" if self._torn else data)
+            append_text(self.path, f"\n{data}" if self._torn else data)
         except OSError:
             self._torn = True  # half a line may be there
             raise

@@ -42,8 +42,9 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
     values = _values(scores)
     _check_not_negative("at_least", at_least)
     if isinstance(threshold, str) or not isinstance(threshold, SupportsFloat) or math.isnan(threshold):
+        shown = "NaN" if isinstance(threshold, float) else repr(threshold)
         raise ImageRewardError(
-            f"The threshold is not a number ({threshold!r}); give a number, or -inf to keep every scored image."
+            f"The threshold is not a number ({shown}); give a number, or -inf to keep every scored image."
         )
     ranked = rank(values)
     chosen = [i for place, i in enumerate(ranked) if values[i] >= threshold or place < at_least]

@@ -10,7 +10,7 @@ import gradio as gr
 import torch
 from modules import shared
 
-from ..core.files.checked_names import why_no_file_name
+from ..core.files.names import why_no_file_name
 from . import host
 from .folders import WEIGHTS_FOLDER
 from .request import TITLE, scorer_name, scorer_titles

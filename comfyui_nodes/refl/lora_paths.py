@@ -7,7 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...core.errors import ImageRewardError
-from ...core.files.checked_names import why_no_file_name
+from ...core.files.names import why_no_file_name
 
 NONE = "[None]"
 

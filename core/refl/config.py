@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
-from ..files.checked_names import why_no_file_name
+from ..files.names import why_no_file_name
 from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
 from ..training.settings import expect_kind, expect_range, plain

@@ -36,7 +36,7 @@ def save(pixels: Tensor, scores: Scores, i: int, settings: FileSettings, chunks:
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height
     )
-    file = f"{stem}_{counter:05}_.{settings.ending}"
+    file = _free_name(Path(folder), stem, counter, settings.ending)
     texts: dict[str, Any] = {"parameters": "", "chunks": {}}
     if not args.disable_metadata:
         others = dict(chunks)
@@ -44,6 +44,13 @@ def save(pixels: Tensor, scores: Scores, i: int, settings: FileSettings, chunks:
         texts = {"parameters": parameters(scores, i, (width, height), settings.parts, base), "chunks": others}
     save_image(to_picture(pixels), Path(folder) / file, quality=settings.quality, **texts)
     return ui.SavedResult(file, subfolder, io.FolderType.output)
+
+
+def _free_name(folder: Path, stem: str, counter: int, ending: str) -> str:
+    """The host's counter stays at 1 for a prefix that is a bare folder, and must not lead to an older image."""
+    while (folder / (name := f"{stem}_{counter:05}_.{ending}")).exists():
+        counter += 1
+    return name
 
 
 def parameters(scores: Scores, i: int, size: tuple[int, int], parts: bool, base: str | None = None) -> str:

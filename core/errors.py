@@ -28,7 +28,7 @@ class ImageUnavailable(BadImage):
 
 
 class UnreadableText(ImageRewardError, ValueError):
-    """A text file is missing, not permitted, or in an encoding that nothing names."""
+    """A text file is missing, not permitted, in an encoding that nothing names, or not the JSON or YAML that it should be."""
 
 
 class UnwritableFile(ImageRewardError, OSError):

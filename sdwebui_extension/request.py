@@ -146,9 +146,9 @@ def _number(name: str, value: Any, default: float) -> float:
         return default
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if math.isnan(number):
+    if not math.isfinite(number):
         raise ImageRewardError(f"'{name}' is a number, got {value!r}.")
     return number
 

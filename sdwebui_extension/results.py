@@ -79,7 +79,10 @@ def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
     shown = _choose(job, shown)
     if job.request.chooses and job.pictures:
         _fill(processed, shown, others)
-    _add_grid(p, job, processed, [one.images[0] for one in shown])
+    try:
+        _add_grid(p, job, processed, [one.images[0] for one in shown])
+    except Exception as error:  # a full disk, say: the images themselves are there
+        job.note(f"The grid could not be made or saved ({type(error).__name__}: {error}); the images are not affected.")
     _tell(job, processed)
     return processed
 
@@ -93,7 +96,8 @@ def _choose(job: Job, shown: list[Shown]) -> list[Shown]:
         unscored = [i for i in best_first if math.isnan(scores[i])]  # never lost to us
         kept = {*scored[: request.keep_best], *unscored}
         for i in set(best_first) - kept:
-            saving.dispose(shown[i].picture)
+            for failure in saving.dispose(shown[i].picture):
+                job.note(failure)
         best_first = [i for i in best_first if i in kept]
     positions = best_first if request.sort else sorted(best_first)
     return [shown[i] for i in positions]

@@ -37,7 +37,13 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
         _advance_seeds(p)
         state.job_count += jobs_of_a_round
         state.textinfo = f"ImageReward: {job.passed()} of {job.request.until} images pass, try {len(rounds) + 1}"
-        rounds.append(_one_round(p, job))
+        try:
+            rounds.append(_one_round(p, job))
+        except Exception as error:  # the images of the rounds before must not be lost with it
+            job.note(
+                f"Try {len(rounds) + 1} failed ({type(error).__name__}: {error}); these are the images made before it."
+            )
+            break
     if 0 < job.passed() < job.request.until and not _stopped():
         job.note(f"{job.passed()} of the {job.request.until} images asked for pass after {len(rounds)} tries.")
     return rounds

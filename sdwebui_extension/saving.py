@@ -42,7 +42,10 @@ def before_save(params: Any) -> None:
         _forget_score(params.pnginfo, picture)
     picture.saved = True
     if picture.rejected:
-        params.filename = _elsewhere(params.filename)
+        try:
+            params.filename = _elsewhere(params.filename)
+        except OSError as error:
+            job.note(f"A rejected image stays among the others, as no place for it can be made: {error}")
 
 
 def after_save(params: Any) -> None:
@@ -57,18 +60,29 @@ def after_save(params: Any) -> None:
         job.live.files.append(file)
 
 
-def dispose(picture: Picture) -> None:
-    """Drops or moves the files of a picture that turned out not to be among the best when all were there."""
+def dispose(picture: Picture) -> list[str]:
+    """Drops or moves the files of a picture that turned out not to be among the best when all were there.
+
+    Returns what could not be done, in words: a file that another program holds stays where it is.
+    """
+    failures = []
     for file in picture.files:
         for path in (file, file.with_suffix(".txt")):
-            if not path.is_file():
-                continue
-            folder = settings.rejected_subfolder()
-            if folder is None:
-                remove(path)
-            else:
-                replace(path, _unused(path.parent / folder, path.name))
+            try:
+                if path.is_file():
+                    _put_away(path)
+            except OSError as error:
+                failures.append(f"{path.name} is not among the best but stays where it is: {error}")
     picture.files.clear()
+    return failures
+
+
+def _put_away(path: Path) -> None:
+    folder = settings.rejected_subfolder()
+    if folder is None:
+        remove(path)
+    else:
+        replace(path, _unused(path.parent / folder, path.name))
 
 
 def _elsewhere(filename: str) -> str:

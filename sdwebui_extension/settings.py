@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import PureWindowsPath
 from typing import Any
 
 import gradio as gr
 import torch
 from modules import shared
 
+from ..core.files.names import why_no_file_name
 from . import host
 from .folders import WEIGHTS_FOLDER
 from .request import TITLE, scorer_name, scorer_titles
@@ -97,12 +99,31 @@ def dtype() -> torch.dtype | None:
 
 
 def decimals() -> int:
-    return int(get("image_reward_decimals"))
+    """1 to 6; 4 where somebody wrote something else into the host's config.json."""
+    try:
+        return min(6, max(1, int(get("image_reward_decimals"))))
+    except (TypeError, ValueError, OverflowError):
+        return int(DEFAULTS["image_reward_decimals"])
 
 
 def rejected_subfolder() -> str | None:
     """Name of the folder for rejected files, None to drop them. A path that leads out of the images' folder is cut."""
     if get("image_reward_rejected") != SUBFOLDER:
         return None
-    parts = [part for part in PurePath(get("image_reward_rejected_folder")).parts if part not in ("..", ".", "/")]
-    return str(PurePath(*parts[-1:])) if parts else DEFAULT_REJECTED_FOLDER
+    return _folder_name(str(get("image_reward_rejected_folder")))
+
+
+@lru_cache
+def _folder_name(setting: str) -> str:
+    """The last part of a path as any system writes it; the default, with a line in the log, for what names no folder."""
+    path = PureWindowsPath(setting)
+    name = path.name if path.name != ".." else ""
+    reason = why_no_file_name(name)
+    if not reason:
+        return name
+    if setting:
+        host.log(
+            f"the setting 'Subfolder of rejected images' is {setting!r}, which names no folder (it {reason}): rejected images "
+            f"go to the subfolder '{DEFAULT_REJECTED_FOLDER}'. Write a name such as '{DEFAULT_REJECTED_FOLDER}' there."
+        )
+    return DEFAULT_REJECTED_FOLDER

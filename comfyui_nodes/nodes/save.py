@@ -80,9 +80,16 @@ class SaveScoredImages(io.ComfyNode):
         settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0], parts[0])
         chunks = workflow_chunks(cls.hidden)
         bar = comfy.utils.ProgressBar(len(pixels))
-        saved = []
+        saved, failures = [], []
         for i, one in enumerate(pixels):
             model_management.throw_exception_if_processing_interrupted()
-            saved.append(save(one, given, i, settings, chunks))
+            try:
+                saved.append(save(one, given, i, settings, chunks))
+            except OSError as error:  # the others are saved all the same
+                failures.append(f"image {i + 1}: {error}")
             bar.update_absolute(i + 1, len(pixels))
+        if failures:
+            raise ImageRewardError(
+                f"{len(failures)} of {len(pixels)} images could not be saved, the others are. {'; '.join(failures[:3])}"
+            )
         return io.NodeOutput(ui={"images": saved})

@@ -80,7 +80,7 @@ class TrainReflLora(io.ComfyNode):
             job = Job(model[0], clip[0], vae[0], reward, other, undesired, config, dtype)
             trained = train(job, path)
             _last.put(objects, values, trained, keep=undesired)
-        trained.write(path)
+        path = trained.write(path)
         tensors = tensors_of(trained.lora)
         tuned, _ = comfy.sd.load_lora_for_models(model[0], None, tensors, 1.0, 0.0)
         curve = reward_curve(trained)

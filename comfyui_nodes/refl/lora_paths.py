@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import folder_paths
 
 from ...core.errors import ImageRewardError
+from ...core.files.names import why_no_file_name
 
 NONE = "[None]"
 
@@ -29,8 +29,7 @@ def lora_path(name: str) -> str:
 def free_path(name: str) -> Path:
     """`models/loras/<name>.safetensors`, with a number behind it if that is taken. Subfolders are allowed."""
     stem = name.strip().removesuffix(".safetensors")
-    parts = stem.split("/")
-    if not all(re.fullmatch(r"[^\\:*?\"<>|\x00-\x1f]+", part) and part.strip(". ") for part in parts):
+    if any(why_no_file_name(part) for part in stem.split("/")):
         raise ImageRewardError(
             f"'{name}' is no name for a file below models/loras: write letters, digits, spaces, - and _ (and / for a folder)."
         )

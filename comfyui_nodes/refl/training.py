@@ -22,6 +22,7 @@ from ...core.refl.lora import Lora
 from ...core.refl.lora_files import LoraRecord, write_lora
 from ...core.refl.observers import Observer
 from ...core.scorers.loading import load_scorer
+from ...core.training.outputs import OutputFile
 from ..hosting import RewardModel, host
 from ..pictures import to_picture
 from .autograd_probe import expect_gradients
@@ -68,8 +69,9 @@ class Trained:
     after: Tensor
     reason: str
 
-    def write(self, path: Path) -> None:
-        write_lora(self.lora, path, replace(self.record, name=path.stem))
+    def write(self, path: Path) -> Path:
+        """Where the file went: a numbered name beside `path` if another program holds that."""
+        return OutputFile(path).write(lambda path: write_lora(self.lora, path, replace(self.record, name=path.stem)))
 
 
 def train(job: Job, rescue: Path) -> Trained:
@@ -148,11 +150,11 @@ def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:
     note = f"weights after {trainer.update} of {trainer.config.steps} updates, when the run was stopped"
     record = replace(trainer.lora_record(None, note), name=path.stem)
     try:
-        write_lora(lora, path, record)
+        written = OutputFile(path).write(lambda path: write_lora(lora, path, record))
     except (OSError, ImageRewardError) as error:
         log.error("ImageReward: the LoRA so far could not be saved: %s", error)
     else:
-        log.info("ImageReward: stopped after %d updates; the LoRA so far is %s", trainer.update, path)
+        log.info("ImageReward: stopped after %d updates; the LoRA so far is %s", trainer.update, written)
 
 
 class Progress(Observer):

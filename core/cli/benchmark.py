@@ -38,10 +38,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..files.writable import expect_writable
     from ..preference.benchmark import benchmark, find_generations, read_prompts
 
     prompts = read_prompts(args.prompts)
     generations = find_generations(args.images, prompts, args.models)
+    expect_writable(args.output)
     result = benchmark(
         prompts,
         generations,
@@ -52,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         on_progress=progress_bar(len(generations), "benchmark"),
     )
-    charts = result.save(args.output)
     print(result.markdown())
+    charts = result.save(args.output)
     print(f"saved in {args.output}; charts: {', '.join(map(str, charts))}", file=sys.stderr)
     for image, reason in result.errors.items():
         print(f"imagereward: not scored: {image}: {reason}", file=sys.stderr)

@@ -27,13 +27,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from ..files.writable import expect_writable
     from ..scorers.loading import recognise
     from ..weights.convert import convert
     from ..weights.read import read_checkpoint
 
+    target = args.output or args.file.with_suffix(".safetensors")
+    expect_writable(target.parent)
     info = recognise(read_checkpoint(args.file))
     dtype = torch.float16 if args.dtype == "fp16" else torch.float32
-    target = args.output or args.file.with_suffix(".safetensors")
     metadata = {
         "modelspec.title": info.title,
         "modelspec.license": info.licence,

@@ -35,10 +35,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..files.writable import expect_writable
     from ..preference.evaluate import evaluate
     from ..preference.reading import read_rankings
 
     rankings = read_rankings(args.data, args.images)
+    expect_writable(args.output)
     evaluation = evaluate(
         rankings,
         args.scorers,
@@ -48,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         on_progress=progress_bar(sum(len(ranking.images) for ranking in rankings), "evaluate"),
     )
-    evaluation.save(args.output)
     print(evaluation.markdown())
+    evaluation.save(args.output)
     print(f"saved in {args.output}", file=sys.stderr)
     for image, reason in evaluation.errors.items():
         print(f"imagereward: not scored: {image}: {reason}", file=sys.stderr)

@@ -159,7 +159,7 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
 
 
 def _backend(config: ReflConfig) -> Backend | None:
-    if int(os.environ.get(LAUNCHED, "1")) == 1:
+    if os.environ.get(LAUNCHED, "") in ("", "1"):
         return None
     from ..training.backend import Accelerated
 
@@ -203,9 +203,9 @@ def _say_how_to_go_on(trainer: ReflTrainer) -> None:
 def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
     from ..refl.diffusers_generator import DiffusersGenerator
     from ..refl.report import write_report
+    from ..training.outputs import OutputFile
 
     assert trainer.folder is not None
-    report = write_report(trainer.folder.path / "report.html", trainer.name, trainer.config, result)
     files = list(result.files)
     if trainer.config.tune == "full":
         assert isinstance(trainer.generator, DiffusersGenerator)
@@ -213,7 +213,8 @@ def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
         checkpoint = trainer.folder.path / f"{trainer.name}.safetensors" if trainer.config.single_file else None
         trainer.generator.save(files[-1], checkpoint)
         files += [checkpoint] if checkpoint else []
-    files.append(report)
+    report = OutputFile(trainer.folder.path / "report.html")
+    files.append(report.write(lambda path: write_report(path, trainer.name, trainer.config, result)))
     print(f"{result.ended} after {result.updates} updates", file=sys.stderr)
     for file in files:
         print(file)

@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         example="imagereward train-reward --data mine.csv --images pictures --base imagereward --head-only --output my-taste",
     )
     parser.epilog = (
-        "Several GPUs: accelerate launch $(which imagereward) train-reward ...   (or torchrun)\n"
+        "Several GPUs: accelerate launch -m sd_imagereward.core.cli train-reward ...   (or torchrun -m)\n"
         "exit codes: 0 trained; 1 trained, but images were missing or unreadable, or nothing was learned; "
         "2 wrong use; 3 no weights"
     )
@@ -91,28 +91,32 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..preference.train_reward import train_reward
+    from ..preference.training import STATE
+    from ..training.interrupts import terminated_as_interrupted
     from ..training.processes import Processes
 
     on_epoch = _reporter(args)
     training, validation = _data(args)
     processes = Processes.start(args.device)
     try:
-        trained = train_reward(
-            training,
-            validation,
-            args.base,
-            args.output,
-            _recipe(args),
-            processes=processes,
-            fresh_head=args.fresh_head,
-            workers=args.workers,
-            resume=args.resume,
-            save_steps=args.save_steps,
-            on_step=late_bar("train", "") if processes.first else None,
-            on_epoch=on_epoch,
-        )
+        with terminated_as_interrupted():
+            trained = train_reward(
+                training,
+                validation,
+                args.base,
+                args.output,
+                _recipe(args),
+                processes=processes,
+                fresh_head=args.fresh_head,
+                workers=args.workers,
+                resume=args.resume,
+                save_steps=args.save_steps,
+                on_step=late_bar("train", "") if processes.first else None,
+                on_epoch=on_epoch,
+            )
     except KeyboardInterrupt:
-        print(f"imagereward: stopped; the same call with --resume goes on from {args.output}", file=sys.stderr)
+        if processes.first and (args.output / STATE).is_file():
+            print(f"imagereward: stopped; the same call with --resume goes on from {args.output}", file=sys.stderr)
         raise
     finally:
         processes.stop()

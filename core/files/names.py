@@ -21,6 +21,24 @@ def safe_name(text: str, most_bytes: int) -> str:
     return _DEVICES.sub(r"_\g<0>", name) if _DEVICES.match(name) else name
 
 
+def why_no_file_name(name: str) -> str:
+    """Why a file's name without its ending, or a folder's, will not do on some system; "" if it will.
+
+    In words that follow "it", as in "holds ':'".
+    """
+    found = _UNSAFE.search(name)
+    if not name.strip(" ."):
+        return "holds no letter"
+    if found is not None:
+        return f"holds {found[0]!r}"
+    if _DEVICES.match(name):
+        return "is the name of a device on Windows"
+    if name[-1] in ". " or name[0] == " ":
+        return "begins or ends in a space, or ends in a dot"
+    most = LONGEST_NAME - _ROOM
+    return "" if _cut(name, most) == name else f"is longer than {most} bytes"
+
+
 def numbered(path: Path) -> Iterator[Path]:
     """cat.png, cat (1).png, cat (2).png, ... A name that would become too long for it is shortened."""
     yield path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class Present(NamedTuple):
 def present(rankings: Sequence[Ranking]) -> Present:
     """Rankings without the images whose files are missing; those of fewer than two images go altogether."""
     files = {image for ranking in rankings for image in ranking.images if isinstance(image, Path)}
-    missing = {image for image in files if not image.is_file()}
+    missing = {image for image in files if not os.path.isfile(image)}  # a name may be none that the system takes
     if not missing:
         return Present(list(rankings), [])
     kept = [without(ranking, missing) for ranking in rankings]
@@ -97,7 +98,7 @@ def hold_out(rankings: Sequence[Ranking], share: float) -> tuple[list[Ranking], 
         raise ImageRewardError(f"the share to hold out lies between 0 and 1, got {share}")
 
     def place(prompt: str) -> bytes:
-        return hashlib.sha256(prompt.encode()).digest()
+        return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
 
     prompts = sorted({ranking.prompt for ranking in rankings}, key=place)
     if len(prompts) < 2:

@@ -42,9 +42,15 @@ def _ranking(row: Any, folder: Path, number: int, path: Path) -> Ranking:
         files, ranks = row["generations"], row["ranking"]
     else:
         raise ImageRewardError(f"{where} has neither generations and ranking nor better and worse; expected {LAYOUTS}")
-    if not all(isinstance(rank, (int, float)) for rank in ranks) or not all(isinstance(file, str) for file in files):
-        raise ImageRewardError(f"{where}: expected file names and numbers as ranks, got {files!r} and {ranks!r}")
+    if not all(map(_is_rank, ranks)) or not all(isinstance(file, str) for file in files):
+        raise ImageRewardError(
+            f"{where}: expected file names and numbers as ranks, got {files!r:.200} and {ranks!r:.200}"
+        )
     return Ranking(identity, row["prompt"], tuple(folder / file for file in files), tuple(map(float, ranks)))
+
+
+def _is_rank(rank: object) -> bool:
+    return isinstance(rank, (int, float)) and not isinstance(rank, bool) and abs(rank) < 1e9  # NaN is not
 
 
 def _truth(value: Any) -> bool:

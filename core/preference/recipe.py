@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import ImageRewardError
+from ..training.settings import expect_kind, expect_range, plain
 from .batches import LONG_PROMPTS
 
 AMP = ("no", "bf16", "fp16")
@@ -37,15 +38,24 @@ class Recipe:
     seed: int = 1234
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            expect_kind(each, getattr(self, each.name))
         for name, allowed in (("amp", AMP), ("ties", TIES), ("long_prompts", LONG_PROMPTS)):
             if getattr(self, name) not in allowed:
                 raise ImageRewardError(f"expected {name} of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "per_device"):
-            if getattr(self, name) < 1:
-                raise ImageRewardError(f"expected {name} of at least 1, got {getattr(self, name)}")
+            expect_range(name, getattr(self, name), 1)
+        for name in ("lr", "head_lr", "layer_decay", "clip_norm"):
+            if getattr(self, name) is not None:
+                expect_range(name, getattr(self, name), 0, open_low=True)
+        for name in ("warmup", "frozen"):
+            expect_range(name, getattr(self, name), 0, 1)
+        for name in ("dropout", "drop_path"):
+            expect_range(name, getattr(self, name), 0, 1, open_high=True)
+        expect_range("weight_decay", self.weight_decay, 0)
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({each.name: plain(getattr(self, each.name)) for each in fields(self)}, sort_keys=True)
 
 
 # A few hundred comparisons on a CPU: the towers stay, their states are cached, and an epoch takes a second.

@@ -6,6 +6,7 @@ into one vector; training must not, since dropout sits between its layers and Ad
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import UnknownCheckpoint
+from ..errors import ImageRewardError, UnknownCheckpoint
 from ..files.atomic import replace_by_copy, replacing_path
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
@@ -162,7 +163,7 @@ def freeze(model: RewardModel, share: float) -> None:
     Cross-attention's key biases stay in any case: the softmax does not see them, so no score depends on them.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"expected a share of frozen layers between 0 and 1, got {share}")
+        raise ImageRewardError(f"expected a share of frozen layers between 0 and 1, got {share}")
     model.requires_grad_(True)
     for name, parameter in model.named_parameters():
         if name.endswith(UNSEEN):
@@ -188,18 +189,18 @@ def checkpoint_activations(model: RewardModel) -> None:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
-def export(base: Base, folder: Path, metadata: Mapping[str, str]) -> Path:
+def export(base: Base, folder: Path, metadata: Mapping[str, str], name: str = CHECKPOINT) -> Path:
     """Writes `ImageReward.safetensors` in the reference's key layout and `vocab.txt` beside it: every door loads that."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {(name if name.startswith("mlp.") else f"blip.{name}"): t for name, t in base.model.state_dict().items()}
     tensors |= {f"blip.{name}": t for name, t in base.carried.items()}
-    target = folder / CHECKPOINT
+    target = folder / name
     with replacing_path(target) as temporary:
         save_file(
             {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary, metadata=dict(metadata)
         )
-    if not (folder / "vocab.txt").exists() or not (folder / "vocab.txt").samefile(base.vocabulary):
+    if not (folder / "vocab.txt").exists() or not filecmp.cmp(folder / "vocab.txt", base.vocabulary, shallow=False):
         replace_by_copy(base.vocabulary, folder / "vocab.txt")
     return target

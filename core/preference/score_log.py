@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import UnreadableText
 from ..files.atomic import append_text, replace_text
+from ..files.parsing import parse_json
 from ..weights.identity import spec_identity
 from .rankings import ImageSource
+
+log = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
@@ -43,6 +48,8 @@ class ScoreLog:
         self.path = path
         self.identity = identity
         self._scores: dict[Key, float] = {}
+        self._unwritten: list[tuple[Key, float]] = []
+        self._torn = False
         if path is not None:
             self._open(path)
 
@@ -54,20 +61,32 @@ class ScoreLog:
         return self._scores.get(key, math.nan)
 
     def add(self, scored: Iterable[tuple[Key, float]]) -> None:
-        """Keeps and writes scores; a line is whole or, if the machine dies while writing, ignored the next time."""
+        """Keeps and writes scores; a line is whole or, if the machine dies while writing, ignored the next time.
+
+        What cannot be written now stays in memory and is written with the next scores.
+        """
         fresh = list(scored)
         self._scores.update(fresh)
-        if self.path is not None and fresh:
-            lines = (json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in fresh)
-            append_text(self.path, "".join(lines))
+        if self.path is None or not fresh:
+            return
+        self._unwritten += fresh
+        lines = (json.dumps([*key, score], ensure_ascii=False) + "\n" for key, score in self._unwritten)
+        try:
+            append_text(self.path, "".join(("\n" if self._torn else "", *lines)))
+        except OSError as error:
+            if not self._torn:
+                log.warning("scores are kept in memory alone for now: %s", error)
+            self._torn = True  # half a line may be there
+        else:
+            self._unwritten, self._torn = [], False
 
     def _open(self, path: Path) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().decode("utf-8", "replace").split("\n") if path.is_file() else []
         if lines and _parsed(lines[0]) == {"scorer": self.identity}:
             for line in lines[1:]:
                 row = _parsed(line)
-                if isinstance(row, list) and len(row) == 4:
-                    self._scores[Key(*row[:3])] = float(row[3])
+                if isinstance(row, list) and [type(value) for value in row] == [str, str, str, float]:
+                    self._scores[Key(*row[:3])] = row[3]
         # Written anew: another scorer's scores go, and so does half a line at the end.
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [{"scorer": self.identity}, *([*key, score] for key, score in self._scores.items())]
@@ -76,6 +95,6 @@ class ScoreLog:
 
 def _parsed(line: str) -> object:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        return parse_json(line, "a line", constants=True)
+    except UnreadableText:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.writable import expect_writable
 from ..networks.wordpiece import WordPiece
+from ..training.outputs import OutputFile
 from ..training.processes import Processes
 from .batches import PromptReader, StateBatch
 from .rankings import Pair, Ranking, data_hash, pairs_of, present
 from .recipe import Recipe
 from .regularise import regularise
-from .reward_model import Base, RewardHead, checkpoint_activations, export, freeze, load_base
+from .reward_model import CHECKPOINT, Base, RewardHead, checkpoint_activations, export, freeze, load_base
 from .score_log import scorer_identity
 from .sources import PicturePairs, StatePairs
 from .states import cached_states, compute_states, items_of, state_pairs
 from .training import Epoch, Trainer
+
+log = logging.getLogger(__name__)
 
 STATES = "states.safetensors"
 
@@ -85,22 +90,26 @@ def train_reward(
     processes = processes or Processes.start()
     if recipe.head_only and processes.count > 1:
         raise ImageRewardError("training the head alone takes seconds; start it without accelerate or torchrun")
+    if processes.first:
+        expect_writable(folder)
     start = load_base(base, processes.device, fresh_head=fresh_head, seed=recipe.seed)
     reader = PromptReader(WordPiece(start.vocabulary), recipe.long_prompts)
     data = _data(training, validation, recipe, reader)
     trainer = _trainer(start, data, reader, recipe, folder, processes, base, workers, on_step)
     trainer.save_steps, trainer.on_step, trainer.on_epoch = save_steps, on_step, on_epoch
+    if processes.first and not resume:
+        _expect_room(trainer, start)
     history = trainer.run(resume=resume)
     pictures = (str(image) for pair in (*data.training, *data.validation) for image in (pair.better, pair.worse))
     trainer.unreadable = processes.union(trainer.unreadable, pictures)
     if not processes.first:
         return None
     rewards = _training_rewards(trainer, start, data, reader, workers)
-    best = min(history, key=lambda epoch: epoch.valid_loss)
+    best = trainer.best or history[-1]
     mean, std = float(rewards.mean()), float(rewards.std(unbiased=False))
     if not std > 0:
         raise ImageRewardError("every training picture gets the same reward; the base or the data cannot be right")
-    path = export(start, folder, _metadata(start, data, recipe, best, mean, std))
+    path = _export(start, folder, _metadata(start, data, recipe, best, mean, std))
     unreadable = sorted(trainer.unreadable)
     return Trained(path, history, best, mean, std, len(data.training), data.missing, unreadable)
 
@@ -157,6 +166,22 @@ def _trainer(
     trainer = Trainer(HeadModel(model.mlp), learned, held_out, recipe, folder, processes, fingerprint)
     trainer.unreadable.update(states.unreadable)
     return trainer
+
+
+def _expect_room(trainer: Trainer, start: Base) -> None:
+    """Room for the new scorer, for the best weights, and for two states with two averages of each weight."""
+    model = sum(p.numel() for p in start.model.parameters()) + sum(t.numel() for t in start.carried.values())
+    trained = sum(p.numel() for p in trainer.module.parameters() if p.requires_grad)
+    expect_writable(trainer.folder, room=4 * (model + 7 * trained))  # 4 bytes a number
+
+
+def _export(start: Base, folder: Path, metadata: dict[str, str]) -> Path:
+    """Where the new scorer went: beside its proper place if another program holds that."""
+    file = OutputFile(folder / CHECKPOINT)
+    path = file.write(lambda path: export(start, folder, metadata, path.name))
+    if path != file.path:
+        log.warning("%s cannot be replaced, perhaps because a program has it loaded: the scorer is %s", file.path, path)
+    return path
 
 
 @torch.no_grad()

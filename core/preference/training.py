@@ -18,8 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..files.atomic import replacing
+from ..files.atomic import replace
+from ..training.interrupts import interrupt_later
+from ..training.outputs import Saver
 from ..training.processes import Processes
+from ..training.states import (
+    DamagedState,
+    load_state,
+    newest_readable,
+    restore_optimizer,
+    save_state,
+    taking_from,
+    whole_number,
+)
 from .batches import PairBatch, StateBatch
 from .recipe import Recipe, learning_rate
 from .report import write_json
@@ -27,7 +38,7 @@ from .sources import Picks, Source
 
 log = logging.getLogger(__name__)
 
-STATE, BEST, HISTORY = "state.pt", "best.pt", "history.json"
+STATE, PREVIOUS, BEST, HISTORY = "state.pt", "previous-state.pt", "best.pt", "history.json"
 PATIENCE_NAN = 10  # steps in a row without a finite gradient before training gives up
 
 
@@ -84,7 +95,7 @@ class Trainer:
     """Trains `module` (batch -> (B, 2) rewards) in place and leaves it at its best epoch.
 
     fingerprint: what must agree for a resume. on_step(done, total), on_epoch(record); what they raise stops the training,
-    which `resume` continues.
+    which `resume` continues. best: the epoch whose weights are kept.
     """
 
     module: nn.Module
@@ -100,7 +111,9 @@ class Trainer:
     history: list[Epoch] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
     step: int = 0
+    best: Epoch | None = None
     _bad_steps: int = 0
+    _best_weights: dict[str, Tensor] | None = None  # while they are in no file
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -116,30 +129,37 @@ class Trainer:
         self._scaler = _grad_scaler(enabled=recipe.amp == "fp16")
         self._wrapped = self.processes.wrap(self.module)
         self._trained = [p for p in self.module.parameters() if p.requires_grad]
+        self._saver = Saver(log.warning)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
     def run(self, *, resume: bool = False) -> list[Epoch]:
         """All epochs, or those that are left; the module ends with the weights of the lowest validation loss."""
-        if resume and (self.folder / STATE).is_file():
-            self._load_state()
-        else:
+        if not (resume and self._go_on()):
             self._begin()
-        while self.step < self.steps:
-            self._epoch()
+        try:
+            while self.step < self.steps:
+                self._epoch()
+        except ImageRewardError:
+            raise  # the weights of now are no good to go on from
+        except BaseException:
+            self._save_state()
+            raise
         self._load_best()
         return self.history
 
     def _begin(self) -> None:
+        self.step, self.history = 0, []
         self.folder.mkdir(parents=True, exist_ok=True)
         valid = self.validate()
         self.history = [Epoch(0, 0, float("nan"), float("nan"), valid.mean_loss, valid.accuracy, self.recipe.lr)]
-        self._save_best()
+        self._keep_best()
         self._report()
 
     def _epoch(self) -> None:
-        number, first = divmod(self.step, self.steps_per_epoch)
-        plan = self._plan(number)[first:]
+        number = len(self.history)  # epoch 0 is the model before training
+        first = self.step - (number - 1) * self.steps_per_epoch
+        plan = self._plan(number - 1)[first:]
         batches = self.training.batches([picks for _, shares in plan for picks in shares])
         tally = Tally()
         for size, shares in plan:
@@ -148,27 +168,28 @@ class Trainer:
                 self.on_step(self.step, self.steps)
             if self.save_steps and self.step % self.save_steps == 0 and self.step % self.steps_per_epoch:
                 self._save_state()
-        self._finish_epoch(number + 1, tally.over(self.processes))
-
-    def _finish_epoch(self, number: int, train: Tally) -> None:
-        if train.pairs == 0:
+        train = tally.over(self.processes)
+        if plan and train.pairs == 0:
             raise ImageRewardError(
                 f"not one image of the training pairs can be read; {len(self.unreadable)} are broken"
             )
+        self._finish_epoch(number, train)
+
+    def _finish_epoch(self, number: int, train: Tally) -> None:
         valid = self.validate()
         lr = self.optimizer.param_groups[0]["lr"]
         record = Epoch(number, self.step, train.mean_loss, train.accuracy, valid.mean_loss, valid.accuracy, lr)
-        best = min(epoch.valid_loss for epoch in self.history)
         self.history.append(record)
-        if record.valid_loss < best:
-            self._save_best()
+        if self.best is None or record.valid_loss < self.best.valid_loss:
+            self._keep_best()
         self._save_state()
         self._report()
 
     def _report(self) -> None:
         if not self.processes.first:
             return
-        write_json([asdict(epoch) for epoch in self.history], self.folder / HISTORY)
+        rows = [asdict(epoch) for epoch in self.history]
+        self._saver.attempt(HISTORY, lambda: write_json(rows, self.folder / HISTORY))
         if self.on_epoch is not None:
             self.on_epoch(self.history[-1])
 
@@ -203,8 +224,9 @@ class Trainer:
                 loss = (losses * batch.weight).sum() * (self.processes.count / size)
                 self._scaler.scale(loss).backward()
             tally.add(rewards, losses, batch)
-        self._update()
-        self.step += 1
+        with interrupt_later():
+            self._update()
+            self.step += 1
 
     def _schedule(self) -> None:
         factor = learning_rate(self.step, self.steps, self.recipe.warmup)
@@ -261,47 +283,110 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return {name: p.detach().cpu() for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def _save_best(self) -> None:
-        if self.processes.first:
-            _save(self._weights(), self.folder / BEST)
+    def _keep_best(self) -> None:
+        """The weights of the last epoch, in `best.pt`; in memory, on every process, while that file cannot be written."""
+        self.best = self.history[-1]
+        weights = self._weights()
+        written = not self.processes.first or self._saver.attempt(BEST, lambda: save_state(weights, self.folder / BEST))
+        everywhere = float(self.processes.total(torch.tensor(float(written)))) == self.processes.count
+        self._best_weights = None if everywhere else {name: tensor.clone() for name, tensor in weights.items()}
 
     def _load_best(self) -> None:
         self.processes.wait()
-        self._put(torch.load(self.folder / BEST, map_location="cpu", weights_only=True))
+        try:
+            self._put(load_state(self.folder / BEST) if self._best_weights is None else self._best_weights)
+        except DamagedState as error:
+            log.warning("the best weights are lost, those of the last epoch are kept: %s", error)
+            self.best = self.history[-1]
         self.module.eval()
 
     def _put(self, weights: dict[str, Tensor]) -> None:
-        parameters = dict(self.module.named_parameters())
+        """Raises DamagedState, before anything is changed, for weights that are not those trained here."""
+        parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:
+            raise DamagedState(f"{self.folder} holds weights of another model, or of another share of frozen layers")
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
 
     def _save_state(self) -> None:
-        if self.processes.first:
-            state = {
-                "fingerprint": self.fingerprint,
-                "step": self.step,
-                "history": [asdict(epoch) for epoch in self.history],
-                "unreadable": sorted(self.unreadable),
-                "weights": self._weights(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self._scaler.state_dict(),
-            }
-            _save(state, self.folder / STATE)
+        if not self.processes.first:
+            return
+        with interrupt_later():
+            best = self._best_weights
+            if best is not None and self._saver.attempt(BEST, lambda: save_state(best, self.folder / BEST)):
+                self._best_weights = None
+            self._saver.attempt(STATE, self._write_state)
 
-    def _load_state(self) -> None:
-        state = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
+    def _write_state(self) -> None:
+        """Raises OSError. The state before this one stays beside it."""
+        path, previous = self.folder / STATE, self.folder / PREVIOUS
+        if path.is_file():
+            replace(path, previous)
+        save_state(self._state(), path)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": self.history.index(self.best) if self.best in self.history else 0,
+            "unreadable": sorted(self.unreadable),
+            "weights": self._weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "best_weights": self._best_weights,
+        }
+
+    def _go_on(self) -> bool:
+        """Restores the newest state that can be read; False if there is none to begin with."""
+        there = [path for path in (self.folder / STATE, self.folder / PREVIOUS) if path.is_file()]
+        path, wrong = newest_readable(there, self._restore)
+        if path is None and wrong:
+            raise ImageRewardError(
+                f"cannot go on with the training in {self.folder}: {'; '.join(wrong)}. To begin anew, "
+                f"give another --output, or leave out --resume."
+            )
+        if path is None:
+            return False
+        for each in wrong:
+            log.warning("%s; going on from %s, after step %d", each, path.name, self.step)
+        self._expect_best()
+        return True
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Raises ImageRewardError for a state of another training, and nearly anything for a damaged one."""
         if state["fingerprint"] != self.fingerprint:
             raise ImageRewardError(
                 f"{self.folder / STATE} is of another training: its data, base or settings differ; give the same call as "
                 f"before, or another --output"
             )
+        history = [_epoch(values) for values in state["history"]]
+        step = whole_number(state["step"])
+        if not 0 <= step - (len(history) - 1) * self.steps_per_epoch <= self.steps_per_epoch:
+            raise ValueError(f"step {step} does not follow from {len(history)} epochs")
         self._put(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.unreadable = set(state["unreadable"])
+        # States of earlier versions do not say which epoch is the best.
+        best = state.get("best")
+        self.best = min(history, key=lambda epoch: epoch.valid_loss) if best is None else history[whole_number(best)]
+        self.step, self.history = step, history
+        self.unreadable = {str(name) for name in state["unreadable"]}
+        self._best_weights = state.get("best_weights")
+
+    def _expect_best(self) -> None:
+        """Where the best weights are lost, the next epoch's are the best."""
+        if self._best_weights is not None:
+            return
+        parameters = {name: p.shape for name, p in self.module.named_parameters() if p.requires_grad}
+        try:
+            with taking_from(self.folder / BEST):
+                if {name: tensor.shape for name, tensor in load_state(self.folder / BEST).items()} != parameters:
+                    raise DamagedState(f"{self.folder / BEST} holds other weights than are trained here")
+        except DamagedState as error:
+            log.warning("the best weights so far are lost, those of the next epoch count: %s", error)
+            self.best = None
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -340,6 +425,9 @@ def _grad_scaler(*, enabled: bool) -> Any:
     return torch.cuda.amp.GradScaler(enabled=enabled)  # torch before 2.3
 
 
-def _save(value: object, path: Path) -> None:
-    with replacing(path) as file:
-        torch.save(value, file)
+def _epoch(values: dict[str, Any]) -> Epoch:
+    """Raises TypeError or ValueError for what is no line of a history."""
+    epoch = Epoch(**values)
+    whole_number(epoch.epoch)
+    float(epoch.valid_loss)
+    return epoch

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..errors import ImageRewardError
-from ..files.atomic import replacing
-from .config import ReflConfig, read_config, write_config
+from ..files.atomic import remove, replace
+from ..files.writable import expect_writable
+from ..training.states import RecordFile, newest_readable, save_state
+from .config import ReflConfig, config_from, read_config, write_config
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+_NUMBER = re.compile(r"update-(\d+)\.pt")
+_RECORDED = ("update", "reward", "loss")
 
 
 class RunFolder:
@@ -22,8 +25,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.metrics = RecordFile(self.path / METRICS)
 
     def check_free(self) -> None:
+        """Raises ImageRewardError unless a run can begin here."""
         if self.path.exists() and not self.path.is_dir():
             raise ImageRewardError(f"{self.path} is a file, and the run needs a folder: choose another output")
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -31,68 +36,97 @@ class RunFolder:
                 f"{self.path} already holds {len(list(self.path.iterdir()))} files"
                 f"{' of another run' if (self.path / CONFIG).exists() else ''}: choose another, or go on with it (--resume)"
             )
+        expect_writable(self.path)
 
     def claim(self, config: ReflConfig) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_config(config, self.path / CONFIG)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_config(config, self.path / CONFIG)
+        except OSError as error:
+            raise ImageRewardError(f"cannot write the settings of the run into {self.path}: {error}") from error
 
     def config(self) -> ReflConfig:
-        if not (self.path / CONFIG).is_file():
+        """The settings that the run was begun with; where their file is damaged, those in the newest checkpoint."""
+        if not (self.path / CONFIG).is_file() and not self.checkpoints():
             raise ImageRewardError(f"{self.path} holds no run to resume: {CONFIG} is not there")
-        return read_config(self.path / CONFIG)
+        try:
+            return read_config(self.path / CONFIG)
+        except ImageRewardError as error:
+            kept = self._config_in_checkpoint()
+            if kept is None:
+                raise ImageRewardError(
+                    f"the settings of the run cannot be read, so it cannot go on: {error}. Mend {self.path / CONFIG} by hand."
+                ) from error
+            return kept
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def _config_in_checkpoint(self) -> ReflConfig | None:
+        found: list[ReflConfig] = []
+        newest_readable(reversed(self.checkpoints()), lambda state: found.append(config_from(state["config"])))
+        return found[0] if found else None
 
-    def records(self) -> list[dict[str, Any]]:
-        path = self.path / METRICS
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    # the record
 
-    def forget_after(self, update: int) -> None:
-        """Drop records of updates that a resumed run will make again."""
-        kept = [record for record in self.records() if record["update"] <= update]
-        (self.path / METRICS).write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    def records(self) -> tuple[list[dict[str, Any]], int]:
+        """One of each update, in their order, and how many lines of the file cannot be read."""
+        records, unreadable = self.metrics.read()
+        sound = [record for record in records if _is_record(record)]
+        by_update = {record["update"]: record for record in sound}
+        return [by_update[update] for update in sorted(by_update)], unreadable + len(records) - len(sound)
 
     # checkpoints
 
     def checkpoints(self) -> list[Path]:
         """Oldest first."""
-        return sorted((self.path / "checkpoints").glob("update-*.pt"))
+        return sorted(
+            (path for path in (self.path / "checkpoints").glob("update-*.pt") if _number(path) >= 0), key=_number
+        )
 
     def save(self, update: int, state: Mapping[str, Any], keep: int) -> Path:
+        """Raises OSError. Older ones go only once this one is written."""
         folder = self.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"update-{update:08d}.pt"
         save_state(state, path)
-        for old in self.checkpoints()[:-keep]:
-            old.unlink()
+        older = [each for each in self.checkpoints() if each != path]
+        for old in older[: max(0, len(older) - (keep - 1))]:
+            with suppress(OSError):  # held by another program: the next save removes it
+                remove(old)
         return path
 
-    def latest(self) -> dict[str, Any]:
-        checkpoints = self.checkpoints()
-        if not checkpoints:
+    def restore_latest(self, restore: Callable[[dict[str, Any]], None]) -> list[str]:
+        """Calls `restore` with the newest checkpoint that it can use; returns what was wrong with those that are newer."""
+        paths = list(reversed(self.checkpoints()))
+        if not paths:
             raise ImageRewardError(
                 f"{self.path} holds no checkpoint to resume from: start the run anew in another folder"
             )
-        return load_state(checkpoints[-1])
+        path, wrong = newest_readable(paths, restore)
+        if path is None:
+            raise ImageRewardError(
+                f"no checkpoint of {self.path} can be used, so the run cannot go on. Start it anew in another folder, with "
+                f"lora_from set to the LoRA file of this one if there is one. {'; '.join(wrong)}"
+            )
+        return wrong
+
+    def set_aside(self, after: int) -> None:
+        """Renames checkpoints of later updates, which could not be read, so that they count no longer."""
+        for path in self.checkpoints():
+            if _number(path) > after:
+                with suppress(OSError):
+                    replace(path, path.with_suffix(".damaged"))
 
     @property
     def best(self) -> Path:
         return self.path / "best.pt"
 
 
-def save_state(state: Mapping[str, Any], path: Path) -> None:
-    """Written beside and renamed, so that a crash while writing leaves the file before it."""
-    with replacing(path) as file:
-        torch.save(dict(state), file)
+def _number(path: Path) -> int:
+    """The update that a checkpoint is of; -1 for another file."""
+    match = _NUMBER.fullmatch(path.name)
+    return int(match[1]) if match else -1
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Tensors and plain values only: a pickle with code in it is refused."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch wraps a damaged file in several types
-        raise ImageRewardError(
-            f"checkpoint {path} is not readable ({error}): delete it to resume from the one before"
-        ) from error
+def _is_record(record: Mapping[str, Any]) -> bool:
+    numbers: Sequence[Any] = [record.get(key) for key in _RECORDED]
+    sound = all(isinstance(number, (int, float)) for number in numbers)
+    return sound and isinstance(record["update"], int) and isinstance(record.get("skipped"), bool)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from ..files.atomic import replacing
+from ..files.names import why_no_file_name
+from ..files.parsing import parse_json, parse_yaml
+from ..files.text import read_text
+from ..training.settings import expect_kind, expect_range, plain
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -23,6 +27,15 @@ CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
     "tracker": ("tensorboard", "wandb", "none"),
 }
+
+AT_LEAST_ONE = (
+    "steps", "batch_size", "accumulation", "lora_rank", "denoising_steps", "gradient_steps", "evaluate_every",
+    "evaluation_images", "patience", "keep_checkpoints",
+)  # fmt: skip
+POSITIVE = ("learning_rate", "scale", "clip", "guidance", "epsilon", "lora_alpha", "snr_gamma")
+NOT_NEGATIVE = (
+    "prior_weight", "pretraining_weight", "warmup", "weight_decay", "checkpoint_every", "width", "height", "tolerance",
+)  # fmt: skip
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -134,41 +147,26 @@ class ReflConfig:
 
     def plain(self) -> dict[str, Any]:
         """As plain types that YAML and JSON can hold."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {each.name: plain(getattr(self, each.name)) for each in fields(self)}
 
     def check(self) -> None:
         """Refuse what cannot work, with both values and the remedy, before anything is loaded."""
+        for each in fields(self):
+            expect_kind(each, getattr(self, each.name))
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise ImageRewardError(f"{key} must be one of {', '.join(allowed)}, not '{getattr(self, key)}'")
-        for key in (
-            "steps",
-            "batch_size",
-            "accumulation",
-            "lora_rank",
-            "denoising_steps",
-            "gradient_steps",
-            "evaluate_every",
-            "evaluation_images",
-            "patience",
-            "keep_checkpoints",
-        ):
-            if getattr(self, key) < 1:
-                raise ImageRewardError(f"{key} must be at least 1, not {getattr(self, key)}")
-        for key in ("learning_rate", "scale", "clip", "guidance"):
-            if not getattr(self, key) > 0:
-                raise ImageRewardError(f"{key} must be above 0, not {getattr(self, key)}")
-        for key in (
-            "prior_weight",
-            "pretraining_weight",
-            "warmup",
-            "weight_decay",
-            "checkpoint_every",
-            "width",
-            "height",
-        ):
-            if getattr(self, key) < 0:
-                raise ImageRewardError(f"{key} must not be negative, is {getattr(self, key)}")
+        for key in AT_LEAST_ONE:
+            expect_range(key, getattr(self, key), 1)
+        for key in POSITIVE:
+            if getattr(self, key) is not None:
+                expect_range(key, getattr(self, key), 0, open_low=True)
+        for key in NOT_NEGATIVE:
+            expect_range(key, getattr(self, key), 0)
+        for key in ("beta1", "beta2"):
+            expect_range(key, getattr(self, key), 0, 1, open_high=True)
+        expect_range("ema_decay", self.ema_decay, 0, 1)
+        self._check_name()
         self._check_window()
         if self.single_file and self.tune != "full":
             raise ImageRewardError(
@@ -180,6 +178,13 @@ class ReflConfig:
             raise ImageRewardError(
                 f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "
                 f"(held_out: {other}), or switch it off (guard: false)"
+            )
+
+    def _check_name(self) -> None:
+        reason = why_no_file_name(self.name) if self.name else ""
+        if reason:
+            raise ImageRewardError(
+                f"name is '{self.name}', which {reason}: choose a name for the LoRA file without an ending"
             )
 
     def _check_window(self) -> None:
@@ -226,20 +231,21 @@ def preset_names() -> list[str]:
 def read_config(path: str | Path, base: ReflConfig | None = None) -> ReflConfig:
     """A config from a .yaml or .json file."""
     path = Path(path)
-    if not path.is_file():
-        raise ImageRewardError(f"no config file {path}")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = json.loads(text) if path.suffix == ".json" else _yaml().safe_load(text)
-    except Exception as error:  # the parser's own errors have no common base
-        raise ImageRewardError(f"{path} is not readable as {path.suffix[1:] or 'YAML'}: {error}") from error
+    text = read_text(path)
+    values = parse_json(text, str(path)) if path.suffix.lower() == ".json" else parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ImageRewardError(f"{path} must hold `setting: value` pairs, holds {type(values).__name__}")
     return config_from(values, base)
 
 
 def write_config(config: ReflConfig, path: str | Path) -> None:
-    Path(path).write_text(_yaml().safe_dump(config.plain(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """As YAML, whole or not at all."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImageRewardError("the folder of a run holds YAML, which needs PyYAML: pip install pyyaml") from error
+    with replacing(path) as file:
+        file.write(yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True).encode())
 
 
 def _convert(key: str, kind: object, value: Any) -> Any:
@@ -248,11 +254,11 @@ def _convert(key: str, kind: object, value: Any) -> Any:
     try:
         if kind.startswith("tuple[int"):
             low, high = value
-            return int(low), int(high)
+            return _whole(low), _whole(high)
         if isinstance(value, list | tuple):
             if "tuple[str" not in kind:
                 raise ValueError("one value expected, a list came")
-            return tuple(str(item) for item in value)
+            return tuple(_text(item) for item in value)
         if value is None:
             if "None" in kind:
                 return None
@@ -262,17 +268,28 @@ def _convert(key: str, kind: object, value: Any) -> Any:
                 raise ValueError("true or false expected")
             return value
         if kind == "int":
-            if float(value) != int(float(value)):
-                raise ValueError("a whole number expected")
-            return int(float(value))
-        return float(value) if kind.startswith("float") else str(value)
-    except (TypeError, ValueError) as error:
-        raise ImageRewardError(f"{key}: {value!r} is not of type {kind} ({error})") from error
+            return _whole(value)
+        return _number(value) if kind.startswith("float") else _text(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ImageRewardError(f"{key}: {value!r:.200} is not of type {kind} ({error})") from error
 
 
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImageRewardError("YAML files need PyYAML: pip install pyyaml (or give the config as .json)") from error
-    return yaml
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(value)
+    if not number.is_integer():
+        raise ValueError("a whole number expected")
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError("a number expected")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a text expected")
+    return str(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ImageRewardError
+from ..errors import BadImage, ImageRewardError
 from ..files.rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
 from ..pictures.opening import open_image
 from ..pictures.pixels import to_pixels
 from .randomness import SampleNoise
+
+log = logging.getLogger(__name__)
 
 IMAGE_NAMES = ("image", "image_path", "file_name", "path")
 
@@ -53,6 +57,8 @@ class CaptionedImages:
 
     images: Sequence[Any]
     prompts: Sequence[str]
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Positions of images that could not be read, and why."""
 
     @classmethod
     def read(cls, source: str) -> CaptionedImages:
@@ -62,7 +68,7 @@ class CaptionedImages:
         folder = Path(source).parent
         images = [_value(record, IMAGE_NAMES, source) for record in records]
         placed = [folder / image if isinstance(image, str) else image for image in images]
-        missing = [str(image) for image in placed if isinstance(image, Path) and not image.is_file()]
+        missing = [str(image) for image in placed if isinstance(image, Path) and not os.path.isfile(image)]
         if missing:
             raise ImageRewardError(
                 f"{len(missing)} of {len(placed)} images of {source} are not there (first: {missing[0]}): the pre-training "
@@ -73,13 +79,30 @@ class CaptionedImages:
     def batch(
         self, positions: Sequence[int], width: int, height: int, noise: SampleNoise
     ) -> tuple[Tensor, list[str], list[tuple[int, int, int, int]]]:
-        """Pixels (B, 3, height, width) in 0..1: shorter side fitted, random crop; (original h, w, crop top, left) of each."""
+        """Pixels (B, 3, height, width) in 0..1: shorter side fitted, random crop; (original h, w, crop top, left) of each.
+
+        An image that cannot be read is left out: the next one that can stands in for it, with its own caption.
+        """
         places = noise.integers(2**20).tolist()
-        cut = [_fit_and_crop(self.images[n], width, height, place) for n, place in zip(positions, places, strict=True)]
+        cut = [self._cut(n, width, height, place) for n, place in zip(positions, places, strict=True)]
         return (
-            torch.stack([pixels for pixels, _ in cut]),
-            [self.prompts[n] for n in positions],
-            [where for _, where in cut],
+            torch.stack([pixels for _, pixels, _ in cut]),
+            [self.prompts[n] for n, _, _ in cut],
+            [where for _, _, where in cut],
+        )
+
+    def _cut(self, first: int, width: int, height: int, place: int) -> tuple[int, Tensor, tuple[int, int, int, int]]:
+        for step in range(len(self.images)):
+            n = (first + step) % len(self.images)
+            if n in self.unreadable:
+                continue
+            try:
+                return n, *_fit_and_crop(self.images[n], width, height, place)
+            except BadImage as error:
+                self.unreadable[n] = str(error)
+                log.warning("left out of the pre-training loss: %s", error)
+        raise ImageRewardError(
+            f"not one of the {len(self.images)} captioned images can be read; the first error: {self.unreadable[first]}"
         )
 
 

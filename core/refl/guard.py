@@ -48,7 +48,8 @@ class Evaluation:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Evaluation:
-        return cls(values["update"], values["strength"], tuple(values["reward"]), tuple(values["held_out"]))
+        reward, held_out = (tuple(float(score) for score in values[name]) for name in ("reward", "held_out"))
+        return cls(int(values["update"]), float(values["strength"]), reward, held_out)
 
 
 @dataclass
@@ -101,11 +102,22 @@ class Guard:
             )
         return pick.strength, "highest reward of the strengths at which the held-out score has not fallen"
 
+    def forget_tuned(self) -> None:
+        """For a run that has lost its best weights."""
+        self.evaluations = self.evaluations[:1]
+
     def state(self) -> list[dict[str, Any]]:
         return [each.plain() for each in self.evaluations]
 
-    def restore(self, state: Sequence[dict[str, Any]]) -> None:
-        self.evaluations = [Evaluation.of(each) for each in state]
+    def restore(self, state: Sequence[dict[str, Any]], pictures: int) -> None:
+        """pictures: how many an evaluation has. Raises LookupError, TypeError or ValueError for no such state."""
+        evaluations = [Evaluation.of(each) for each in state]
+        for each in evaluations:
+            if not len(each.reward) == len(each.held_out) == pictures:
+                raise ValueError(
+                    f"expected {pictures} scores an evaluation, got {len(each.reward)}, {len(each.held_out)}"
+                )
+        self.evaluations = evaluations
 
 
 def _mean_and_error(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from ..training.backend import Backend, SingleProcess
 from ..training.ema import Ema
 from ..training.interrupts import interrupt_later
 from ..training.optimisers import learning_rate, make_optimizer, set_learning_rate
-from .checkpoints import RunFolder, load_state, save_state
+from ..training.outputs import OutputFile, Saver
+from ..training.states import DamagedState, load_state, restore_optimizer, save_state, taking_from, whole_number
+from .checkpoints import RunFolder
 from .checks import check_scorer, sampling_of
 from .config import ReflConfig
 from .data import CaptionedImages, read_prompts
@@ -73,7 +76,9 @@ class ReflTrainer:
         self.ema: Ema | None = None
         self.records: list[dict[str, Any]] = []
         self.pictures: dict[str, Tensor] = {}
-        self._best: dict[str, Tensor] | None = None
+        self._best: dict[str, Tensor] | None = None  # the best weights, while they are in no file
+        self._saver = Saver(self._say)
+        self._untold: list[str] = []  # from before anybody listens
         scorer.network.requires_grad_(False)
         self.tuning = tuning_of(generator, config)
         self.gradients = Gradients(
@@ -91,7 +96,8 @@ class ReflTrainer:
     def train(self) -> ReflResult:
         """Run to the end. Any exception, Ctrl-C included, first writes a checkpoint and a usable LoRA, then goes on its way."""
         try:
-            self._say(self._share_out())
+            for text in (*self._untold, self._share_out()):
+                self._say(text)
             try:
                 ended = self._run()
             finally:
@@ -157,7 +163,8 @@ class ReflTrainer:
         }
         self.records.append(record)
         if self.folder is not None and self.backend.rank == 0:
-            self.folder.log(record)
+            metrics = self.folder.metrics
+            self._saver.attempt(metrics.path.name, lambda: metrics.add(record))
         for observer in self.observers:
             observer.on_update(record, pixels)
 
@@ -209,10 +216,13 @@ class ReflTrainer:
                 self._keep_best({name: tensor.cpu().clone() for name, tensor in self.tuning.state().items()})
 
     def _keep_best(self, state: dict[str, Tensor]) -> None:
-        if self.folder is None:
-            self._best = state
-        elif self.backend.rank == 0:
-            save_state(state, self.folder.best)
+        """In `best.pt`; in memory, on every process, where there is no folder or it takes no file now."""
+        written = self.folder is not None
+        if self.folder is not None and self.backend.rank == 0:
+            best = self.folder.best
+            written = self._saver.attempt(best.name, lambda: save_state(state, best))
+        everywhere = float(self.backend.mean(torch.tensor([float(written)]))) == 1
+        self._best = None if everywhere else state
 
     def _conclude(self) -> tuple[list[Evaluation], float | None, str]:
         """Take the best weights back, sweep the strength, write what is to be kept."""
@@ -234,7 +244,7 @@ class ReflTrainer:
             return [], None, "only a LoRA has a strength"
         if not self.config.sweep:
             return [], None, "the strength was not swept"
-        self._write_lora(None, "strength not yet swept")
+        self._saver.attempt("the LoRA", lambda: self._write_lora(None, "strength not yet swept"))
         self._say(f"drawing {self._fixed_pictures} at each of {len(SWEEP) - 1} strengths, to recommend one")
         sweep = [self._evaluate(each) for each in SWEEP[:-1]] + [self.guard.best_tuned or self.guard.untuned]
         strength, reason = self.guard.recommend(sweep)
@@ -244,9 +254,20 @@ class ReflTrainer:
     def _take_best(self) -> None:
         if self.guard.best_tuned is None:
             return
-        state = self._best if self.folder is None else load_state(self.folder.best)
-        self.tuning.restore(state)  # type: ignore[arg-type]
+        try:
+            self.tuning.restore(self._read_best())
+        except DamagedState as error:
+            self._say(f"the best weights are lost, the run ends with those of now: {error}")
+            self.guard.forget_tuned()
+            self._evaluate()
+            self.tuning.restore(self._read_best())
         self.ema = None  # the best weights are averages already
+
+    def _read_best(self) -> dict[str, Tensor]:
+        if self._best is not None or self.folder is None:
+            assert self._best is not None
+            return self._best
+        return load_state(self.folder.best)
 
     # setting up, saving, going on
 
@@ -256,7 +277,7 @@ class ReflTrainer:
         self.ema = Ema(self.tuning.parameters(), self.config.ema_decay) if self.config.ema else None
         self.optimizer = self.backend.prepare(self.generator, make_optimizer(self._trained, self.config))
         if self.folder is not None and resume:
-            self._restore(self.folder.latest())
+            self._go_on(self.folder)
         if self.folder is not None and self.backend.rank == 0:
             self.folder.claim(self.config)
         used, evaluated = self.gradients.used_prompts(), self.evaluation_prompts if self.config.guard else []
@@ -274,39 +295,83 @@ class ReflTrainer:
             "guard": self.guard.state(),
             "pictures": self.pictures,
             "rng": torch.get_rng_state(),
+            "best": self._best,
+            "config": self.config.plain(),
         }
 
+    def _go_on(self, folder: RunFolder) -> None:
+        """From the newest checkpoint that can be used."""
+        for wrong in folder.restore_latest(self._restore):
+            self._untold.append(f"{wrong}; going on from the checkpoint before it, after {self.update} updates")
+        records, unreadable = folder.records()
+        self.records = [record for record in records if record["update"] <= self.update]
+        if unreadable:
+            self._untold.append(f"{unreadable} lines of {folder.metrics.path} cannot be read and are left out")
+        self._expect_best(folder)
+        self.backend.wait()  # until every process has read what is changed now
+        if self.backend.rank == 0:
+            folder.set_aside(after=self.update)
+            self._saver.attempt(folder.metrics.path.name, lambda: folder.metrics.rewrite(self.records))
+
+    def _expect_best(self, folder: RunFolder) -> None:
+        """Evaluations whose weights are lost must not stand against new ones."""
+        if self.guard.best_tuned is None or self._best is not None:
+            return
+        try:
+            with taking_from(folder.best):
+                self.tuning.expect(load_state(folder.best))
+        except DamagedState as error:
+            self._untold.append(f"the best weights so far are lost, those of the next evaluation count: {error}")
+            self.guard.forget_tuned()
+
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["update"] > self.config.steps:
+        """Raises ImageRewardError for a checkpoint of another run or model, and nearly anything for a damaged one."""
+        update = whole_number(state["update"])
+        if update > self.config.steps:
             raise ImageRewardError(
-                f"the run has already made {state['update']} updates, and steps is {self.config.steps}: "
-                f"give at least {state['update']} to go on"
+                f"the run has already made {update} updates, and steps is {self.config.steps}: "
+                f"give at least {update} to go on"
             )
-        self.update, self.nans = state["update"], state["nans"]
+        self.update, self.nans = update, whole_number(state["nans"])
         self.tuning.restore(state["tuned"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.ema is not None:
             self.ema.restore(state["ema"])
         self.backend.restore(state["backend"])
-        self.guard.restore(state["guard"])
-        self.pictures = dict(state["pictures"])
+        self.guard.restore(state["guard"], len(self.evaluation_prompts))
+        self.pictures = _pictures(state["pictures"])
+        self._best = state.get("best")  # of later versions than the rest
+        if self._best is not None:
+            self.tuning.expect(self._best)
         torch.set_rng_state(state["rng"])
-        assert self.folder is not None
-        self.records = [record for record in self.folder.records() if record["update"] <= self.update]
-        if self.backend.rank == 0:
-            self.folder.forget_after(self.update)
 
     def _save(self) -> None:
+        """A checkpoint and the LoRA of now; what cannot be written is said and does not end the run."""
         if self.folder is None or self.backend.rank != 0:
             return
-        self.folder.save(self.update, self._state(), self.config.keep_checkpoints)
-        with self._averaged():
-            self._write_lora(None, f"weights after {self.update} of {self.config.steps} updates, not the run's choice")
+        folder = self.folder
+        with interrupt_later():
+            best = self._best
+            if best is not None and self._saver.attempt(folder.best.name, lambda: save_state(best, folder.best)):
+                self._best = None
+            self._saver.attempt(
+                "the checkpoint", lambda: folder.save(self.update, self._state(), self.config.keep_checkpoints)
+            )
+            with self._averaged():
+                note = f"weights after {self.update} of {self.config.steps} updates, not the run's choice"
+                self._saver.attempt("the LoRA", lambda: self._write_lora(None, note))
 
     def _write_lora(self, strength: float | None, note: str) -> None:
+        """Raises OSError where neither its name nor a numbered one beside it can be written."""
         if self.folder is None or self.backend.rank != 0 or not isinstance(self.tuning, LoraTuning):
             return
-        write_lora(self.tuning.lora, self.lora_path, self.lora_record(strength, note))
+        lora, record = self.tuning.lora, self.lora_record(strength, note)
+        before = self._lora_file.written
+        path = self._lora_file.write(lambda path: write_lora(lora, path, record))
+        if path not in (self.lora_path, before):
+            self._say(
+                f"{self.lora_path} cannot be replaced, perhaps because a program has it loaded: the LoRA is {path}"
+            )
 
     @property
     def name(self) -> str:
@@ -316,6 +381,10 @@ class ReflTrainer:
     def lora_path(self) -> Path:
         assert self.folder is not None
         return self.folder.path / f"{self.name}.safetensors"
+
+    @cached_property
+    def _lora_file(self) -> OutputFile:
+        return OutputFile(self.lora_path)
 
     def lora_record(self, strength: float | None = None, note: str = "") -> LoraRecord:
         """What a LoRA file of this run says of itself."""
@@ -342,7 +411,7 @@ class ReflTrainer:
             observer.on_message(text)
 
     def _result(self, ended: str, sweep: list[Evaluation], strength: float | None, reason: str) -> ReflResult:
-        files = [self.lora_path] if self.folder is not None and isinstance(self.tuning, LoraTuning) else []
+        written = self._lora_file.written if self.folder is not None else None
         return ReflResult(
             updates=self.update,
             ended=ended,
@@ -356,5 +425,13 @@ class ReflTrainer:
             after=self.pictures.get("after"),
             prompts=self.evaluation_prompts,
             lora=self.tuning.lora if isinstance(self.tuning, LoraTuning) else None,
-            files=files,
+            files=[written] if written is not None else [],
         )
+
+
+def _pictures(values: Any) -> dict[str, Tensor]:
+    """Pictures by name, (N, 3, H, W) uint8. Raises ValueError for anything else."""
+    for pixels in values.values():
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"expected pictures, got {tuple(pixels.shape)} of {pixels.dtype}")
+    return dict(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -145,9 +146,9 @@ def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Mod
         down, up = (tensors.get(f"{key_of(name)}.{part}.weight") for part in ("lora_down", "lora_up"))
         if down is None or up is None:
             continue
-        layer = LoraLayer(
-            module, down.shape[0], float(tensors.get(f"{key_of(name)}.alpha", torch.tensor(down.shape[0])))
-        )
+        layer = LoraLayer(module, *_rank_and_alpha(key_of(name), down, tensors.get(f"{key_of(name)}.alpha")))
+        if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
+            raise ImageRewardError(f"LoRA layer {key_of(name)} holds NaN or infinity: nothing can be learnt from there")
         if down.shape != layer.down.shape or up.shape != layer.up.shape:
             raise ImageRewardError(
                 f"LoRA layer {key_of(name)} is {tuple(up.shape)} x {tuple(down.shape)}, but the model's layer needs "
@@ -163,6 +164,19 @@ def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Mod
         )
     first = next(iter(found.values()))
     return Lora(found, first.rank, first.alpha)
+
+
+def _rank_and_alpha(key: str, down: Tensor, alpha: Tensor | None) -> tuple[int, float]:
+    rank = down.shape[0] if down.ndim else 0
+    if rank < 1 or not down.is_floating_point() or (alpha is not None and (alpha.numel() != 1 or alpha.is_complex())):
+        shown = "none" if alpha is None else tuple(alpha.shape)
+        raise ImageRewardError(
+            f"LoRA layer {key} is damaged: down is {tuple(down.shape)} of {down.dtype}, alpha {shown}"
+        )
+    value = float(rank if alpha is None else alpha)
+    if not math.isfinite(value):
+        raise ImageRewardError(f"LoRA layer {key} is damaged: its alpha is {value}")
+    return rank, value
 
 
 def _hashes(file: bytes) -> tuple[str, str]:

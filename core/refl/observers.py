@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from ..errors import ImageRewardError
 from .guard import Evaluation
+
+log = logging.getLogger(__name__)
 
 
 class Observer:
@@ -59,23 +63,38 @@ class ProgressBar(Observer):
 
 
 class TensorBoard(Observer):
+    """Stops, and says so, when its files cannot be written: curves must not cost the run."""
+
     def __init__(self, folder: Path):
         self.writer = _summary_writer()(str(folder))
+        self.failed = False
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
-        for key, value in numbers_of(record).items():
-            self.writer.add_scalar(f"train/{key}", value, record["update"])
+        with self._surviving():
+            for key, value in numbers_of(record).items():
+                self.writer.add_scalar(f"train/{key}", value, record["update"])
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         if evaluation.strength != 1:
             return
-        self.writer.add_scalar("evaluation/reward", evaluation.mean_reward, evaluation.update)
-        self.writer.add_scalar("evaluation/held_out", evaluation.mean_held_out, evaluation.update)
-        self.writer.add_images("evaluation/pictures", pixels, evaluation.update)
-        self.writer.flush()
+        with self._surviving():
+            self.writer.add_scalar("evaluation/reward", evaluation.mean_reward, evaluation.update)
+            self.writer.add_scalar("evaluation/held_out", evaluation.mean_held_out, evaluation.update)
+            self.writer.add_images("evaluation/pictures", pixels, evaluation.update)
+            self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        with self._surviving():
+            self.writer.close()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.failed:
+                log.warning("TensorBoard's log cannot be written, the curves end here: %s", error)
+            self.failed = True
 
 
 class WeightsAndBiases(Observer):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from ..scorers.base import Scorer
+from ..training.settings import expect_kind, expect_range
 from .generator import Denoiser, Generator, Sampling
 from .judging import judge, look
 from .randomness import SampleNoise
@@ -25,6 +26,15 @@ class Settings:
     """Norm to which each picture's gradient is clipped."""
     regularisation: float = 0.01
     """Weight of keeping the noise's norm where that of normal noise lies."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            expect_kind(each, getattr(self, each.name))
+        expect_range("iterations", self.iterations, 1)
+        expect_range("learning_rate", self.learning_rate, 0, open_low=True)
+        expect_range("momentum", self.momentum, 0, 1)
+        expect_range("clip", self.clip, 0, open_low=True)
+        expect_range("regularisation", self.regularisation, 0)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..training.states import DamagedState
 from .config import ReflConfig
 from .generator import Generator
 from .lora import Lora
@@ -36,14 +37,24 @@ class Tuning(ABC):
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Raises DamagedState, before anything is changed, for tensors that are not those trained here."""
+        self.expect(state)
+        for name, parameter in self.parameters().items():
+            parameter.copy_(state[name])
+
+    def expect(self, state: Mapping[str, Tensor]) -> None:
         parameters = self.parameters()
         if set(parameters) != set(state):
-            raise ImageRewardError(
+            raise DamagedState(
                 f"the checkpoint holds {len(state)} tensors, {len(set(state) & set(parameters))} of which are among the "
                 f"{len(parameters)} trained here: it was made with other LoRA settings or for another model"
             )
         for name, parameter in parameters.items():
-            parameter.copy_(state[name])
+            if state[name].shape != parameter.shape:
+                raise DamagedState(
+                    f"the checkpoint's {name} is {tuple(state[name].shape)}, trained here is {tuple(parameter.shape)}: it was "
+                    f"made with other LoRA settings or for another model"
+                )
 
 
 class LoraTuning(Tuning):

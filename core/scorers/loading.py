@@ -136,7 +136,7 @@ def _resolve(spec: str, on_download: Progress | None) -> _Source:
 def _require_known(spec: str) -> None:
     """Raises ImageRewardError for what is no scorer, no file and no Hub reference; loads and downloads nothing."""
     names = scorer_infos()
-    if spec.lower() in names or spec.startswith(HUB) or Path(spec).expanduser().exists():
+    if spec.lower() in names or spec.startswith(HUB) or os.path.exists(os.path.expanduser(spec)):
         return
     raise ImageRewardError(
         f"no scorer and no file is named {spec!r}; the scorers are {', '.join(names)}; "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, UnreadableText
+from ..files.parsing import parse_json, parse_yaml
+from ..files.text import read_text
 from ..weights.locate import search_folders
 
 FILE_SUFFIXES = (".json", ".yaml", ".yml")
@@ -79,12 +82,12 @@ class Mixture:
         members = data.get("mix")
         unknown = set(data) - {"mix", *_NORMALISE}
         if not isinstance(members, Mapping) or unknown:
-            raise ImageRewardError(f"expected {_SHAPE} in {path}, got {json.dumps(data, default=str)[:200]}")
+            raise ImageRewardError(f"expected {_SHAPE} in {path}, got {data!r:.200}")
         normalise = next((data[key] for key in _NORMALISE if key in data), False)
         if not isinstance(normalise, bool):
             raise ImageRewardError(f"expected normalise to be true or false in {path}, got {normalise!r}")
-        beside = {str(name): path.parent / str(name) for name in members}
-        specs = {name: str(file) if file.is_file() else name for name, file in beside.items()}
+        beside = {str(name): os.path.join(path.parent, str(name)) for name in members}
+        specs = {name: file if os.path.isfile(file) else name for name, file in beside.items()}
         return cls({specs[str(name)]: weight for name, weight in members.items()}, normalise)
 
 
@@ -126,16 +129,16 @@ def mixture_files(folders: Iterable[Path]) -> list[Path]:
 
 def looks_like_mixture(path: Path) -> bool:
     """Whether a file is meant to be a mixture, right or wrong: small, and with a key "mix"."""
-    if path.suffix.lower() not in FILE_SUFFIXES or not path.is_file() or path.stat().st_size > _LARGEST_FILE:
+    if path.suffix.lower() not in FILE_SUFFIXES or not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_FILE:
         return False
     try:
-        return _KEY.search(path.read_text(encoding="utf-8")) is not None
-    except (OSError, UnicodeDecodeError):
+        return _KEY.search(read_text(path)) is not None
+    except UnreadableText:
         return False
 
 
 def require_finite(member: str, weight: object) -> None:
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not abs(weight) <= sys.float_info.max:
         raise ImageRewardError(f"expected a finite number as the weight of {member!r}, got {weight!r}")
 
 
@@ -153,34 +156,15 @@ def _parse_truth(value: str) -> bool:
 
 
 def _read_mapping(path: Path) -> dict[str, object]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a mark before it
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageRewardError(f"cannot read the mixture file {path}: {error}") from error
-    data = _parse_json(text, path) if path.suffix.lower() == ".json" else _parse_yaml(text, path)
+    text = read_text(path)
+    if len(text) > _LARGEST_FILE:
+        raise ImageRewardError(
+            f"expected a mixture file of at most {_LARGEST_FILE >> 10} KiB, got a larger one: {path}"
+        )
+    is_json = path.suffix.lower() == ".json"
+    data = parse_json(text, str(path)) if is_json else parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ImageRewardError(f"expected {_SHAPE} in {path}, got {type(data).__name__}")
-    return data
-
-
-def _parse_json(text: str, path: Path) -> object:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ImageRewardError(f"{path} is no JSON: {error}; expected {_SHAPE}") from error
-
-
-def _parse_yaml(text: str, path: Path) -> object:
-    try:
-        import yaml  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        raise ImageRewardError(
-            f"reading {path} needs PyYAML (pip install pyyaml); or write it as JSON: {_SHAPE}"
-        ) from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ImageRewardError(f"{path} is no YAML: {error}; expected {_SHAPE}") from error
-    if isinstance(data, dict) and isinstance(data.get("mix"), dict):  # YAML 1.1 reads 1e-2 as text
+    if not is_json and isinstance(data.get("mix"), dict):  # YAML 1.1 reads 1e-2 as text
         data["mix"] = {n: _parse_weight(str(n), w) if isinstance(w, str) else w for n, w in data["mix"].items()}
     return data

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from ..errors import ImageRewardError
 
@@ -41,9 +41,10 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
     """
     values = _values(scores)
     _check_not_negative("at_least", at_least)
-    if math.isnan(threshold):
+    if isinstance(threshold, str) or not isinstance(threshold, SupportsFloat) or math.isnan(threshold):
+        shown = "NaN" if isinstance(threshold, float) else repr(threshold)
         raise ImageRewardError(
-            "The threshold is not a number (NaN); give a number, or -inf to keep every scored image."
+            f"The threshold is not a number ({shown}); give a number, or -inf to keep every scored image."
         )
     ranked = rank(values)
     chosen = [i for place, i in enumerate(ranked) if values[i] >= threshold or place < at_least]
@@ -67,7 +68,7 @@ def best_of_groups(scores: Iterable[float], groups: Iterable[Hashable], n: int =
     """
     values, labels = _values(scores), list(groups)
     check_same_length(scores=values, groups=labels)
-    if n < 1:
+    if not isinstance(n, SupportsIndex) or n < 1:
         raise ImageRewardError(f"n is how many to take of each group: expected 1 or more, got {n}.")
     members: dict[Hashable, list[int]] = {label: [] for label in labels}
     for position in rank(values):
@@ -89,7 +90,10 @@ def take(items: Any, positions: Iterable[int], *, expected: int | None = None, w
     """
     if items is None:
         return None
-    chosen = [int(index(p)) for p in positions]  # int(): a list of booleans would be read as a mask
+    try:
+        chosen = [int(index(p)) for p in positions]  # int(): a list of booleans would be read as a mask
+    except TypeError as error:
+        raise ImageRewardError(f"Positions are whole numbers, counted from 0: {error}.") from error
     total = count(items)
     if expected is not None and total != expected:
         raise ImageRewardError(f"{total} {what} for {expected} scores: there must be one for each score.")
@@ -145,9 +149,12 @@ def _values(scores: Iterable[float]) -> list[float]:
         raise ImageRewardError(
             f"Expected one score per image (N,), got the shape {tuple(getattr(scores, 'shape', ()))}."
         )
-    return [float(value) for value in listed]
+    try:
+        return [float(value) for value in listed]
+    except (TypeError, ValueError) as error:
+        raise ImageRewardError(f"Expected numbers as scores: {error}.") from error
 
 
 def _check_not_negative(name: str, number: int) -> None:
-    if number < 0:
+    if not isinstance(number, SupportsIndex) or number < 0:
         raise ImageRewardError(f"{name} is a number of images: expected 0 or more, got {number}.")

@@ -40,7 +40,12 @@ class Ema:
         return {"updates": self.updates, "average": dict(self.average)}
 
     def restore(self, state: Mapping[str, object]) -> None:
+        """Raises LookupError, TypeError or ValueError for what `state` did not return."""
         self.updates = int(state["updates"])  # type: ignore[call-overload]
         average: Mapping[str, Tensor] = state["average"]  # type: ignore[assignment]
         for name, tensor in self.average.items():
+            if average[name].shape != tensor.shape:
+                raise ValueError(
+                    f"the average of {name} is {tuple(average[name].shape)}, expected {tuple(tensor.shape)}"
+                )
             tensor.copy_(average[name])

@@ -7,12 +7,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+# What schedulers and containers send before they kill, a terminal that closes, and on Windows Ctrl-Break and a console that
+# closes. Each system has some of them.
+_OTHERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+STOPS: tuple[signal.Signals, ...] = (signal.SIGINT, *_OTHERS)
 
 
 @contextmanager
 def interrupt_later() -> Iterator[None]:
-    """Hold Ctrl-C back for as long as the weights and the optimizer's state disagree."""
+    """Hold Ctrl-C back for as long as the weights and the optimizer's state disagree, or a file is half written.
+
+    In a thread, which no signal interrupts, nothing is held.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -32,9 +38,18 @@ def interrupt_later() -> Iterator[None]:
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, which job schedulers and containers send before they kill, is to the block what Ctrl-C is."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Every signal that would end the process is to the block what Ctrl-C is.
+
+    A signal that somebody handles or ignores, as `nohup` does SIGHUP, is left to him; so are all of them in a thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in STOPS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import ImageRewardError
 from ..networks.devices import default_device, device_of
 
 
@@ -28,16 +29,15 @@ class Processes:
 
     @classmethod
     def start(cls, device: str | None = None) -> Processes:
-        """Joins the others, if there are any; each takes a GPU of its own."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
+        """Joins the others, if there are any; each takes a GPU of its own. Raises ImageRewardError if they cannot meet."""
+        count = _count_from_environment()
         place = device_of(device) if device else default_device()
         if count == 1:
             return cls(0, 1, place)
         if place.type == "cuda" and place.index is None:
             place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(place)
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        _meet(place)
         return cls(torch.distributed.get_rank(), count, place)
 
     @property
@@ -75,3 +75,28 @@ class Processes:
     def stop(self) -> None:
         if self.count > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _count_from_environment() -> int:
+    given = os.environ.get("WORLD_SIZE") or "1"
+    if not given.isdigit() or int(given) < 1:
+        raise ImageRewardError(f"expected WORLD_SIZE, how many processes train together, to be a count, got {given!r}")
+    return int(given)
+
+
+def _meet(device: torch.device) -> None:
+    if not torch.distributed.is_available():
+        raise ImageRewardError(
+            "this build of torch cannot train on several processes: start one, without accelerate launch"
+        )
+    if torch.distributed.is_initialized():
+        return
+    # NCCL is not there on Windows; gloo takes CUDA tensors too.
+    nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
+    try:
+        torch.distributed.init_process_group("nccl" if nccl else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise ImageRewardError(
+            f"the {os.environ.get('WORLD_SIZE')} processes that WORLD_SIZE tells of cannot meet ({error}). Start them with "
+            f"accelerate launch or torchrun, or unset WORLD_SIZE."
+        ) from error

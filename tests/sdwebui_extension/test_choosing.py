@@ -88,9 +88,98 @@ def test_rejected_files_may_be_kept_in_a_subfolder(
 
 def test_the_subfolder_never_leads_out(host: SimpleNamespace) -> None:
     host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder"
-    for name, expected in {"../../x": "x", "/etc": "etc", "..": "rejected", "": "rejected", "low": "low"}.items():
+    names = {
+        "../../x": "x",
+        "/etc": "etc",
+        "..": "rejected",
+        "": "rejected",
+        "low": "low",
+        "a\\b": "b",
+        "C:\\low": "low",
+    }
+    names |= dict.fromkeys(
+        ("/", "\\", "C:", "C:\\", "C:low:x", "con", "nul.txt", "low.", "ab:c", "x" * 300), "rejected"
+    )
+    for name, expected in names.items():
         host.shared.opts.data["image_reward_rejected_folder"] = name
         assert host.settings.rejected_subfolder() == expected
+
+
+def test_a_subfolder_that_is_none_is_said_once(host: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    host.shared.opts.data |= {"image_reward_rejected": "Save to a subfolder", "image_reward_rejected_folder": "C:\\"}
+    for _ in range(3):
+        host.settings.rejected_subfolder()
+    assert capsys.readouterr().out.count("names no folder") == 1
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file can be replaced or removed: another program has them all open."""
+    from sd_imagereward.core.files import atomic
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+
+    for name in ("replace", "unlink", "remove"):
+        monkeypatch.setattr(atomic.os, name, refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+
+@pytest.mark.parametrize("subfolder", [False, True])
+def test_files_that_are_held_cost_no_picture(
+    scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace, held: None, subfolder: bool
+) -> None:
+    host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder" if subfolder else "Drop"
+    before = files(tmp_path / "images")
+    processed = run(keep_best=1, sort=True)
+    assert shown(processed) == [max(scores)]
+    assert len(new_files(tmp_path / "images", before)) == 4
+    assert processed.comments.count("stays where it is") == 3
+
+
+def test_a_subfolder_that_cannot_be_made_costs_no_picture(
+    scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace
+) -> None:
+    host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder"
+    (tmp_path / "images").mkdir(exist_ok=True)
+    before = files(tmp_path / "images")
+    (tmp_path / "images" / "rejected").write_text("a file of that name")
+    processed = run(filter=True, limit=99)
+    assert "no place for it can be made" in processed.comments
+    assert len(new_files(tmp_path / "images", before)) == 5
+
+
+def test_a_grid_that_cannot_be_saved_costs_no_picture(
+    scores: list[float], run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = host.images.save_image
+
+    def full(image: Any, path: str, *arguments: Any, **more: Any) -> Any:
+        if more.get("grid"):
+            raise OSError(28, "No space left on device")
+        return real(image, path, *arguments, **more)
+
+    monkeypatch.setattr(host.images, "save_image", full)
+    processed = run(sort=True)
+    assert sorted(scores, reverse=True) == shown(processed)
+    assert "The grid could not be made or saved" in processed.comments
+
+
+def test_a_try_that_fails_keeps_the_pictures_of_those_before(
+    scores: list[float], run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = host.processing.process_images, []
+
+    def failing(p: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("CUDA out of memory")
+        return real(p)
+
+    monkeypatch.setattr(host.processing, "process_images", failing)
+    processed = run(until=50, limit=-99, tries=3)
+    assert len(shown(processed)) == 4
+    assert "Try 2 failed (RuntimeError: CUDA out of memory)" in processed.comments
 
 
 def test_text_files_go_along(scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace) -> None:

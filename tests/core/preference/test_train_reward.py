@@ -206,6 +206,24 @@ def test_accelerate_launch_starts_several_processes(small_base: Path, tmp_path: 
     _assert_two_equal_one(run, small_base, tmp_path, one_process)
 
 
+@pytest.mark.slow
+def test_accelerate_launch_runs_the_command_as_a_module(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):
+    """As the documentation writes it; `accelerate launch $(which imagereward)` does not work on Windows."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'sd-imagereward[train]')")
+    root = Path(__file__).resolve().parents[3]
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sd_imagereward").symlink_to(root)  # a checkout may have any name
+    run = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    run += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
+    run += ["-m", "sd_imagereward.core.cli", "train-reward", "--data", str(_as_file(red_pictures[:8], tmp_path))]
+    run += ["--base", str(small_base), "--output", str(tmp_path / "out"), "--epochs", "1", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path / "path")}
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    assert done.stdout.count("epoch   1") == 1  # one of the two talks
+    assert read_metadata(tmp_path / "out" / "ImageReward.safetensors")["base"] == small_base.name
+
+
 def _as_file(rankings: list[Ranking], folder: Path) -> Path:
     rows = [
         {"id": r.id, "prompt": r.prompt, "generations": [str(i) for i in r.images], "ranking": r.ranks}

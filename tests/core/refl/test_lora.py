@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,43 @@ def test_keys_are_those_that_the_hosts_look_for(kind: str) -> None:
 
     ours = {key_of(name) for name, module in layers.items() if touches(name, module, "linear")}
     assert ours == wanted
+
+
+def odd_tensors(kind: str) -> dict[str, torch.Tensor]:
+    lora = Lora.on(ToyGenerator().layers(), rank=2)
+    tensors = tensors_of(filled(lora))
+    key = key_of(f"{BLOCK}.attn1.to_q")
+    change: dict[str, tuple[str, torch.Tensor]] = {
+        "no rank": ("lora_down.weight", torch.zeros(0, 4)),
+        "a scalar": ("lora_down.weight", torch.tensor(1.0)),
+        "whole numbers": ("lora_down.weight", torch.ones(2, 4, dtype=torch.int64)),
+        "another model": ("lora_up.weight", torch.ones(5, 2)),
+        "NaN": ("lora_up.weight", torch.full((4, 2), float("nan"))),
+        "two alphas": ("alpha", torch.ones(2)),
+        "endless alpha": ("alpha", torch.tensor(float("inf"))),
+        "complex alpha": ("alpha", torch.tensor(1j)),
+    }
+    part, tensor = change[kind]
+    return tensors | {f"{key}.{part}": tensor}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["no rank", "a scalar", "whole numbers", "another model", "NaN", "two alphas", "endless alpha", "complex alpha"],
+)
+def test_a_lora_that_is_damaged_is_named(kind: str) -> None:
+    with pytest.raises(ImageRewardError, match="LoRA layer"):
+        lora_from_tensors(odd_tensors(kind), ToyGenerator().layers())
+
+
+def test_random_damage_of_a_lora_file_ends_in_the_projects_own_errors(tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    write_lora(filled(Lora.on(ToyGenerator().layers(), rank=2)), path, RECORD)
+    whole, dice = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(dice.randint(1, 5)):
+            data[dice.randrange(min(len(data), dice.choice([16, 600, len(data)])))] = dice.randrange(256)
+        path.write_bytes(data[: dice.randint(0, len(data))] if dice.random() < 0.2 else data)
+        with suppress(ImageRewardError):
+            lora_from_tensors(read_lora(path).tensors, ToyGenerator().layers())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +17,7 @@ from sd_imagereward.core.refl.data import CaptionedImages, read_prompts
 from sd_imagereward.core.refl.guard import Evaluation, Guard
 from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward_loss
 from sd_imagereward.core.refl.randomness import Draws, SampleNoise
+from sd_imagereward.core.refl.reno import Settings
 from sd_imagereward.core.training.ema import Ema
 from sd_imagereward.core.training.optimisers import learning_rate
 from torch import nn
@@ -183,6 +185,9 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
         ({"steps": "many"}, "steps: 'many'"),
         ({"steps": 1.5}, "whole number"),
         ({"guard": "yes"}, "true or false"),
+        ({"steps": float("inf")}, "steps: inf"),
+        ({"steps": True}, "a number expected"),
+        ({"name": {"a": 1}}, "a text expected"),
         ({"stop_window": [1, 2, 3]}, "stop_window"),
         ({"learning_rate": None}, "a value is needed"),
     ],
@@ -190,6 +195,55 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
 def test_wrong_settings_are_named(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ImageRewardError, match=said):
         config_from(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"learning_rate": float("nan")},
+        {"learning_rate": -1.0},
+        {"clip": float("inf")},
+        {"threshold": float("nan")},
+        {"tolerance": float("nan")},
+        {"steps": 1.5},
+        {"steps": -1},
+        {"keep_checkpoints": 0},
+        {"keep_checkpoints": True},
+        {"warmup": -1},
+        {"beta1": 1.0},
+        {"ema_decay": 1.5},
+        {"lora_alpha": 0.0},
+        {"snr_gamma": -5.0},
+        {"guard": 1},
+        {"seed": "x"},
+        {"stop_window": (1.5, 3)},
+        {"stop_window": 3},
+        {"prompts": (1,)},
+        {"name": "a/b"},
+        {"name": "con"},
+        {"name": "end."},
+        {"name": "a:b"},
+    ],
+)
+def test_settings_from_python_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ImageRewardError, match=next(iter(values))):
+        ReflConfig(**values).check()
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    config = ReflConfig(steps=np.int64(3), learning_rate=np.float64(0.5))
+    config.check()
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == ReflConfig(steps=3, learning_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    "values", [{"iterations": 0}, {"learning_rate": float("nan")}, {"momentum": 2.0}, {"clip": 0.0}]
+)
+def test_settings_of_reno_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ImageRewardError, match=next(iter(values))):
+        Settings(**values)
 
 
 def test_yaml_numbers_without_a_dot_are_numbers() -> None:

@@ -147,7 +147,7 @@ def test_yaml_file(tmp_path: Path, weight: str):
         ("mix: {imagereward: .nan}", "finite number"),
         ("mix: {imagereward: }", "finite number"),
         ("mix: {1: 2}", "no scorer and no file is named '1'"),
-        ("mix: {", "is no YAML"),
+        ("mix: {", "cannot read .* as YAML"),
         ("just text", "got str"),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_bad_yaml_file_is_refused(tmp_path: Path, content: str, reason: str):
 def test_yaml_without_pyyaml_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "yaml", None)  # importing it fails
     (tmp_path / "m.yaml").write_text("mix: {imagereward: 1}")
-    with pytest.raises(ImageRewardError, match=r"m\.yaml needs PyYAML \(pip install pyyaml\); or write it as JSON"):
+    with pytest.raises(ImageRewardError, match=r"m\.yaml needs PyYAML: pip install pyyaml\. Or write the file as JSON"):
         load_scorer(tmp_path / "m.yaml", device="cpu")
 
 
@@ -189,7 +189,7 @@ def test_a_bare_file_name_is_looked_for_beside_the_weights(tmp_path: Path, monke
     monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
     (tmp_path / "mine.json").write_text('{"mix": {"technical": 2}}')
     assert load_scorer("mine.json", device="cpu").weights == (2.0,)
-    with pytest.raises(ImageRewardError, match=r"cannot read the mixture file other\.json"):
+    with pytest.raises(ImageRewardError, match=r"found nothing at other\.json"):
         load_scorer("other.json", device="cpu")
 
 
@@ -227,13 +227,18 @@ def test_a_bad_mixture_is_refused_before_anything_loads(text: str, reason: str):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "is no JSON"),
+        ("{", "cannot read .* as JSON"),
         ("[1]", "got list"),
         ('{"mix": []}', 'expected {"mix"'),
         ('{"mix": {"imagereward": 1}, "scale": 2}', 'expected {"mix"'),
         ('{"mix": {"imagereward": "1"}}', "finite number"),
         ('{"mix": {"imagereward": true}}', "finite number"),
-        ('{"mix": {"imagereward": NaN}}', "finite number"),
+        ('{"mix": {"imagereward": NaN}}', "NaN is no number in JSON"),
+        ('{"mix": {"imagereward": 1e999}}', "finite number"),
+        ('{"mix": {"imagereward": 1, "imagereward": 2}}', "stands twice"),
+        ("[" * 10_000, "more than 64 levels"),
+        ('{"mix": {"' + "x" * 70_000 + '": 1}}', "at most 64 KiB"),
+        ('{"mix": {"' + "x" * 5_000 + '": 1}}', "no scorer and no file"),
         ('{"mix": {"imagereward": 1}, "normalise": 1}', "true or false"),
     ],
 )
@@ -241,7 +246,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: str, reason: str):
     (tmp_path / "m.json").write_text(content)
     with pytest.raises(ImageRewardError, match=reason):
         load_scorer(str(tmp_path / "m.json"), device="cpu")
-    with pytest.raises(ImageRewardError, match="cannot read the mixture file"):
+    with pytest.raises(ImageRewardError, match="found nothing"):
         load_scorer(str(tmp_path / "absent.json"), device="cpu")
 
 

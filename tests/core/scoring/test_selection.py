@@ -175,3 +175,29 @@ def test_check_same_length():
     check_same_length(images=torch.zeros(2, 3), scores=[1, 2], masks=None, latents={"samples": torch.zeros(2, 4)})
     with pytest.raises(ImageRewardError, match="3 images, 2 first scores"):
         check_same_length(images=[1, 2, 3], first_scores=[1, 2])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: rank([1.0, 2.0], top=1.5),
+        lambda: rank([1.0], top=-1),
+        lambda: rank(["much"]),
+        lambda: rank([None]),
+        lambda: split([1.0], None),
+        lambda: split([1.0], "1"),
+        lambda: split([1.0], float("nan")),
+        lambda: split([1.0], 0.0, at_least=1.5),
+        lambda: best_of_groups([1.0], "a", n=1.5),
+        lambda: take([1.0], [0.5]),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call):
+    with pytest.raises(ImageRewardError):
+        call()
+
+
+def test_infinite_thresholds_keep_all_or_none():
+    assert split([1.0, 2.0], float("-inf")).kept == [0, 1]
+    assert split([1.0, 2.0], float("inf")).kept == []
+    assert split([1.0, 2.0], float("inf"), at_least=1).kept == [1]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ImageRewardError
+from ..files.atomic import patiently
 
 
 def trash() -> Callable[[Path], None]:
@@ -18,4 +19,4 @@ def trash() -> Callable[[Path], None]:
         raise ImageRewardError(
             "files go to the system's trash alone, and that needs a package: pip install send2trash"
         ) from error
-    return lambda path: send(os.fspath(path))
+    return lambda path: patiently(lambda: send(os.fspath(path)), path, "delete")

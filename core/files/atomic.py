@@ -41,7 +41,7 @@ def replace(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
 
     Raises FileInUse if it is still held after some seconds. `source` stays where it is then.
     """
-    _patiently(lambda: os.replace(source, target), Path(target), "replace")
+    patiently(lambda: os.replace(source, target), Path(target), "replace")
 
 
 def remove(path: str | os.PathLike[str]) -> None:
@@ -52,12 +52,31 @@ def remove(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if os.name == "nt" and _is_read_only(path.lstat()):
         path.chmod(stat.S_IWRITE)
-    _patiently(lambda: os.unlink(path), path, "delete")
+    patiently(lambda: os.unlink(path), path, "delete")
 
 
 def rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """os.rename with the patience of `replace`. An existing target: see os.rename."""
-    _patiently(lambda: os.rename(source, target), Path(source), "move")
+    patiently(lambda: os.rename(source, target), Path(source), "move")
+
+
+def patiently(action: Callable[[], T], path: Path, verb: str) -> T:
+    """What `action` returns; tried again for some seconds while another program holds the file that it is about.
+
+    Raises FileInUse, which says "cannot `verb` `path`", if it is still held then; any other error at once.
+    """
+    pause, waited = _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if not _may_pass(error):
+                raise
+            if waited >= PATIENCE_SECONDS:
+                raise _in_use(path, verb, error) from error
+        time.sleep(pause)
+        waited += pause
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -111,7 +130,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
 def append_text(path: str | os.PathLike[str], text: str) -> None:
     """Adds a text to the end of a file, made if it is not there. A kill or a full disk may leave a part of it."""
     path = Path(path)
-    with _told(path), _patiently(lambda: open(path, "ab"), path, "write") as file:
+    with _told(path), patiently(lambda: open(path, "ab"), path, "write") as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
@@ -143,21 +162,6 @@ def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = Fals
         with suppress(OSError):
             remove(temporary)
         raise
-
-
-def _patiently(action: Callable[[], T], path: Path, verb: str) -> T:
-    pause, waited = _FIRST_PAUSE, 0.0
-    while True:
-        try:
-            return action()
-        except OSError as error:
-            if not _may_pass(error):
-                raise
-            if waited >= PATIENCE_SECONDS:
-                raise _in_use(path, verb, error) from error
-        time.sleep(pause)
-        waited += pause
-        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def _may_pass(error: OSError) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ImageRewardError
-from .atomic import temporary_beside
+from .atomic import remove, temporary_beside
 
 
 def expect_writable(folder: str | os.PathLike[str], *, room: int = 0) -> None:
@@ -27,7 +27,7 @@ def expect_writable(folder: str | os.PathLike[str], *, room: int = 0) -> None:
                 free = shutil.disk_usage(folder).free
             finally:
                 with suppress(OSError):
-                    probe.unlink()
+                    remove(probe)
     except OSError as error:
         raise ImageRewardError(
             f"cannot write into {folder}: {error.strerror or error}. Choose another output folder, or make this one writable."

@@ -112,6 +112,8 @@ class Scorer(ABC):
         self._require_loaded()
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"expected pixels of shape (B, 3, H, W), got {tuple(pixels.shape)}")
+        if pixels.dtype == torch.float64:
+            pixels = pixels.float()  # Apple's and Intel's GPUs have no float64
         return pixels.to(self.device)
 
     # -- where it lives ------------------------------------------------------------------------------------------

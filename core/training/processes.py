@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks.devices import default_device, device_of
+from ..networks.devices import collective_backend, default_device, device_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Processes:
             place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(place)
         if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+            torch.distributed.init_process_group(collective_backend(place))
         return cls(torch.distributed.get_rank(), count, place)
 
     @property

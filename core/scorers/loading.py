@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ImageRewardError, UnknownCheckpoint
+from ..errors import ImageRewardError, UnknownCheckpoint, WeightsNotFound
 from ..networks.devices import default_device, device_of
 from ..weights.catalogue import WeightFile
-from ..weights.download import Progress, fetch_weight
+from ..weights.download import Progress, fetch_weight, hub_files
 from ..weights.locate import find_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
@@ -243,14 +243,10 @@ def _fetch_from_hub(reference: str, on_download: Progress | None) -> Path:
 
 def _checkpoint_in(repo: str) -> str:
     """The file of a repository that is most likely the checkpoint: safetensors before pickles."""
-    from huggingface_hub import list_repo_files
-
     try:
-        files = list_repo_files(repo)
-    except Exception as error:
-        raise ImageRewardError(
-            f"cannot list the files of {HUB}{repo} ({type(error).__name__}); name one: {HUB}{repo}/FILE"
-        ) from error
+        files = hub_files(repo)
+    except WeightsNotFound as error:
+        raise ImageRewardError(f"{error}. Name one: {HUB}{repo}/FILE") from error
     for suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         for file in sorted(files):
             if file.endswith(suffix):

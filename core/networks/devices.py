@@ -22,7 +22,7 @@ _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, HIP and XPU caching allocators, their drivers, "MPS backend out of memory"
     "can't allocate memory",  # torch's CPU allocator on Linux and macOS
     "not enough memory",  # the same on Windows
-    "cannot allocate memory",  # strerror(ENOMEM), as in "unable to mmap"
+    "cannot allocate memory",  # strerror(ENOMEM)
     "bad allocation",  # std::bad_alloc of Microsoft's runtime
     "std::bad_alloc",
     "is not enough gpu video memory",  # DirectML

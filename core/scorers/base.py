@@ -188,6 +188,11 @@ class Scorer(ABC):
         return False
 
     @classmethod
+    def doubts(cls, checkpoint: Checkpoint) -> str:
+        """Why a checkpoint that `recognises` accepted may be another model's all the same; "" if there is no doubt."""
+        return ""
+
+    @classmethod
     def from_checkpoint(
         cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
     ) -> Scorer:

@@ -202,7 +202,10 @@ def recognise(checkpoint: Checkpoint) -> ScorerInfo:
     stem = checkpoint.path.stem if checkpoint.path is not None else ""
     published = [name for name in able if stem in {Path(weight.name).stem for weight in infos[name].weights[:1]}]
     if able:
-        return infos[(published or able)[0]]
+        name = (published or able)[0]
+        if doubts := scorer_classes()[name].doubts(checkpoint):
+            raise UnknownCheckpoint(f"{checkpoint.path} {doubts}")
+        return infos[name]
     raise UnknownCheckpoint(
         f"{checkpoint.path} is no checkpoint of a scorer that is known here ({', '.join(infos)}): {describe(checkpoint)}"
     )

@@ -108,7 +108,7 @@ def test_int8_does_not_reach_the_others(pair: tuple[Scorer, Scorer], files: tupl
 
 def test_layouts_of_the_same_clip_score_the_same(tmp_path: Path):
     scores = []
-    for layout, name in (("hub", "model.safetensors"), ("open_clip", "clip.pt")):
+    for layout, name in (("hub", "model.safetensors"), ("open_clip", "ViT-L-14.pt")):
         scorer = load_scorer(write.write_clip(tmp_path / layout, layout=layout, name=name), device="cpu")
         scores.append(rate(scorer, contract.pictures(), contract.PROMPTS))
         scorer.unload()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 import re
 import shutil
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DownloadFailed, WeightsNotFound
+from ..errors import DownloadFailed, UnwritableFile, WeightsNotFound
 from ..files.atomic import remove, replace
 from .catalogue import WeightFile
 from .locate import download_folder, find_weight, in_a_folder_of_its_own
@@ -96,7 +95,7 @@ def _alone(weight: WeightFile, folder: Path) -> Iterator[Path]:
         lock.release()
         if find_weight(weight) is not None:  # so that whoever gets another lock of this name has nothing left to do
             with suppress(OSError):
-                os.unlink(lock.lock_file)
+                remove(lock.lock_file)
             with suppress(OSError):
                 staging.rmdir()
 
@@ -133,6 +132,8 @@ def _download(weight: WeightFile, url: str, folder: Path, staging: Path, progres
         replace(part, target)
     except (Unreachable, Refused) as error:
         raise _not_to_be_had(weight, folder, str(error)) from error
+    except UnwritableFile:
+        raise
     except OSError as error:
         raise _cannot_write(weight, folder, error) from error
     return target
@@ -143,7 +144,8 @@ def _part(weight: WeightFile, remote: Remote, staging: Path) -> Path:
     version = re.sub("[^0-9A-Za-z]", "", remote.etag)[:16] or "any"
     part = staging / f"{weight.name}.{version}.part"
     if not remote.etag:
-        part.unlink(missing_ok=True)  # whether it is the beginning of the same file is not known
+        with suppress(FileNotFoundError):
+            remove(part)  # whether it is the beginning of the same file is not known
     for other in staging.iterdir():
         if other.name.startswith(f"{weight.name}.") and other.suffix == ".part" and other != part:
             remove(other)

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from ..errors import DownloadFailed
+from ..files.atomic import remove
 
 CONNECT_SECONDS = 5.0
 UNREACHABLE_SECONDS = 300.0  # for so long a server that could not be reached is not asked again
@@ -94,7 +95,7 @@ def transfer(url: str, part: Path, size: int, on_progress: Callable[[int], None]
         except urllib.error.HTTPError as error:
             reason = _told(error)
             if error.code == 416:  # more is here than there, so it is another file's beginning
-                part.unlink(missing_ok=True)
+                _forget(part)
             elif error.code not in _TRY_AGAIN:
                 raise Refused(reason) from error
             elif (wait := _retry_after(error)) > 0:
@@ -298,9 +299,14 @@ def _headers(url: str) -> dict[str, str]:
 def _is_whole(part: Path, size: int) -> bool:
     have = _length(part)
     if size and have > size:
-        part.unlink()
+        remove(part)
         return False
     return bool(size) and have == size
+
+
+def _forget(part: Path) -> None:
+    with suppress(FileNotFoundError):
+        remove(part)
 
 
 def _length(part: Path) -> int:

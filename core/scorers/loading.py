@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ImageRewardError, UnknownCheckpoint, WeightsNotFound
-from ..networks.devices import default_device, device_of
+from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNotFound
+from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
 from ..weights.download import Progress, fetch_weight, hub_files
 from ..weights.locate import find_weight
@@ -180,6 +180,13 @@ def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.de
             scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
     except ImageRewardError:
         raise
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"no room for {info.title} on {device} ({str(error).splitlines()[0]}). Close other programs, or take fp16, "
+            f"another device or a smaller scorer."
+        ) from error
     except (KeyError, IndexError, ValueError, TypeError, ArithmeticError) as error:  # what odd names and shapes lead to
         raise UnknownCheckpoint(
             f"{checkpoint.path if checkpoint else info.title} has the names of {info.title}, but not its tensors "

@@ -140,7 +140,8 @@ def test_the_worked_example_of_a_scorer_works(workshop: Path) -> None:
         "2.webp",
         "--scorer",
         "warmth",
-        "--json",
+        "--format",
+        "json",
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -165,3 +165,19 @@ def test_pictures_are_small() -> None:
         if p.suffix in (".png", ".jpg", ".webp") and p.stat().st_size > 300_000
     ]
     assert not large
+
+
+def test_what_is_installed_can_be_installed() -> None:
+    """The package is not on PyPI, and an extra that a message or page names must be one."""
+    extras = set(re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE))
+    for path in [*PAGES, *(ROOT / "core").rglob("*.py"), *(ROOT / "examples").glob("*.py")]:
+        text = path.read_text("utf-8")
+        assert not re.search(r"pip install [^\n]*sd-imagereward", text), path
+        named = re.findall(r"extra_needed\(['\"](\w+)['\"]\)|\.\[([\w,]+)\]", text)
+        assert {extra for pair in named for extra in "".join(pair).split(",")} <= extras, path
+
+
+def test_the_command_for_an_extra_names_the_checkout() -> None:
+    from sd_imagereward.core.errors import extra_needed
+
+    assert extra_needed("refl") == f'pip install -e "{ROOT}[refl]"'

@@ -54,12 +54,29 @@ def names(text: str) -> list[str]:
 
 def positive(text: str) -> int:
     """For argparse: a whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def count(text: str) -> int:
+    """For argparse: a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def port(text: str) -> int:
+    """For argparse: a port that a program may listen on."""
+    number = _whole(text, 1)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
+    return number
+
+
+def _whole(text: str, least: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
     return number
 
 

@@ -173,7 +173,7 @@ def test_what_is_installed_can_be_installed() -> None:
     for path in [*PAGES, *(ROOT / "core").rglob("*.py"), *(ROOT / "examples").glob("*.py")]:
         text = path.read_text("utf-8")
         assert not re.search(r"pip install [^\n]*sd-imagereward", text), path
-        named = re.findall(r"extra_needed\(['\"](\w+)['\"]\)|\.\[([\w,]+)\]", text)
+        named = re.findall(r"extra_needed\(['\"](\w+)['\"]\)|\"\.\[([\w,]+)\]\"", text)
         assert {extra for pair in named for extra in "".join(pair).split(",")} <= extras, path
 
 

@@ -181,3 +181,20 @@ def test_the_command_for_an_extra_names_the_checkout() -> None:
     from sd_imagereward.core.errors import extra_needed
 
     assert extra_needed("refl") == f'pip install -e "{ROOT}[refl]"'
+
+
+def test_two_commands_do_all_there_is_to_do() -> None:
+    """README, contributing.md and `.ci/run` show the same two lines."""
+    shown = [block.code.splitlines() for block in BLOCKS if block.code.startswith("python3 -m venv")]
+    assert len(shown) == 2
+    assert len(shown[0]) == 2
+    assert shown[0] == shown[1]
+    assert re.findall(r"^eval '(.*)'$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE) == shown[0]
+
+
+def test_the_exit_codes_of_the_page_are_those_of_the_shell() -> None:
+    from sd_imagereward.core import cli
+
+    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    page = (ROOT / "README.md").read_text("utf-8").split("| code | meaning |")[1].split("\n\n")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes

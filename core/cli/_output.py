@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,9 @@ class Output:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Output:
-        """What the options say. Raises ImageRewardError if the file cannot be written to: before the work, not after it."""
+        """What the options say. Raises UnwritableFile if the file cannot be written: before the work, not after it."""
+        from ..files.atomic import check_writable
+
         path = None if args.output is None or str(args.output) == "-" else args.output
         if path is not None:
             check_writable(path)
@@ -71,24 +72,3 @@ class Output:
             write_text(table, file)
         else:
             {"json": write_json, "jsonl": write_jsonl, "csv": write_csv}[self.format](rows, file)
-
-
-def check_writable(path: Path) -> None:
-    """Raises ImageRewardError if no file can be written at `path`; makes the folder. For outputs of long work, before it."""
-    from ..errors import ImageRewardError
-    from ..files.atomic import temporary_beside
-
-    if path.is_dir():
-        raise ImageRewardError(f"expected a file to write to, and {path} is a folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            os.close(os.open(path, os.O_WRONLY))  # a program that keeps it open refuses, on Windows
-        if path.is_file() or not path.exists():
-            probe = temporary_beside(path)
-            probe.open("xb").close()
-            probe.unlink()
-    except OSError as error:
-        raise ImageRewardError(
-            f"cannot write {path}: {error.strerror or error}; choose another place, or close the program that has it open"
-        ) from error

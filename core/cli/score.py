@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..files.console import one_line
 from . import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, add_command
 from ._help import Command
-from ._output import Output, add_output_options, check_writable
+from ._output import Output, add_output_options
 from .scorer_options import add_scorer_options, finite, load, positive, progress_bar
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Row:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..files.atomic import check_writable
     from ..scoring.rate import judge
 
     if args.demo:

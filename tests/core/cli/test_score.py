@@ -120,7 +120,7 @@ def test_a_broken_image_is_listed_and_the_rest_scored(
         (["score"], 2, "no images given"),
         (["score", "a castle", "gone/*.png"], 2, "nothing has this name"),
         (["score", "a castle", "PICTURE", "--scorer", "nonsense"], 2, "no scorer and no file"),
-        (["score", "a castle", "PICTURE", "--scorer", "PICTURE"], 3, "cannot be read as a plain PyTorch checkpoint"),
+        (["score", "a castle", "PICTURE", "--scorer", "PICTURE"], 3, "cannot be read as a PyTorch"),
         (["download", "nonsense"], 2, "no scorer is named 'nonsense'"),
     ],
 )
@@ -193,7 +193,7 @@ def test_the_ending_names_the_format(capsys, tmp_path: Path, pictures: list[Path
     _, shown, _ = technical(capsys, "a castle", *pictures, "--format", suffix)
     code, out, _ = technical(capsys, "a castle", *pictures, "--output", tmp_path / "new" / f"scores.{suffix}")
     assert (code, out) == (0, "")
-    assert (tmp_path / "new" / f"scores.{suffix}").read_text("utf-8") == shown
+    assert (tmp_path / "new" / f"scores.{suffix}").read_text("utf-8-sig") == shown
     assert len(list(tmp_path.joinpath("new").iterdir())) == 1  # nothing of the probe is left
 
 

@@ -83,7 +83,7 @@ class Console:
     @property
     def reader_left(self) -> bool:
         """Whether the other end of the pipe was closed, as by `| head`."""
-        gone = (errno.EPIPE, errno.ESHUTDOWN, errno.EINVAL if os.name == "nt" else errno.EPIPE)
+        gone = {errno.EPIPE, errno.ESHUTDOWN} | ({errno.EINVAL} if os.name == "nt" else set())
         return self.failure is not None and self.failure.errno in gone
 
     @contextmanager

@@ -1,6 +1,6 @@
 """How good is this text-to-image model? Prompts for topics -> images -> mean reward and its components.
 
-    pip install "sd-imagereward[refl]"
+    pip install -e ".[refl]"
     python examples/validate_model.py stable-diffusion-v1-5/stable-diffusion-v1-5 --library prompts.json \
         "a landscape, detailed" "a portrait" -n 5 --scorer "mix(imagereward=1, aesthetic=0.1)"
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, extra_needed
 from ..networks.devices import default_device, mixed_precision
 from ..weights.read import read_checkpoint
 from .generator import Denoiser, Generator, Sampling, T
@@ -310,5 +310,5 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ImageRewardError('tuning outside a host needs diffusers: pip install -e ".[refl]"') from error
+        raise ImageRewardError(f"tuning outside a host needs diffusers: {extra_needed('refl')}") from error
     return diffusers

@@ -44,8 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         example="imagereward curate outputs --label --copy-best 10 best --move-below -1 weak --dry-run",
     )
     parser.epilog = (
-        "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use, or another process is at work; "
-        "3 no weights"
+        "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use, or another process works on the "
+        "folder; 3 no weights"
     )
     parser.add_argument("source", metavar="DIR", help="PNG, JPEG, WebP and AVIF files in it and below")
     parser.add_argument("--prompt", help="for files that bring none in their metadata or in a .txt beside them")

@@ -37,8 +37,7 @@ class Case:
 
 
 def _clip_pair(folder: Path) -> Path:
-    write.write_clip(folder, name="clip.pt", layout="open_clip", **write.VIT_L14)
-    shutil.copy(folder / "clip.pt", folder / "ViT-L-14.pt")
+    write.write_clip(folder, name="ViT-L-14.pt", layout="open_clip", **write.VIT_L14)
     return write.write_aesthetic(folder, width=768)
 
 
@@ -47,7 +46,7 @@ CASES = (
     Case(
         "clip",
         "image-reward 1.5 `CLIPScore`",
-        lambda folder: write.write_clip(folder, name="clip.pt", layout="open_clip", **write.VIT_L14),
+        lambda folder: write.write_clip(folder, name="ViT-L-14.pt", layout="open_clip", **write.VIT_L14),
     ),
     Case("aesthetic", "image-reward 1.5 `AestheticScore`", _clip_pair),
     Case(

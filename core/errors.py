@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class ImageRewardError(Exception):
     """The base of every error this package raises on purpose."""
@@ -45,3 +47,10 @@ class FolderInUse(ImageRewardError):
 
 class OutOfMemory(ImageRewardError, RuntimeError):
     """The device has no room even for a single image."""
+
+
+def extra_needed(extra: str) -> str:
+    """The command that installs an extra of pyproject.toml; the package is not on PyPI, so it names the checkout."""
+    checkout = Path(__file__).resolve().parents[1]
+    place = checkout if (checkout / "pyproject.toml").is_file() else "."
+    return f'pip install -e "{place}[{extra}]"'

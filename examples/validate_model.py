@@ -1,6 +1,6 @@
 """How good is this text-to-image model? Prompts for topics -> images -> mean reward and its components.
 
-    pip install "sd-imagereward[refl]"
+    pip install -e ".[refl]"
     python examples/validate_model.py stable-diffusion-v1-5/stable-diffusion-v1-5 --library prompts.json \
         "a landscape, detailed" "a portrait" -n 5 --scorer "mix(imagereward=1, aesthetic=0.1)"
 
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from sd_imagereward.core import Scorer, judge, load_scorer
 from sd_imagereward.core.infotext.scores import set_scores
+from sd_imagereward.core.networks.devices import default_device
 from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.prompts.embedders import load_embedder
 from sd_imagereward.core.prompts.library import PromptLibrary
@@ -76,7 +77,7 @@ def diffusers_generator(model: str, device: str, steps: int, guidance: float) ->
     """A pipeline of diffusers, whichever the model needs."""
     from diffusers import AutoPipelineForText2Image
 
-    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    dtype = torch.float32 if device == "cpu" else torch.float16
     pipeline: Any = AutoPipelineForText2Image.from_pretrained(model, torch_dtype=dtype).to(device)
 
     def generate(prompt: str, seed: int) -> Image.Image:
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-n", type=int, default=5, help="prompts a topic")
     parser.add_argument("--scorer", default="imagereward", help="a name, a file, or mix(name=weight, ...)")
     parser.add_argument("--embedder", default="clip")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(default_device()))
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=7.5)
     parser.add_argument("--seed", type=int, default=0)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from modules import devices
 
+from ..core.files.console import Console
+
 # Forge's and reForge's memory managers; AUTOMATIC1111 has none.
 MEMORY_MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")
 
@@ -37,4 +39,5 @@ def comment(p: Any, text: str) -> None:
 
 
 def log(text: str) -> None:
-    print(f"[ImageReward] {text}")
+    """A line in the WebUI's console; never raises, whatever the console's code page lacks and even if there is none."""
+    print(f"[ImageReward] {text}", file=Console(sys.stdout))

@@ -14,6 +14,7 @@ from modules import shared
 
 from ..core.errors import DownloadFailed, ImageRewardError
 from ..core.infotext.syntax import plain_prompt
+from ..core.networks.devices import full_precision
 from ..core.scorers.base import Scorer
 from ..core.scorers.loading import load_scorer
 from ..core.scoring.fallback import dtype_on, judge_with_fallback, move_if_room
@@ -47,7 +48,7 @@ class Service:
             self.unload()
             reason = str(error) if isinstance(error, ImageRewardError) else f"{type(error).__name__}: {error}"
             raise ScorerUnavailable(reason) from error
-        with torch.autocast(device_type=scorer.device.type, enabled=False):
+        with full_precision(scorer.device):
             return judge_with_fallback(
                 scorer, images, prompts, on_cpu=lambda: self._ready_on_cpu(name), make_room=host.free_memory
             )

@@ -11,6 +11,7 @@ import torch
 from modules import shared
 
 from ..core.files.names import why_no_file_name
+from ..core.networks.devices import default_device
 from . import host
 from .folders import WEIGHTS_FOLDER
 from .request import TITLE, scorer_name, scorer_titles
@@ -88,8 +89,8 @@ def device() -> torch.device:
     chosen = get("image_reward_device")
     if chosen == "CPU":
         return torch.device("cpu")
-    if chosen == "GPU" and host.device().type == "cpu" and torch.cuda.is_available():
-        return torch.device("cuda")
+    if chosen == "GPU" and host.device().type == "cpu":
+        return default_device()
     return host.device()
 
 

@@ -171,7 +171,14 @@ def write_clip(
     folder.mkdir(parents=True, exist_ok=True)
     write_clip_tokenizer(folder)
     tensors = clip_state_dict(seed, layout=layout, **sizes)
+    if layout == "hub":
+        (folder / "config.json").write_text(json.dumps(hub_config("quick_gelu")), encoding="utf-8")
     return _save(tensors, folder / name, wrap)
+
+
+def hub_config(activation: str) -> dict[str, object]:
+    """What transformers' config.json says of the activation."""
+    return {"model_type": "clip", **{f"{tower}_config": {"hidden_act": activation} for tower in ("text", "vision")}}
 
 
 def write_aesthetic(
@@ -267,10 +274,9 @@ def write_golden_checkpoint(name: str, folder: Path) -> Path:
     if name == "blip":
         return write_blip(folder, vocab_size=30524)
     if name == "clip":
-        return write_clip(folder, name="clip.pt", layout="open_clip", **words)
+        return write_clip(folder, name="ViT-L-14.pt", layout="open_clip", **words)
     if name == "aesthetic":
-        clip = write_clip(folder, name="clip.pt", layout="open_clip", embedding=768, **words)
-        (folder / "ViT-L-14.pt").write_bytes(clip.read_bytes())
+        write_clip(folder, name="ViT-L-14.pt", layout="open_clip", embedding=768, **words)
         return write_aesthetic(folder, width=768)
     if name == "pickscore":
         return write_clip(folder, name="PickScore_v1.safetensors", **TINY_H, **words)

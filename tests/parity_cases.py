@@ -196,8 +196,18 @@ SECOND_PICTURE = "RGBA"
 # -- thousands of texts, kept as one digest -------------------------------------------------------------------------------
 
 
-def written_prompts(data: Path) -> list[str]:
-    """Every prompt of the test data: ReFL's 10,000, the 466 of the rankings, the 100 of the benchmark."""
+DATA = Path(__file__).resolve().parent / "data"
+VOCABULARY = DATA / "bert-base-uncased-vocab.txt"
+SAMPLES = [DATA / "pictures" / f"{number}.webp" for number in (1, 2, 3, 4)]
+
+
+def written_prompts() -> list[str]:
+    """500 prompts that people wrote."""
+    return list(json.loads((DATA / "written-prompts.json").read_text(encoding="utf-8")))
+
+
+def ten_thousand_prompts(data: Path) -> list[str]:
+    """Every prompt of the shared test data: ReFL's 10,000, the 466 of the rankings, the 100 of the benchmark."""
     texts = [row["text"] for row in json.loads((data / "refl_data.json").read_text(encoding="utf-8"))]
     for file in ("imagereward-test-rankings.json", "benchmark-prompts.json"):
         texts += [row["prompt"] for row in json.loads((data / file).read_text(encoding="utf-8"))]

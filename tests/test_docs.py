@@ -140,7 +140,8 @@ def test_the_worked_example_of_a_scorer_works(workshop: Path) -> None:
         "2.webp",
         "--scorer",
         "warmth",
-        "--json",
+        "--format",
+        "json",
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -164,3 +165,36 @@ def test_pictures_are_small() -> None:
         if p.suffix in (".png", ".jpg", ".webp") and p.stat().st_size > 300_000
     ]
     assert not large
+
+
+def test_what_is_installed_can_be_installed() -> None:
+    """The package is not on PyPI, and an extra that a message or page names must be one."""
+    extras = set(re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE))
+    for path in [*PAGES, *(ROOT / "core").rglob("*.py"), *(ROOT / "examples").glob("*.py")]:
+        text = path.read_text("utf-8")
+        assert not re.search(r"pip install [^\n]*sd-imagereward", text), path
+        named = re.findall(r"extra_needed\(['\"](\w+)['\"]\)|\"\.\[([\w,]+)\]\"", text)
+        assert {extra for pair in named for extra in "".join(pair).split(",")} <= extras, path
+
+
+def test_the_command_for_an_extra_names_the_checkout() -> None:
+    from sd_imagereward.core.errors import extra_needed
+
+    assert extra_needed("refl") == f'pip install -e "{ROOT}[refl]"'
+
+
+def test_two_commands_do_all_there_is_to_do() -> None:
+    """README, contributing.md and `.ci/run` show the same two lines."""
+    shown = [block.code.splitlines() for block in BLOCKS if block.code.startswith("python3 -m venv")]
+    assert len(shown) == 2
+    assert len(shown[0]) == 2
+    assert shown[0] == shown[1]
+    assert re.findall(r"^eval '(.*)'$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE) == shown[0]
+
+
+def test_the_exit_codes_of_the_page_are_those_of_the_shell() -> None:
+    from sd_imagereward.core import cli
+
+    codes = {value for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    page = (ROOT / "README.md").read_text("utf-8").split("| code | meaning |")[1].split("\n\n")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes

@@ -22,7 +22,9 @@ from parity_cases import (
     PICTURES,
     PROMPT,
     PROMPTS,
+    SAMPLES,
     SECOND_PICTURE,
+    VOCABULARY,
     code_points,
     digest_ids,
     noise,
@@ -143,39 +145,37 @@ def test_tokens_of_the_tiny_vocabulary(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", KNOWN_PROMPTS)
-def test_tokens_of_berts_vocabulary(name: str, shared_data: Path):
-    tokenizer = WordPiece(shared_data / "bert-base-uncased-vocab.txt")
+def test_tokens_of_berts_vocabulary(name: str):
+    tokenizer = WordPiece(VOCABULARY)
     expected = golden("bert_vocabulary")["prompts"][name]["ids"]
     assert [tokenizer.first, *tokenizer.encode(PROMPTS[name]).ids[:33], tokenizer.last] == expected
 
 
-def test_tokens_of_ten_thousand_written_prompts(shared_data: Path):
-    tokenizer = WordPiece(shared_data / "bert-base-uncased-vocab.txt")
-    found = digest_ids(lambda text: tokenizer.encode(text).ids, written_prompts(shared_data))
-    assert found == golden("tokens")["written prompts"]
+def test_tokens_of_written_prompts():
+    tokenizer = WordPiece(VOCABULARY)
+    assert digest_ids(lambda text: tokenizer.encode(text).ids, written_prompts()) == golden("tokens")["written prompts"]
 
 
-def test_tokens_of_every_code_point(shared_data: Path):
+def test_tokens_of_every_code_point():
     """131,072 code points, each inside a word and alone."""
     expected = golden("tokens")
     if unicodedata.unidata_version != expected["unicode"]:
         pytest.skip(f"this Python knows Unicode {unicodedata.unidata_version}, the golden {expected['unicode']}")
-    tokenizer = WordPiece(shared_data / "bert-base-uncased-vocab.txt")
+    tokenizer = WordPiece(VOCABULARY)
     found = {block: digest_ids(lambda text: tokenizer.encode(text).ids, texts) for block, texts in code_points()}
     assert found == expected["code points"]
 
 
-def test_berts_vocabulary_and_real_pictures(shared_data: Path, tmp_path: Path):
+def test_berts_vocabulary_and_real_pictures(tmp_path: Path):
     numbers = golden("bert_vocabulary")
-    scorer = rebuilt(tmp_path, numbers["sizes"], shared_data / "bert-base-uncased-vocab.txt")
-    folder = shared_data / "sample_images"
-    prompts = [row["prompt"] for row in json.loads((shared_data / "benchmark-prompts.json").read_text("utf-8"))]
-    for name, row in numbers["pictures"].items():
-        ours = rate(scorer, [folder / name] * len(prompts), prompts, batch_size=64)
-        within(ours, row["scores"], [f"{name}: {prompt}" for prompt in prompts], EXACT)
-    first = next(iter(numbers["pictures"]))
+    scorer = rebuilt(tmp_path, numbers["sizes"], VOCABULARY)
+    prompts = written_prompts()[:100]
+    for path in SAMPLES:
+        ours = rate(scorer, [path] * len(prompts), prompts, batch_size=64)
+        expected = numbers["pictures"][path.name]["scores"]
+        within(ours, expected, [f"{path.name}: {prompt}" for prompt in prompts], EXACT)
     rows = numbers["prompts"]
-    ours = rate(scorer, [folder / first] * len(rows), [PROMPTS[name] for name in rows])
+    ours = rate(scorer, [SAMPLES[0]] * len(rows), [PROMPTS[name] for name in rows])
     within(ours, [row["score"] for row in rows.values()], list(rows), EXACT)
 
 

@@ -55,7 +55,7 @@ def test_prompts_images_and_the_mean_of_every_component(example: ModuleType, tmp
 def test_the_script_with_a_tiny_stable_diffusion(
     example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    pytest.importorskip("diffusers", reason="pip install 'sd-imagereward[refl]' to generate with diffusers")
+    pytest.importorskip("diffusers", reason="pip install -e '.[refl]' to generate with diffusers")
     pipeline("sd1", tmp_path / "vocabulary").save_pretrained(tmp_path / "model")
     clip = write_clip(tmp_path / "clip")
     (tmp_path / "prompts.txt").write_text("a red cat\nthe city at night\na dog\n")

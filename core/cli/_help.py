@@ -6,7 +6,7 @@ import argparse
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 WIDTH = 100
 
@@ -16,7 +16,18 @@ def add_rare(group: argparse._ActionsContainer, *names: str, **options: Any) -> 
     group.add_argument(*names, **options).rare = True  # type: ignore[attr-defined]
 
 
-class Command(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as every other error is said."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.color = False  # Python 3.14 colours help pages with escape sequences, which the console spells out
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"imagereward: {message}; see {self.prog} --help\n")
+
+
+class Command(Parser):
     """The parser of one subcommand."""
 
     example = ""
@@ -24,6 +35,7 @@ class Command(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_formatter, add_help=False, **options)
         self.add_argument("-h", "--help", action="help", help="show this page")
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self._help_all = self.add_argument(
             "--help-all", action=_HelpAll, nargs=0, help="show rarely needed options too"
         )

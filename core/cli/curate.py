@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
-from .scorer_options import add_scorers_options, load, positive
+from .scorer_options import add_scorers_options, finite, load, positive
 
 if TYPE_CHECKING:
     from ..curate.outcome import Outcome
@@ -43,7 +43,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         help="score all images below a folder and sort them: labels, lists, moves, copies, names",
         example="imagereward curate outputs --label --copy-best 10 best --move-below -1 weak --dry-run",
     )
-    parser.epilog = "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use, or another process is at work; 3 no weights"
+    parser.epilog = (
+        "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use, or another process works on the "
+        "folder; 3 no weights"
+    )
     parser.add_argument("source", metavar="DIR", help="PNG, JPEG, WebP and AVIF files in it and below")
     parser.add_argument("--prompt", help="for files that bring none in their metadata or in a .txt beside them")
     parser.add_argument(
@@ -58,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     actions.add_argument("--copy-best", nargs=2, metavar=("N", "DIR"), help="copy the best N")
     actions.add_argument("--move-below", nargs=2, metavar=("X", "DIR"), help="move files that score less than X")
     actions.add_argument(
-        "--delete-below", type=float, metavar="X", help="to the system's trash (pip install send2trash)"
+        "--delete-below", type=finite, metavar="X", help="to the system's trash (pip install send2trash)"
     )
     actions.add_argument("--rename", metavar="TEMPLATE", help='such as "{score:+.2f}_{name}"')
     actions.add_argument("--dry-run", action="store_true", help="say what the actions would do, and do nothing")
@@ -95,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rename is not None:
         check_template(args.rename)
     copying = _pair(args.copy_best, positive, "--copy-best 10 DIR")
-    moving = _pair(args.move_below, float, "--move-below 0.5 DIR")
+    moving = _pair(args.move_below, finite, "--move-below 0.5 DIR")
     if args.delete_below is not None:
         _require_trash()
     with open_workplace(args.folder, args.store, dry_run=args.dry_run, say=_say_aside) as place:

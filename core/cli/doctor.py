@@ -1,4 +1,4 @@
-"""`imagereward doctor`: what is here, and what would stop a run."""
+"""`imagereward doctor`: what is here, what is missing or damaged, and what mends it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 
+if TYPE_CHECKING:
+    from ..scorers.inspection import Fault
+
+DEFAULT_SCORER = "imagereward"  # of `imagereward score`, whose lack is a problem
 # From the oldest pin of the hosts upward, as in pyproject.toml.
 REQUIRED = {
     "torch": (2, 1),
@@ -31,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser = add_command(
         subparsers,
         "doctor",
-        help="print versions, devices, weights and hosts, and what would stop a run",
+        help="check versions, devices, weights and hosts, and print what mends them; exit code 1 if scoring would fail",
         example="imagereward doctor",
     )
     parser.set_defaults(run=run)
@@ -39,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     problems = [*_versions(), *_devices(), *_weights(), *_hosts()]
-    print("\nnothing stands in the way" if not problems else "\nwhat would stop a run:")
+    print("\nno problem found: `imagereward score` is ready" if not problems else "\nproblems:")
     for problem in problems:
         print(f"  - {problem}")
     return EXIT_PARTIAL if problems else EXIT_OK
@@ -90,20 +95,31 @@ def _devices() -> Iterator[str]:
 
 
 def _weights() -> Iterator[str]:
+    """Prints what each scorer has and lacks; yields what is damaged, and what the default scorer lacks."""
+    from ..scorers.inspection import faults_of
     from ..scorers.registry import scorer_infos
-    from ..weights.locate import download_folder, find_weight, search_folders
+    from ..weights.locate import download_folder, search_folders
 
     print("weights, looked for in " + ", ".join(map(str, search_folders())))
     for info in scorer_infos().values():
-        missing = [weight.name for weight in info.weights if find_weight(weight) is None]
-        state = "built in" if not info.weights else f"lacks {', '.join(missing)}" if missing else "here"
-        print(f"  {info.name:<16} {state}")
+        faults = faults_of(info)
+        print(f"  {info.name:<16} {_state(faults) if info.weights else 'built in'}")
+        yield from (f"{info.name}: {fault}" for fault in faults if fault.damaged or info.name == DEFAULT_SCORER)
     folder = download_folder()
     yield from _folder_problems(folder)
     if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True"):
         print("  HF_HUB_OFFLINE is set: nothing is downloaded")
     if os.environ.get("HF_ENDPOINT"):
         print(f"  downloads come from {os.environ['HF_ENDPOINT']}")
+
+
+def _state(faults: list[Fault]) -> str:
+    missing = [fault.weight.name for fault in faults if not fault.damaged]
+    damaged = [fault.weight.name for fault in faults if fault.damaged]
+    told = [f"cannot use {', '.join(damaged)}"] if damaged else []
+    if missing:
+        told.append(f"lacks {', '.join(missing)} ({next(fault.cure for fault in faults if not fault.damaged)})")
+    return "; ".join(told) or "here"
 
 
 def _folder_problems(folder: Path) -> Iterator[str]:

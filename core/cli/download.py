@@ -21,12 +21,14 @@ def run(args: argparse.Namespace) -> int:
     from ..errors import ImageRewardError
     from ..scorers.registry import scorer_infos
     from ..weights.download import fetch_weight
+    from ..weights.transfer import forget_unreachable
 
     infos = scorer_infos()
     if args.name not in infos:
         raise ImageRewardError(f"no scorer is named {args.name!r}; the scorers are {', '.join(infos)}")
     if not infos[args.name].weights:
         print(f"{args.name} needs no weights")
+    forget_unreachable()
     for weight in infos[args.name].weights:
         print(fetch_weight(weight, announce_download))
     return EXIT_OK

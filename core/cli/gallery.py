@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import EXIT_OK, add_command
 from ._help import Command, add_rare
+from .scorer_options import port
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -18,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         example="imagereward gallery outputs",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="nothing outside them is shown or changed")
-    parser.add_argument("--port", type=int, metavar="N", help="on 127.0.0.1 (default: a free one from 7860 on)")
+    parser.add_argument("--port", type=port, metavar="N", help="on 127.0.0.1 (default: a free one from 7860 on)")
     add_rare(
         parser, "--name", action="append", default=[], metavar="HOST", help="a name by which a proxy offers the page"
     )

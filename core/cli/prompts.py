@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..files.console import one_line
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
-from .scorer_options import late_bar, positive
+from ._output import Output, add_output_options
+from .scorer_options import finite, late_bar, positive
+
+if TYPE_CHECKING:
+    from ..prompts.library import Suggestion
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -32,10 +37,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         metavar="FILE",
         help="prompts as TXT, JSON, JSONL, CSV or Parquet (text, prompt or caption; reward, if known)",
     )
-    parser.add_argument("--min-reward", type=float, metavar="X", help="only prompts with a known reward of at least X")
+    parser.add_argument("--min-reward", type=finite, metavar="X", help="only prompts with a known reward of at least X")
     parser.add_argument(
         "--distinct",
-        type=float,
+        type=finite,
         default=0.97,
         metavar="X",
         help="highest cosine between two suggestions (default 0.97)",
@@ -53,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         help="faiss: for more than a million prompts; may miss a neighbour (pip install faiss-cpu)",
     )
     parser.add_argument("--device", metavar="DEVICE", help="cuda, mps, cpu (default: the fastest there is)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_output_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -62,21 +67,22 @@ def run(args: argparse.Namespace) -> int:
     from ..prompts.entries import read_library
     from ..prompts.library import PromptLibrary
 
+    output = Output.of(args)
     read_library(args.library)  # what is wrong with it is said before anything is loaded
     embedder = load_embedder(args.embedder, device=args.device)
     library = PromptLibrary(args.library, embedder, search=args.search, on_progress=late_bar("embed", "prompt"))
     found = library.suggest(args.topics, args.n, min_reward=args.min_reward, distinct=args.distinct)
-    if args.json:
-        rows = {
-            topic: [{**s._asdict(), "reward": None if math.isnan(s.reward) else s.reward} for s in suggestions]
-            for topic, suggestions in zip(args.topics, found, strict=True)
-        }
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-    else:
-        for topic, suggestions in zip(args.topics, found, strict=True):
-            if len(args.topics) > 1:
-                print(f"# {topic}")
-            for s in suggestions:
-                reward = "" if math.isnan(s.reward) else f"  reward {s.reward:.4f}"
-                print(f"{s.similarity:.4f}{reward}  {s.text}")
-    return EXIT_OK if all(found) else EXIT_PARTIAL
+    rows = [{"topic": topic, **s._asdict()} for topic, group in zip(args.topics, found, strict=True) for s in group]
+    written = output.write(rows, _table(args.topics, found))
+    return EXIT_OK if all(found) and written else EXIT_PARTIAL
+
+
+def _table(topics: list[str], found: list[list[Suggestion]]) -> str:
+    lines = []
+    for topic, group in zip(topics, found, strict=True):
+        if len(topics) > 1:
+            lines.append(f"# {one_line(topic)}")
+        for s in group:
+            reward = "" if math.isnan(s.reward) else f"  reward {s.reward:.4f}"
+            lines.append(f"{s.similarity:.4f}{reward}  {one_line(s.text)}")
+    return "".join(f"{line}\n" for line in lines)

@@ -140,7 +140,7 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     import torch
 
     from ..refl.checks import check_scorer
-    from ..refl.diffusers_generator import DiffusersGenerator, best_device, expect_sampler
+    from ..refl.diffusers_generator import DiffusersGenerator, expect_sampler
     from ..refl.loop import ReflTrainer
     from ..refl.observers import expect_tracker
     from ..scorers.loading import load_scorer
@@ -148,7 +148,7 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     expect_sampler(config.sampler)
     expect_tracker(config.tracker)
     backend = _backend(config)
-    device = _device(config, best_device())
+    device = _device(config)
     scorer = load_scorer(config.reward, device=device, dtype="float32")
     check_scorer(scorer)
     held_out = load_scorer(config.held_out, device=device, dtype="float32") if config.guard else None
@@ -166,14 +166,15 @@ def _backend(config: ReflConfig) -> Backend | None:
     return Accelerated.start(config.dtype, cpu=config.device == "cpu")
 
 
-def _device(config: ReflConfig, best: Any) -> Any:
+def _device(config: ReflConfig) -> Any:
     """Each process of a machine takes its own GPU."""
     import torch
 
-    from ..networks.devices import device_of
+    from ..networks.devices import default_device, device_of
 
     if config.device:
         return device_of(config.device)
+    best = default_device()
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if best.type == "cuda" else best
 
 

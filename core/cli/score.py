@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files.console import one_line
 from . import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, add_command
 from ._help import Command
-from .scorer_options import add_scorer_options, load, positive, progress_bar
+from ._output import Output, add_output_options
+from .scorer_options import add_scorer_options, finite, load, positive, progress_bar
 
 if TYPE_CHECKING:
+    from ..scorers.base import Scorer
     from ..scoring.rate import Ratings
     from .inputs import Item
 
@@ -30,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         example='imagereward score "a red fox in snow" *.png',
     )
     parser.epilog = (
-        "exit codes: 0 scored; 1 an image could not be read, or none reached --min-score; 2 wrong use; 3 no weights"
+        "exit codes: 0 scored; 1 an image could not be scored, a result not be written, or none reached --min-score; "
+        "2 wrong use, or nothing to score; 3 no weights"
     )
     parser.add_argument(
         "inputs",
@@ -40,17 +44,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         "image's own is taken: what a WebUI, ComfyUI or another program wrote into it, or a .txt beside it",
     )
     parser.add_argument("--demo", action="store_true", help="score sample pictures made on the spot; needs no weights")
+    parser.add_argument("--prompt", metavar="TEXT", help="the prompt, so that every other argument is an image")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, as many as images")
     parser.add_argument("--top", type=positive, metavar="N", help="only the best N")
-    parser.add_argument("--min-score", type=float, metavar="X", help="only scores of at least X")
+    parser.add_argument("--min-score", type=finite, metavar="X", help="only scores of at least X")
     parser.add_argument(
         "--long-prompts",
         choices=("cut", "mean", "min"),
         default="cut",
         help="a prompt too long to read at once: cut it, as the reference does, or judge it in windows",
     )
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="as JSON, on stdout or into FILE")
-    parser.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="as CSV, on stdout or into FILE")
+    add_output_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="also a contact sheet to look at")
     add_scorer_options(parser)
     parser.set_defaults(run=run)
@@ -73,33 +77,38 @@ class Row:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..files.atomic import check_writable
     from ..scoring.rate import judge
 
     if args.demo:
         _prepare_demo(args)
+    output = Output.of(args)
+    if args.html is not None:
+        check_writable(args.html)
     items = _items(args)
     if not items:
         print("imagereward: no images given; try `imagereward score --demo`", file=sys.stderr)
         return EXIT_USAGE
-    scorer = load(args)
-    if hasattr(scorer, "long_prompts"):
-        scorer.long_prompts = args.long_prompts
-    prompts = _prompts(items, args.prompts, needed=scorer.info.reads_prompt)
+    scorer, items = _prepare(items, args)
+    failed, chosen = [item for item in items if item.error], [item for item in items if not item.error]
+    if scorer is None or not chosen:
+        _tell(failed)
+        return EXIT_USAGE
     ratings = judge(
         scorer,
-        [item.path for item in items],
-        prompts,
+        [item.path for item in chosen],
+        [item.prompt or "" for item in chosen],
         batch_size=args.batch_size,
         skip_broken=True,
-        on_progress=progress_bar(len(items), scorer.info.title),
+        on_progress=progress_bar(len(chosen), scorer.info.title),
     )
-    rows = _rows(items, prompts, ratings, args.top or 0, args.min_score)
-    _print(rows, args)
-    for position, reason in ratings.errors.items():
-        print(f"imagereward: not scored: {items[position].path}: {reason}", file=sys.stderr)
+    rows = _rows(chosen, ratings, args.top or 0, args.min_score)
+    written = output.write([row.as_dict() for row in rows], _table(rows))
+    failed += [replace(chosen[position], error=reason) for position, reason in ratings.errors.items()]
+    _tell(failed)
     if args.html is not None:
-        _write_sheet(rows, args.html, ratings)
-    return EXIT_PARTIAL if ratings.errors or not rows else EXIT_OK
+        written = _write_sheet(rows, args.html, ratings) and written
+    return EXIT_OK if rows and written and not failed else EXIT_PARTIAL
 
 
 def _prepare_demo(args: argparse.Namespace) -> None:
@@ -113,34 +122,68 @@ def _prepare_demo(args: argparse.Namespace) -> None:
 
 
 def _items(args: argparse.Namespace) -> list[Item]:
-    from .inputs import gather, split_prompt
+    from .inputs import doubtful, gather, split_prompt
 
+    if args.prompt is not None:
+        return gather(args.inputs, args.prompt)
+    if doubtful(args.inputs):
+        first = one_line(args.inputs[0])
+        print(
+            f"imagereward: {first!r} is a file or folder here and is read as one; to score for the prompt {first!r}, "
+            f"give --prompt {shlex.quote(first)}",
+            file=sys.stderr,
+        )
     prompt, inputs = split_prompt(args.inputs)
     return gather(inputs, prompt)
 
 
-def _prompts(items: list[Item], listed: Path | None, *, needed: bool) -> list[str]:
-    """One prompt an image: from the list, the call, or the image itself."""
+def _prepare(items: list[Item], args: argparse.Namespace) -> tuple[Scorer | None, list[Item]]:
+    """The scorer, and the items with their prompts; None if no file is there for it."""
+    listed = None if args.prompts is None else _read_prompts(args.prompts, len(items))
+    if all(item.error for item in items):
+        return None, items
+    scorer = load(args)
+    if hasattr(scorer, "long_prompts"):
+        scorer.long_prompts = args.long_prompts
+    needed = scorer.info.reads_prompt
+    return scorer, [_with_prompt(item, i, listed, needed=needed) for i, item in enumerate(items)]
+
+
+def _read_prompts(path: Path, count: int) -> list[str]:
+    """A prompt a line, one for each of `count` images."""
     from ..errors import ImageRewardError
+    from ..files.text import read_text
+
+    lines = read_text(path).removesuffix("\n").split("\n")
+    if len(lines) != count:
+        raise ImageRewardError(f"expected a prompt a line for {count} images, {path} has {len(lines)} lines")
+    return lines
+
+
+def _with_prompt(item: Item, position: int, listed: list[str] | None, *, needed: bool) -> Item:
+    """The item with the prompt of the list, of the call, or of the file itself; one that lacks it has that for an error."""
     from .inputs import own_prompt
 
+    if item.error:
+        return item
     if listed is not None:
-        lines = listed.read_text(encoding="utf-8").splitlines()
-        if len(lines) != len(items):
-            raise ImageRewardError(f"expected a prompt a line for {len(items)} images, {listed} has {len(lines)} lines")
-        return lines
-    prompts = []
-    for item in items:
-        prompt = item.prompt if item.prompt is not None else own_prompt(item.path)
-        if prompt is None and needed:
-            raise ImageRewardError(
-                f'no prompt for {item.path}: give one first (imagereward score "a prompt" IMAGE...), or --prompts FILE'
-            )
-        prompts.append(prompt or "")
-    return prompts
+        return replace(item, prompt=listed[position])
+    if item.prompt is not None:
+        return item
+    try:
+        prompt = own_prompt(item.path)
+    except Exception as error:  # a damaged file is that file's matter, whatever its decoder raises
+        return replace(item, error=f"its prompt cannot be read: {error}")
+    if prompt is None and needed:
+        return replace(
+            item,
+            error='no prompt for it; give one first (imagereward score "a prompt" IMAGE...), --prompts FILE, or a scorer '
+            "that reads none",
+        )
+    return replace(item, prompt=prompt or "")
 
 
-def _rows(items: list[Item], prompts: list[str], ratings: Ratings, top: int, min_score: float | None) -> list[Row]:
+def _rows(items: list[Item], ratings: Ratings, top: int, min_score: float | None) -> list[Row]:
     from ..scoring.selection import rank
 
     scores = ratings.total.tolist()
@@ -150,36 +193,36 @@ def _rows(items: list[Item], prompts: list[str], ratings: Ratings, top: int, min
             continue
         parts = {title: float(values[i]) for title, values in ratings.parts.items() if title != ratings.info.title}
         percentile = ratings.info.percentile(scores[i])
-        rows.append(Row(len(rows) + 1, scores[i], percentile, items[i].path, prompts[i], parts))
+        rows.append(Row(len(rows) + 1, scores[i], percentile, items[i].path, items[i].prompt or "", parts))
     return rows[:top] if top else rows
 
 
-def _print(rows: list[Row], args: argparse.Namespace) -> None:
-    from ..files.tables import write_csv
-
-    if args.json is not None:
-        text = json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False)
-        print(text) if args.json == "-" else Path(args.json).write_text(text + "\n", encoding="utf-8")
-    if args.csv is not None:
-        write_csv([row.as_dict() for row in rows], sys.stdout if args.csv == "-" else args.csv)
-    if "-" not in (args.json, args.csv):
-        _print_table(rows)
-
-
-def _print_table(rows: list[Row]) -> None:
+def _table(rows: list[Row]) -> str:
     titles = list(rows[0].parts) if rows else []
-    titles = titles if len(titles) <= SHOWN_PARTS else []  # --json, --csv and --html have them all
+    titles = titles if len(titles) <= SHOWN_PARTS else []  # the other formats and --html have them all
     header = f"{'rank':>4}  {'score':>8}  {'percentile':>10}" + "".join(f"  {t:>{max(8, len(t))}}" for t in titles)
-    print(f"{header}  file")
+    lines = [f"{header}  file"]
     for row in rows:
         shown = {title: row.parts[title] for title in titles}
         parts = "".join(f"  {value:>{max(8, len(title))}.4f}" for title, value in shown.items())
-        print(f"{row.rank:>4}  {row.score:>8.4f}  {row.percentile:>9.1f}%{parts}  {row.path}")
+        lines.append(f"{row.rank:>4}  {row.score:>8.4f}  {row.percentile:>9.1f}%{parts}  {one_line(row.path)}")
+    return "\n".join(lines) + "\n"
 
 
-def _write_sheet(rows: list[Row], path: Path, ratings: Ratings) -> None:
+def _tell(failed: list[Item]) -> None:
+    for item in failed:
+        print(f"imagereward: not scored: {one_line(item.path)}: {item.error}", file=sys.stderr)
+
+
+def _write_sheet(rows: list[Row], path: Path, ratings: Ratings) -> bool:
+    from ..errors import ImageRewardError
     from ..pages.contact_sheet import SheetRow, write_contact_sheet
 
     sheet = [SheetRow(row.path, row.score, row.percentile, row.prompt, row.parts) for row in rows]
-    write_contact_sheet(sheet, path, title=f"{ratings.info.title} scores")
-    print(f"contact sheet: {path}", file=sys.stderr)
+    try:
+        write_contact_sheet(sheet, path, title=f"{ratings.info.title} scores")
+    except (OSError, ImageRewardError) as error:
+        print(f"imagereward: the contact sheet could not be written: {error}", file=sys.stderr)
+        return False
+    print(f"contact sheet: {one_line(path)}", file=sys.stderr)
+    return True

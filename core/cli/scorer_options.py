@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -52,9 +53,49 @@ def names(text: str) -> list[str]:
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
+    """For argparse: a whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def count(text: str) -> int:
+    """For argparse: a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def port(text: str) -> int:
+    """For argparse: a port that a program may listen on."""
+    number = _whole(text, 1)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
+    return number
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+    return number
+
+
+def finite(text: str) -> float:
+    """For argparse: a number; neither NaN nor infinity, against which every comparison would be right or wrong."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text}")
+    return number
+
+
+def share(text: str) -> float:
+    """For argparse: a part of a whole, from 0 to 1."""
+    number = finite(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
     return number
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command, add_rare
-from .scorer_options import late_bar, positive
+from .scorer_options import count, finite, late_bar, positive, share
 
 if TYPE_CHECKING:
     from ..preference.rankings import Ranking
@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser.add_argument(
         "--valid", metavar="FILE|hub:REPO", help="validation data (default: a share of --data, by prompt)"
     )
-    add_rare(parser, "--valid-share", type=float, default=0.1, metavar="X", help="share held out (default 0.1)")
+    add_rare(parser, "--valid-share", type=share, default=0.1, metavar="X", help="share held out (default 0.1)")
     parser.add_argument("--base", required=True, metavar="FILE|NAME", help="a BLIP or ImageReward checkpoint")
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="the new scorer and its training state"
@@ -63,18 +63,18 @@ def _add_recipe_options(group: argparse._ArgumentGroup) -> None:
         "--batch-size", type=positive, metavar="N", help="pairs a step in all (default 64; head only 32)"
     )
     group.add_argument("--per-device", type=positive, metavar="N", help="pairs at once on a device (default 4)")
-    group.add_argument("--lr", type=float, metavar="X", help="default 1e-5; head only 3e-4")
-    group.add_argument("--head-lr", type=float, metavar="X", help="the head's own (default: --lr)")
-    add_rare(group, "--layer-decay", type=float, metavar="X", help="each lower layer learns slower by this factor")
-    add_rare(group, "--warmup", type=float, metavar="X", help="share of the steps (default 0)")
+    group.add_argument("--lr", type=finite, metavar="X", help="default 1e-5; head only 3e-4")
+    group.add_argument("--head-lr", type=finite, metavar="X", help="the head's own (default: --lr)")
+    add_rare(group, "--layer-decay", type=finite, metavar="X", help="each lower layer learns slower by this factor")
+    add_rare(group, "--warmup", type=share, metavar="X", help="share of the steps (default 0)")
     group.add_argument(
-        "--frozen", type=float, metavar="X", help="share of the layers that stay as they are (default 0.7)"
+        "--frozen", type=share, metavar="X", help="share of the layers that stay as they are (default 0.7)"
     )
     add_rare(group, "--fresh-head", action="store_true", help="forget the head of an ImageReward base")
-    add_rare(group, "--dropout", type=float, metavar="X", help="in the text tower (default 0.1)")
-    add_rare(group, "--drop-path", type=float, metavar="X", help="in the image tower (default 0.1)")
-    add_rare(group, "--weight-decay", type=float, metavar="X", help="default 0")
-    add_rare(group, "--clip-norm", type=float, metavar="X", help="longest gradient (default: any)")
+    add_rare(group, "--dropout", type=share, metavar="X", help="in the text tower (default 0.1)")
+    add_rare(group, "--drop-path", type=share, metavar="X", help="in the image tower (default 0.1)")
+    add_rare(group, "--weight-decay", type=finite, metavar="X", help="default 0")
+    add_rare(group, "--clip-norm", type=finite, metavar="X", help="longest gradient (default: any)")
     add_rare(group, "--ties", choices=("skip", "half"), help="pairs that people saw no difference in (default skip)")
     add_rare(group, "--long-prompts", choices=("cut", "mean", "skip"), help="over 35 tokens (default cut)")
     add_rare(group, "--seed", type=int, metavar="N", help="default 1234")
@@ -84,8 +84,10 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", metavar="DEVICE", help="cuda, mps, cpu (default: the fastest there is)")
     group.add_argument("--amp", choices=("no", "bf16", "fp16"), help="mixed precision (default no)")
     group.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
-    add_rare(group, "--workers", type=int, default=0, metavar="N", help="processes that decode images (default 0)")
-    add_rare(group, "--save-steps", type=int, default=0, metavar="N", help="keep the state this often within an epoch")
+    add_rare(group, "--workers", type=count, default=0, metavar="N", help="processes that decode images (default 0)")
+    add_rare(
+        group, "--save-steps", type=count, default=0, metavar="N", help="keep the state this often within an epoch"
+    )
     group.add_argument("--tensorboard", action="store_true", help="also log for TensorBoard, into --output/tensorboard")
 
 
@@ -160,12 +162,12 @@ def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
 
 
 def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
-    from ..errors import ImageRewardError
+    from ..errors import ImageRewardError, extra_needed
 
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImageRewardError("--tensorboard needs it installed: pip install 'sd-imagereward[train]'") from error
+        raise ImageRewardError(f"--tensorboard needs it installed: {extra_needed('train')}") from error
     return SummaryWriter(str(folder))
 
 

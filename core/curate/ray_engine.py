@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadImage, ImageRewardError
+from ..errors import BadImage, ImageRewardError, extra_needed
 
 IMAGE_ENDINGS = ["png", "jpg", "jpeg", "webp", "avif"]
 
@@ -81,7 +81,7 @@ def score_with_ray(
 
     sources: folders or addresses that Ray reads (`s3://bucket/folder`), or WebDataset shards (`.tar`, with the prompt in
     `txt`). A cluster that is running already is used, else one on this machine. Ray's workers import this package, so it
-    must be installed there (`pip install sd-imagereward`).
+    must be installed there (`pip install -e .` in a checkout).
     """
     data = _ray_data()
     shards = [source for source in sources if source.endswith(".tar")]
@@ -122,5 +122,5 @@ def _ray_data() -> Any:
     try:
         import ray.data
     except ImportError as error:
-        raise ImageRewardError("--engine ray needs a package of its own: pip install 'sd-imagereward[ray]'") from error
+        raise ImageRewardError(f"--engine ray needs a package of its own: {extra_needed('ray')}") from error
     return ray.data

@@ -10,15 +10,16 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..errors import ImageRewardError
-from ..files.atomic import remove, rename, replace_by_copy, temporary_beside
+from ..files.atomic import remove, rename, temporary_beside
 from ..files.journal import Journal
 from ..files.lock import locked
+from ..files.moving import copy_file
 from ..files.names import numbered
 from .outcome import Outcome, Say, unfailing
 from .store import Store, StoreDamaged
@@ -208,6 +209,8 @@ def _copy_database(path: Path, copy: Path) -> None:
             source.backup(target)
     except sqlite3.Error:
         # Half a transaction of a killed process lies beside it, and opening it would take that back; or it is damaged.
+        with suppress(FileNotFoundError):
+            remove(copy)
         for end in ("", "-journal"):
             if os.path.isfile(f"{path}{end}"):
-                replace_by_copy(f"{path}{end}", f"{copy}{end}")
+                copy_file(Path(f"{path}{end}"), Path(f"{copy}{end}"), temporary_beside(copy))

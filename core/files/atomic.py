@@ -121,6 +121,25 @@ def replacing(path: str | os.PathLike[str], *, keep_attributes: bool = False) ->
         yield file
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises UnwritableFile if `replacing` would fail: for the results of long work, before the work. Makes the folder."""
+    path = Path(path)
+    if _is_pipe(path):
+        return
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            _patiently(
+                lambda: os.close(os.open(path, os.O_RDWR)), path, "replace"
+            )  # Windows refuses what another has open
+    with suppress(_Enough), replacing(path):
+        raise _Enough
+
+
+class _Enough(Exception):
+    pass
+
+
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text as UTF-8 in the place of a file; raises as `replacing`."""
     with replacing(path) as file:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..errors import ImageRewardError
 from .atomic import remove
 from .moving import copy_file, move_file
 
@@ -126,7 +127,7 @@ class Journal:
         for entry in self._entries().values():
             if entry.state not in (STARTED, UNDOING) or not entry.home:
                 continue
-            with suppress(OSError):
+            with suppress(OSError, ImageRewardError):
                 if entry.trash:
                     self._finish_trash(entry, send)
                 elif entry.state == UNDOING:
@@ -151,7 +152,8 @@ class Journal:
 
     def mark_stored(self) -> None:
         """Notes that the caller knows where all pictures are."""
-        self._note({_STORED: True})
+        with suppress(OSError):  # a full disk: the next one tells the store once more
+            self._note({_STORED: True})
 
     # -- doing -----------------------------------------------------------------------------------------------------------
 
@@ -291,14 +293,17 @@ class Journal:
                 entries[key] = replace(entries[key], state=row["state"], was=was)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    with suppress(ValueError, RecursionError):  # the last line of a run that was killed
+                        row = json.loads(line)
+                        if isinstance(row, dict):
+                            yield row
+        except FileNotFoundError:
             return
-        with open(self.path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                with suppress(ValueError, RecursionError):  # the last line of a run that was killed
-                    row = json.loads(line)
-                    if isinstance(row, dict):
-                        yield row
+        except OSError as error:
+            raise ImageRewardError(f"cannot read the journal {self.path}: {error.strerror or error}") from error
 
     def _mark(self, entry: Entry, state: str) -> None:
         """Not synchronised: after a power cut `repair` finds nothing left to do. A full disk does not make it a failure."""

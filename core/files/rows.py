@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from .text import decode_text
 
 TEXT_NAMES = ("text", "prompt", "caption")
 """Under one of these names a row has its prompt."""
@@ -16,22 +18,37 @@ PROMPT_FILES = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 def read_rows(path: Path) -> list[Any]:
-    """The rows of a JSON list, a JSON-lines file, a CSV or a TSV. Raises ImageRewardError."""
+    """The rows of a JSON list, a JSON-lines file, a CSV or a TSV; encodings as in `text`. Raises ImageRewardError."""
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise ImageRewardError(f"no such file: {path}; expected JSON, JSONL, CSV or TSV")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            if suffix in (".csv", ".tsv"):
-                return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
-            if suffix == ".jsonl":
-                return [json.loads(line) for line in file if line.strip()]
-            rows = json.load(file)
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise ImageRewardError(f"cannot read {path} as {suffix or 'JSON'}: {error}") from error
+    text = _text(path)
+    if suffix == ".jsonl":
+        return [_json(line, f"{path}, line {n}") for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if suffix in (".csv", ".tsv"):
+        try:
+            return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ","))
+        except csv.Error as error:
+            raise ImageRewardError(f"cannot read {path} as {suffix}: {error}") from error
+    rows = _json(text, str(path))
     if not isinstance(rows, list):
         raise ImageRewardError(f"expected a list of rows in {path}, got {type(rows).__name__}")
     return rows
+
+
+def _json(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ImageRewardError(f"cannot read {place} as JSON: {error}; it begins with {text.strip()[:60]!r}") from error
+
+
+def _text(path: Path) -> str:
+    """The text of a table, which may be larger than other texts that people write."""
+    if not path.is_file():
+        raise ImageRewardError(f"no such file: {path}; expected {', '.join(PROMPT_FILES)}")
+    try:
+        return decode_text(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ImageRewardError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def read_prompt_rows(path: Path, columns: Sequence[str] = TEXT_NAMES) -> list[Any]:
@@ -39,14 +56,11 @@ def read_prompt_rows(path: Path, columns: Sequence[str] = TEXT_NAMES) -> list[An
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".parquet"):
         return read_rows(path)
+    if suffix == ".txt":
+        return list(_text(path).rstrip().splitlines())
     if not path.is_file():
         raise ImageRewardError(f"no such file: {path}; expected {', '.join(PROMPT_FILES)}")
-    if suffix == ".parquet":
-        return _parquet(path, columns)
-    try:
-        return list(path.read_text(encoding="utf-8-sig").rstrip().splitlines())
-    except UnicodeDecodeError as error:
-        raise ImageRewardError(f"cannot read {path} as text: {error}; save it as UTF-8") from error
+    return _parquet(path, columns)
 
 
 def first_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -53,6 +53,18 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], file: str | os.PathLike[str] 
             out.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_json(rows: Iterable[Mapping[str, Any]], file: str | os.PathLike[str] | TextIO) -> None:
+    """Writes one JSON list of objects; `file` and values as for `write_jsonl`."""
+    text = json.dumps([_plain(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(text + "\n", file)
+
+
+def write_text(text: str, file: str | os.PathLike[str] | TextIO) -> None:
+    """Writes a text; `file` as for `write_csv`."""
+    with _text_file(file) as out:
+        out.write(text)
+
+
 @contextmanager
 def _text_file(file: str | os.PathLike[str] | TextIO, encoding: str = "utf-8") -> Iterator[TextIO]:
     if not isinstance(file, (str, os.PathLike)):

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..curate.judges import store_key
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, extra_needed
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_infos
 from .addresses import Addresses, OwnAddressesOnly
@@ -88,6 +88,6 @@ def _gradio() -> Any:
         import gradio
     except ImportError as error:
         raise ImageRewardError(
-            "the gallery is a Gradio page and needs that package: pip install 'sd-imagereward[gallery]' or pip install gradio"
+            f"the gallery is a Gradio page and needs that package: {extra_needed('gallery')}"
         ) from error
     return gradio

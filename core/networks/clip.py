@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from ..errors import UnknownCheckpoint
 from ..weights.stored import StoredTensor
 from .pixels import normalise
-from .sizes import count_layers, heads_of
+from .sizes import count_layers, heads_of, vision_heads_of
 from .transformer import Activation, Block
 from .vit import VisionTransformer, ViTSizes
 
 EPS = 1e-5
+HUGE_HEAD = 80  # width of an attention head of ViT-H's image tower
 
 HUB, OPEN_CLIP = "hub", "open_clip"  # OpenAI's own names are open_clip's
 _SIGNS = {HUB: "vision_model.embeddings.class_embedding", OPEN_CLIP: "visual.class_embedding"}
@@ -181,6 +182,10 @@ class ClipLayout:
         """Whether the text tower is there too; image encoders come without."""
         return f"{self.prefix}{next(iter(_TEXT[self.kind]))}" in tensors
 
+    def width(self, tensors: Mapping[str, StoredTensor]) -> int:
+        """Of the image tower."""
+        return tensors[self.prefix + _SIGNS[self.kind]].shape[-1]
+
     def vision_tensors(self, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         """The image tower's tensors under the names of `ClipVision`."""
         found = self._renamed(tensors, _VISION[self.kind])
@@ -240,6 +245,6 @@ def _joined(parts: Sequence[StoredTensor]) -> StoredTensor:
 
 
 def is_huge(tensors: Mapping[str, StoredTensor], layout: ClipLayout) -> bool:
-    """Whether the image tower is ViT-H's: its heads are 80 wide, every other CLIP tower's 64."""
-    width = tensors[layout.prefix + _SIGNS[layout.kind]].shape[-1]
-    return width % 80 == 0
+    """Whether the image tower is built as ViT-H: its heads are 80 wide. Raises UnknownCheckpoint for unknown widths."""
+    width = layout.width(tensors)
+    return width >= HUGE_HEAD and vision_heads_of(width) * HUGE_HEAD == width

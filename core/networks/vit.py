@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..weights.stored import StoredTensor
-from .sizes import count_layers, heads_of
+from .sizes import count_layers, vision_heads_of
 from .transformer import Activation, Block
 
 
@@ -33,7 +33,7 @@ class ViTSizes:
         return cls(
             width=width,
             depth=count_layers(tensors, prefix + "blocks."),
-            heads=heads_of(width),
+            heads=vision_heads_of(width),
             hidden=tensors[prefix + "blocks.0.mlp.fc1.weight"].shape[0],
             patch=patch,
             image_size=patch * round(patches**0.5),

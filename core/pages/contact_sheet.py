@@ -54,7 +54,7 @@ def write_contact_sheet(
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with replacing(path) as file:
-        page = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        page = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="\n")
         page.write(page_head(title, note) + '<ol class="sheet">\n')
         for count, row in enumerate(rows, start=1):
             _write_card(page, count, row, path.parent, thumbnail)
@@ -127,7 +127,7 @@ def _link(image: Path, folder: Path) -> str:
         relative = os.path.relpath(image, folder)
     except ValueError:  # another drive on Windows
         return image.absolute().as_uri()
-    return "./" + quote(relative.replace(os.sep, "/"))
+    return "./" + quote(os.fsencode(relative.replace(os.sep, "/")))  # a name need not be UTF-8
 
 
 def _score(score: float) -> str:

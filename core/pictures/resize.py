@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..networks.devices import full_precision, is_out_of_memory
+
 PRECISION_BITS = 32 - 8 - 2  # of Pillow's fixed-point coefficients
 BICUBIC_A = -0.5  # Pillow's bicubic (Keys 1981)
 BICUBIC_SUPPORT = 2.0
@@ -81,9 +83,16 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
 def resize_crop(pixels: Tensor, size: int, corner: Corner = round) -> Tensor:
     """(B, C, H, W) -> (B, C, size, size) uint8: Pillow's bicubic on the shorter side and the centre cut, bit for bit.
 
-    Float pixels in [0, 1] are quantised first. Integer arithmetic throughout, so every device gives the same bytes.
+    Float pixels in [0, 1] are quantised first. Integer arithmetic throughout, so every device gives the same bytes; where a
+    device lacks it, the CPU does the work and the result goes back.
     """
     pixels = quantise(pixels)
+    if not _has_integer_pass(pixels.device.type):
+        return _resize_crop(pixels.cpu(), size, corner).to(pixels.device)
+    return _resize_crop(pixels, size, corner)
+
+
+def _resize_crop(pixels: Tensor, size: int, corner: Corner) -> Tensor:
     height, width = pixels.shape[-2:]
     if (height, width) == (size, size):
         return pixels
@@ -118,7 +127,23 @@ def _integer_pass(pixels: Tensor, taps: Taps) -> Tensor:
     index = torch.from_numpy(taps.source).to(pixels.device)
     for k in range(fixed.shape[1]):
         total.addcmul_(pixels.index_select(-2, index[:, k]).to(torch.int32), coefficients[:, k, None])
-    return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
+    # A shift to the right in operators that every device has: without the low bits both steps are exact in float32.
+    return total.bitwise_and(-(1 << PRECISION_BITS)).float().mul_(0.5**PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=8)
+def _has_integer_pass(device_type: str) -> bool:
+    """Whether this kind of device has the operators and types of `_integer_pass`, and gives the CPU's bytes. Tried once."""
+    if device_type == "cpu":
+        return True
+    pixels = torch.tensor([[255, 0, 1], [0, 255, 128], [255, 255, 0], [7, 0, 254]], dtype=torch.uint8)
+    taps = bicubic_taps(4, 3, 3)
+    try:
+        return torch.equal(_integer_pass(pixels.to(device_type), taps).cpu(), _integer_pass(pixels, taps))
+    except (RuntimeError, TypeError) as error:  # of an operator that is missing, and of a type
+        if is_out_of_memory(error):
+            raise
+        return False
 
 
 def resize_crop_smooth(pixels: Tensor, size: int, corner: Corner = round) -> Tensor:
@@ -159,7 +184,7 @@ def as_float(pixels: Tensor) -> Tensor:
 
 def _separable(pixels: Tensor, rows: Taps, columns: Taps) -> Tensor:
     region = pixels[..., rows.start : rows.stop, columns.start : columns.stop]
-    with torch.autocast(device_type=pixels.device.type, enabled=False):
+    with full_precision(pixels.device):
         across = region @ _matrix(columns).to(region.device).T
         return _matrix(rows).to(region.device) @ across
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, extra_needed
 from .rankings import Ranking
 
 # Column names in use: ImageRewardDB's `*_pair` and group configurations, HPD, Pick-a-Pic, plain ones.
@@ -54,7 +54,7 @@ def read_hub_rankings(reference: str) -> list[Ranking]:
         from datasets import load_dataset
     except ImportError as error:
         raise ImageRewardError(
-            "reading a dataset of the Hub needs the datasets library: pip install 'sd-imagereward[train]'"
+            f"reading a dataset of the Hub needs the datasets library: {extra_needed('train')}"
         ) from error
     name, configuration, split = _parsed(reference)
     # From 4.0 on the library runs no scripts and does not know the option any more.

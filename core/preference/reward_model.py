@@ -20,6 +20,7 @@ from ..errors import ImageRewardError, UnknownCheckpoint
 from ..files.atomic import replace_by_copy, replacing_path
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
+from ..networks.devices import full_precision
 from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..scorers.registry import scorer_infos
@@ -88,7 +89,7 @@ class RewardModel(nn.Module):
 
     def head(self, states: Tensor) -> Tensor:
         """(N, width) -> (N,) float32 raw rewards; never in half precision."""
-        with torch.autocast(states.device.type, enabled=False):
+        with full_precision(states.device):
             rewards: Tensor = self.mlp(states.float())
         return rewards[..., 0]
 

@@ -195,7 +195,7 @@ def _training_rewards(trainer: Trainer, start: Base, data: _Data, reader: Prompt
         states = compute_states(model, items_of(data.training), reader, device=device, workers=workers)
         trainer.unreadable.update(states.unreadable)
         rows = states.rows[states.readable]
-    return model.head(rows.to(trainer.processes.device)).double().cpu()
+    return model.head(rows.to(trainer.processes.device)).cpu().double()  # Apple's GPUs have no float64
 
 
 def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch, mean: float, std: float) -> dict[str, str]:

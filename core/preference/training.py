@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..files.atomic import replace
+from ..networks.devices import full_precision, mixed_precision
 from ..training.interrupts import interrupt_later
 from ..training.outputs import Saver
 from ..training.processes import Processes
@@ -252,9 +253,11 @@ class Trainer:
                 f"learning rate, --clip-norm 1, or no AMP. The best weights so far are in {self.folder / BEST}"
             )
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.recipe.amp == "no":
+            return full_precision(self.processes.device)
         dtype = torch.float16 if self.recipe.amp == "fp16" else torch.bfloat16
-        return torch.autocast(self.processes.device.type, dtype=dtype, enabled=self.recipe.amp != "no")
+        return mixed_precision(self.processes.device, dtype)
 
     # -- validation ----------------------------------------------------------------------------------------------
 

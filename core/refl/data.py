@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import BadImage, ImageRewardError
+from ..errors import BadImage, ImageRewardError, extra_needed
 from ..files.rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
 from ..pictures.opening import open_image
 from ..pictures.pixels import to_pixels
@@ -125,7 +125,7 @@ def _records_of_dataset(source: str) -> list[Any]:
         from datasets import load_dataset
     except ImportError as error:
         raise ImageRewardError(
-            f"'{source}' is no file, and reading it as a `datasets` id needs that package: pip install -e \".[refl]\""
+            f"'{source}' is no file, and reading it as a `datasets` id needs that package: {extra_needed('refl')}"
         ) from error
     try:
         return list(load_dataset(name, split=split or "train"))

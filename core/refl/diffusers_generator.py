@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, extra_needed
+from ..networks.devices import default_device, mixed_precision
 from ..weights.read import read_checkpoint
 from .generator import Denoiser, Generator, Sampling, T
 from .randomness import SampleNoise
@@ -58,7 +59,7 @@ class DiffusersGenerator(Generator):
         self.sizes_divide_by = self.scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
         self.native_resolution = pipeline.unet.config.sample_size * self.scale
         self._remembered: dict[str, Conditioning] = {}
-        self._freeze_and_place(torch.device(device) if device else best_device())
+        self._freeze_and_place(torch.device(device) if device else default_device())
 
     @classmethod
     def load(
@@ -151,7 +152,7 @@ class DiffusersGenerator(Generator):
     def _precision(self) -> AbstractContextManager[Any]:
         """Full tuning keeps float32 weights, which compute in the run's type under autocast."""
         mixed = self._network_dtype == torch.float32 and self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=self.dtype) if mixed else nullcontext()
+        return mixed_precision(self.device, self.dtype) if mixed else nullcontext()
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = (latents / self.vae.config.scaling_factor).to(self.vae_dtype)
@@ -295,12 +296,6 @@ def expect_sampler(sampler: str) -> None:
         raise ImageRewardError(f"sampler must be one of {', '.join(SAMPLERS)} with diffusers, not '{sampler}'")
 
 
-def best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def _is_sdxl_file(path: Path) -> bool:
     """SDXL checkpoints hold a second text encoder under the conditioner; SD1 and SD2 have `cond_stage_model`."""
     keys = read_checkpoint(path).stored
@@ -315,5 +310,5 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ImageRewardError('tuning outside a host needs diffusers: pip install -e ".[refl]"') from error
+        raise ImageRewardError(f"tuning outside a host needs diffusers: {extra_needed('refl')}") from error
     return diffusers

@@ -21,6 +21,7 @@ from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache
 from .clip import vision_tower
+from .clip_origin import GELU, stated_activation
 from .registry import register
 from .towers import Tower
 
@@ -139,6 +140,8 @@ def _clip_of(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     path = companion(CLIP_L14, checkpoint.path, also=("model.safetensors", "ViT-L-14.pt"))
     clip = read_checkpoint(path)
-    if ClipLayout.of(clip.stored) is None:
-        raise UnknownCheckpoint(f"expected CLIP ViT-L/14 at {path}, for the aesthetic predictor; it is another model")
+    if ClipLayout.of(clip.stored) is None or stated_activation(clip) == GELU:
+        raise UnknownCheckpoint(
+            f"expected OpenAI's CLIP ViT-L/14 at {path}, for the aesthetic predictor; it is another model"
+        )
     return clip

@@ -112,6 +112,8 @@ class Scorer(ABC):
         self._require_loaded()
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"expected pixels of shape (B, 3, H, W), got {tuple(pixels.shape)}")
+        if pixels.dtype == torch.float64:
+            pixels = pixels.float()  # Apple's and Intel's GPUs have no float64
         return pixels.to(self.device)
 
     # -- where it lives ------------------------------------------------------------------------------------------
@@ -184,6 +186,11 @@ class Scorer(ABC):
     def recognises(cls, checkpoint: Checkpoint) -> bool:
         """Whether these tensors are this scorer's, by their names and shapes."""
         return False
+
+    @classmethod
+    def doubts(cls, checkpoint: Checkpoint) -> str:
+        """Why a checkpoint that `recognises` accepted may be another model's all the same; "" if there is no doubt."""
+        return ""
 
     @classmethod
     def from_checkpoint(

@@ -24,6 +24,7 @@ from ..weights.read import Checkpoint
 from ..weights.stored import StoredTensor
 from .base import Scorer, ScorerInfo
 from .cache import FeatureCache
+from .clip_origin import expect_activation, is_named
 from .long_prompts import tell_cut
 from .registry import register
 from .towers import Tower, shared_tower
@@ -51,7 +52,12 @@ class ClipScorer(Scorer):
     """CLIP ViT-L/14. The judges that were tuned from a CLIP are subclasses, with what their recipe does otherwise."""
 
     variants: ClassVar[tuple[ScorerInfo, ...]] = (INFO,)
-    activation: ClassVar[str] = "quick_gelu"
+    activation: ClassVar[str | None] = (
+        None  # of a tuned model, whose files tell nothing; None: as the checkpoint states
+    )
+    family: ClassVar[str] = (
+        ""  # what the names of a tuned model's files hold; its shape alone is also that of what it was tuned from
+    )
     cleaning: ClassVar[str] = "openai"
 
     def __init__(
@@ -116,13 +122,25 @@ class ClipScorer(Scorer):
         return layout is not None and layout.has_text(checkpoint.stored) and not is_huge(checkpoint.stored, layout)
 
     @classmethod
+    def doubts(cls, checkpoint: Checkpoint) -> str:
+        if not cls.family or is_named(checkpoint, cls.family):
+            return ""
+        titles = " or ".join(info.title for info in cls.variants)
+        names = " or ".join(info.weights[0].name for info in cls.variants)
+        return (
+            f"has the shape of {titles}, and also of the CLIP ViT-H/14 that it was tuned from, whose scores would mean "
+            f"something else. If it is {titles}, say so in its name: {names}"
+        )
+
+    @classmethod
     def from_checkpoint(
         cls, checkpoint: Checkpoint | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
     ) -> Scorer:
         assert checkpoint is not None
         tokenizer = read_tokenizer(checkpoint.path, cls.cleaning)
-        vision = vision_tower(checkpoint, cls.activation, device=device, dtype=dtype)
-        text = _text_tower(checkpoint, cls.activation, device=device, dtype=dtype)
+        activation = cls.activation or expect_activation(checkpoint)
+        vision = vision_tower(checkpoint, activation, device=device, dtype=dtype)
+        text = _text_tower(checkpoint, activation, device=device, dtype=dtype)
         known = text.network.sizes.vocabulary
         if tokenizer.last >= known:
             raise UnknownCheckpoint(

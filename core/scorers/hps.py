@@ -50,6 +50,7 @@ class HpsScorer(ClipScorer):
 
     variants = (INFO_V21, INFO_V2)
     activation = "gelu"
+    family = "hps"
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, S, S) float32: the longer side becomes S, black fills the rest. No rounding to 8 bits."""

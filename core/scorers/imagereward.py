@@ -156,7 +156,7 @@ def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.
     weight, bias = collapse_head(_head_layers(checkpoint))
     mean = float(checkpoint.metadata.get("reward_mean", REWARD_MEAN))
     std = float(checkpoint.metadata.get("reward_std", REWARD_STD))
-    head = {"weight": weight / std, "bias": (bias - mean) / std}
+    head = {"weight": (weight / std).float(), "bias": ((bias - mean) / std).float()}
     named = {f"head.{name}": tensor for name, tensor in head.items()}
     network = build(lambda: ImageRewardNetwork(vision, text), {**tensors, **named}, dtype, device)
     # The last product is a vector's; its rounding to half precision would be the largest error of all.

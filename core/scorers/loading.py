@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ImageRewardError, UnknownCheckpoint
-from ..networks.devices import default_device, device_of
+from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNotFound
+from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
-from ..weights.download import Progress, fetch_weight
+from ..weights.download import Progress, fetch_weight, hub_files
 from ..weights.locate import find_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
@@ -180,6 +180,13 @@ def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.de
             scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
     except ImageRewardError:
         raise
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"no room for {info.title} on {device} ({str(error).splitlines()[0]}). Close other programs, or take fp16, "
+            f"another device or a smaller scorer."
+        ) from error
     except (KeyError, IndexError, ValueError, TypeError, ArithmeticError) as error:  # what odd names and shapes lead to
         raise UnknownCheckpoint(
             f"{checkpoint.path if checkpoint else info.title} has the names of {info.title}, but not its tensors "
@@ -202,7 +209,10 @@ def recognise(checkpoint: Checkpoint) -> ScorerInfo:
     stem = checkpoint.path.stem if checkpoint.path is not None else ""
     published = [name for name in able if stem in {Path(weight.name).stem for weight in infos[name].weights[:1]}]
     if able:
-        return infos[(published or able)[0]]
+        name = (published or able)[0]
+        if doubts := scorer_classes()[name].doubts(checkpoint):
+            raise UnknownCheckpoint(f"{checkpoint.path} {doubts}")
+        return infos[name]
     raise UnknownCheckpoint(
         f"{checkpoint.path} is no checkpoint of a scorer that is known here ({', '.join(infos)}): {describe(checkpoint)}"
     )
@@ -243,14 +253,10 @@ def _fetch_from_hub(reference: str, on_download: Progress | None) -> Path:
 
 def _checkpoint_in(repo: str) -> str:
     """The file of a repository that is most likely the checkpoint: safetensors before pickles."""
-    from huggingface_hub import list_repo_files
-
     try:
-        files = list_repo_files(repo)
-    except Exception as error:
-        raise ImageRewardError(
-            f"cannot list the files of {HUB}{repo} ({type(error).__name__}); name one: {HUB}{repo}/FILE"
-        ) from error
+        files = hub_files(repo)
+    except WeightsNotFound as error:
+        raise ImageRewardError(f"{error}. Name one: {HUB}{repo}/FILE") from error
     for suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         for file in sorted(files):
             if file.endswith(suffix):

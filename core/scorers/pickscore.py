@@ -52,6 +52,7 @@ class PickScorer(ClipScorer):
 
     variants = (INFO,)
     activation = "gelu"
+    family = "pickscore"
     cleaning = "hub"
 
     def prepare(self, pixels: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..networks.devices import full_precision
 from . import technical_measures as measure
 from .base import Scorer, ScorerInfo
 from .registry import register
@@ -141,7 +142,7 @@ class TechnicalScorer(Scorer):
     def measures(self, pixels: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in [0, 1] or uint8 -> each measure by title in its own unit, (B,) float32; see technical_measures."""
         pixels = self.prepare(pixels)
-        with torch.autocast(device_type=pixels.device.type, enabled=False):
+        with full_precision(pixels.device):
             return self._network().measures(pixels)
 
     def _network(self) -> TechnicalNetwork:

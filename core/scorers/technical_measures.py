@@ -55,7 +55,9 @@ def _reduce(grey: Tensor, reduced: int) -> Tensor:
         pixel = left.floor() + tap
         covered = (torch.minimum(right, pixel + 1) - torch.maximum(left, pixel)).clamp(min=0) * (reduced / width)
         index = pixel.clamp(max=width - 1).to(torch.int64).to(grey.device)
-        total = total + grey.index_select(-1, index) * covered.to(grey)
+        total = total + grey.index_select(-1, index) * covered.to(grey.dtype).to(
+            grey.device
+        )  # no float64 on Apple's GPUs
     return total
 
 
@@ -77,7 +79,7 @@ def sharpness(grey: Tensor) -> Tensor:
 
 def _lost_to_blur(grey: Tensor) -> Tensor:
     """Share of the horizontal variation that a horizontal 9-tap mean removes. (B, 1, H, W) -> (B,)"""
-    before, after = _steps(grey).abs(), _steps(_mean_of_nine(grey)).abs()
+    before, after = _magnitude(_steps(grey)), _magnitude(_steps(_mean_of_nine(grey)))
     lost = _mean(F.relu(before - after))
     return lost / (_mean(before) + 0.05 * GREY_STEP)  # the floor: less than that is no picture
 
@@ -105,7 +107,7 @@ def noise(grey: Tensor) -> Tensor:
         return grey.new_zeros(grey.shape[0])
     laplacian = _second_steps(_second_steps(grey).transpose(-1, -2))
     tile = min(TILE, *laplacian.shape[-2:])
-    tiles = F.avg_pool2d(laplacian.abs(), tile).flatten(1) * (math.sqrt(math.pi / 2) / 6)
+    tiles = F.avg_pool2d(_magnitude(laplacian), tile).flatten(1) * (math.sqrt(math.pi / 2) / 6)
     return tiles.topk(math.ceil(tiles.shape[1] / 3), dim=1, largest=False).values.mean(1)
 
 
@@ -145,7 +147,7 @@ def clipping(pixels: Tensor) -> Tensor:
     that it has a gradient there; none further inside.
     """
     ramp = 3 * GREY_STEP
-    from_middle = (pixels - 0.5).abs()
+    from_middle = _magnitude(pixels - 0.5)
     return F.relu(from_middle - (0.5 - ramp)).flatten(1).mean(1) / ramp
 
 
@@ -184,7 +186,7 @@ def blockiness(grey: Tensor) -> Tensor:
 
 def _grid_excess(grey: Tensor) -> Tensor:
     """Log ratio of the steps on the strongest of eight column grids to the next strongest. (B, 1, H, W) -> (B,)"""
-    steps = _steps(grey).abs()
+    steps = _magnitude(_steps(grey))
     blocks = steps.shape[-1] // 8
     if blocks < 3:  # too few to tell a grid from a coincidence
         return grey.new_zeros(grey.shape[0])
@@ -225,6 +227,11 @@ def _steps(field: Tensor) -> Tensor:
 def _second_steps(field: Tensor) -> Tensor:
     """Horizontal second differences: (..., W) -> (..., W - 2)."""
     return field[..., 2:] - 2 * field[..., 1:-1] + field[..., :-2]
+
+
+def _magnitude(field: Tensor) -> Tensor:
+    """The absolute value, whose gradient in torch's own is an operator that Apple's GPUs lack before torch 2.2."""
+    return torch.maximum(field, -field)
 
 
 def _mean(field: Tensor) -> Tensor:

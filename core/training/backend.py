@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, extra_needed
 
 
 class Trainee(Protocol):
@@ -122,7 +122,7 @@ class Accelerated:
         try:
             from accelerate import Accelerator
         except ImportError as error:
-            raise ImageRewardError('several processes need accelerate: pip install -e ".[refl]"') from error
+            raise ImageRewardError(f"several processes need accelerate: {extra_needed('refl')}") from error
         # The networks' own types stay ours; accelerate is asked for its gradient scaler alone.
         return cls(Accelerator(mixed_precision="fp16" if dtype == "float16" and not cpu else "no", cpu=cpu))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..networks.devices import default_device, device_of
+from ..networks.devices import collective_backend, default_device, device_of
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,8 @@ def _meet(device: torch.device) -> None:
         )
     if torch.distributed.is_initialized():
         return
-    # NCCL is not there on Windows; gloo takes CUDA tensors too.
-    nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
     try:
-        torch.distributed.init_process_group("nccl" if nccl else "gloo")
+        torch.distributed.init_process_group(collective_backend(device))
     except (ValueError, RuntimeError) as error:
         raise ImageRewardError(
             f"the {os.environ.get('WORLD_SIZE')} processes that WORLD_SIZE tells of cannot meet ({error}). Start them with "

@@ -54,6 +54,19 @@ def _candidates(weight: WeightFile) -> Iterator[Path]:
             yield folder / safetensors  # what `imagereward convert` made of it
         for name in weight.also:
             yield folder / name
+        nested = in_a_folder_of_its_own(weight, folder)
+        if nested is not None:
+            yield nested
+
+
+def in_a_folder_of_its_own(weight: WeightFile, folder: Path) -> Path | None:
+    """clip-vit-large-patch14/model.safetensors: where a file is found under the name that it has on the Hub.
+
+    None for files whose own name says enough, or that are not on the Hub.
+    """
+    if not weight.repo or not weight.save_as:
+        return None
+    return folder / weight.repo.rsplit("/", 1)[-1] / weight.file.rsplit("/", 1)[-1]
 
 
 def _in_hub_cache(weight: WeightFile) -> Path | None:

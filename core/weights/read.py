@@ -14,6 +14,7 @@ from ..errors import UnknownCheckpoint
 from .safe import is_safetensors, read_header_metadata, read_safetensors
 from .stored import ReadTensors, SourceFile, StoredTensor
 from .torch_files import NoStateDict, read_legacy, read_zip
+from .unreadable import says_nothing_of_the_file, unreadable
 
 _SAFE_SUFFIXES = (".safetensors", ".sft")
 
@@ -57,8 +58,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with open(path, "rb") as file:
             return _read(file, SourceFile.of(path, file))
-    except OSError as error:
-        raise UnknownCheckpoint(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) from error
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -78,6 +79,7 @@ def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
         try:
             return Checkpoint(*read_safetensors(file, source), source.path)
         except Exception as error:
+            _pass_on(error)
             raise UnknownCheckpoint(
                 f"{source.path} is not a whole safetensors file ({_reason(error)}); download it again"
             ) from error
@@ -88,11 +90,18 @@ def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
     except NoStateDict as error:
         raise UnknownCheckpoint(f"{source.path} {error}") from error
     except Exception as error:
+        _pass_on(error)
         raise UnknownCheckpoint(
             f"{source.path} cannot be read as a PyTorch state dict or TorchScript archive: it is truncated, of another "
             f"format, or holds code, which is never run ({_reason(error)}). Download it again, or take its safetensors version "
             f"from the Hub."
         ) from error
+
+
+def _pass_on(error: Exception) -> None:
+    """What the system said, of a file that may well be whole."""
+    if says_nothing_of_the_file(error):
+        raise error
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UnknownCheckpoint
+from .unreadable import unreadable
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SourceFile:
                 if len(room) == 0 and SourceFile.of(self.path, file) == self:
                     return data
         except OSError as error:
-            raise UnknownCheckpoint(f"{self.path} cannot be read: {error.strerror or error}") from error
+            raise unreadable(self.path, error) from error
         raise UnknownCheckpoint(f"{self.path} was changed while it was read; load it again")
 
     def stored(

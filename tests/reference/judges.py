@@ -57,9 +57,9 @@ def clip(checkpoint: Path) -> Score:
 
 
 def aesthetic(checkpoint: Path) -> Score:
-    """image-reward's AestheticScore; the head's file, with its CLIP beside it as clip.pt."""
+    """image-reward's AestheticScore; the head's file, with its CLIP beside it as ViT-L-14.pt."""
     module = importlib.import_module("ImageReward.models.AestheticScore")
-    with mock.patch.object(module.clip, "load", _openai_clip(checkpoint.parent / "clip.pt")):
+    with mock.patch.object(module.clip, "load", _openai_clip(checkpoint.parent / "ViT-L-14.pt")):
         model = module.AestheticScore("", device="cpu")
     model.mlp.load_state_dict(_read(checkpoint))
     return model.eval().score

@@ -1,7 +1,7 @@
 """Makes the committed numbers in tests/goldens by running the `image-reward` package (see package.py for how to install it).
 
-    python tests/reference/make_goldens.py tiny real_size                      # needs nothing but the package
-    python tests/reference/make_goldens.py bert_vocabulary tokens --data DIR   # and the test data (vocabulary, pictures)
+    python tests/reference/make_goldens.py tiny real_size bert_vocabulary   # needs nothing but the package
+    python tests/reference/make_goldens.py tokens --data DIR                # and the shared test data (10,000 prompts)
 
 Every file says which versions made it. Numbers may differ in the sixth digit on another processor; the test allows for that.
 """
@@ -31,17 +31,19 @@ from parity_cases import (  # noqa: E402
     PICTURES,
     PROMPT,
     PROMPTS,
+    SAMPLES,
     SECOND_PICTURE,
+    VOCABULARY,
     code_points,
     digest_ids,
     sha256,
+    ten_thousand_prompts,
     written_prompts,
 )
 from reference.package import load_reference, tokenizer, versions  # noqa: E402
 
 PROMPT_TOKENS = 35
 RANKED = ("512 x 512", "black", "checkerboard", "RGBA", "768 x 512")
-SAMPLES = ("1.webp", "2.webp", "3.webp", "4.webp")
 
 
 def resized(model: Any, image: Image.Image) -> np.ndarray:
@@ -108,32 +110,28 @@ def seeded(sizes: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def bert_vocabulary(data: Path) -> dict[str, Any]:
+def bert_vocabulary() -> dict[str, Any]:
     """The real vocabulary and pictures, on small towers: what tokens and files do to the score."""
     sizes = {"vocab_size": REAL_SIZE["vocab_size"]}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_imagereward(folder, **sizes)
-        (Path(folder) / "vocab.txt").write_bytes((data / "bert-base-uncased-vocab.txt").read_bytes())
+        (Path(folder) / "vocab.txt").write_bytes(VOCABULARY.read_bytes())
         model = load_reference(checkpoint)
-    written = [row["prompt"] for row in json.loads((data / "benchmark-prompts.json").read_text(encoding="utf-8"))]
     pictures = {}
-    for name in SAMPLES:
-        path = data / "sample_images" / name
+    for path in SAMPLES:
         pixels = resized(model, Image.open(path))
-        pictures[name] = {
-            "pixels": sha256(pixels),
-            "scores": [model.score(prompt, str(path)) for prompt in written],
-        }
-    first = Image.open(data / "sample_images" / SAMPLES[0])
-    return {"seed": 0, "sizes": sizes, "pictures": pictures, "prompts": prompt_cases(model, first)}
+        scores = [model.score(prompt, str(path)) for prompt in written_prompts()[:100]]
+        pictures[path.name] = {"pixels": sha256(pixels), "scores": scores}
+    return {"seed": 0, "sizes": sizes, "pictures": pictures, "prompts": prompt_cases(model, Image.open(SAMPLES[0]))}
 
 
 def tokens(data: Path) -> dict[str, Any]:
     """One sha256 over the ids of every written prompt, and one over those of every code point in three settings."""
-    slow = tokenizer(data / "bert-base-uncased-vocab.txt")
+    slow = tokenizer(VOCABULARY)
     return {
         "unicode": unicodedata.unidata_version,
-        "written prompts": digest_ids(slow_ids(slow), written_prompts(data)),
+        "written prompts": digest_ids(slow_ids(slow), written_prompts()),
+        "ten thousand prompts": digest_ids(slow_ids(slow), ten_thousand_prompts(data)),
         "code points": {block: digest_ids(slow_ids(slow), texts) for block, texts in code_points()},
     }
 
@@ -157,7 +155,7 @@ def main() -> None:
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "tiny": lambda: seeded({}),
         "real_size": lambda: seeded(REAL_SIZE),
-        "bert_vocabulary": lambda: bert_vocabulary(arguments.data),
+        "bert_vocabulary": bert_vocabulary,
         "tokens": lambda: tokens(arguments.data),
     }
     torch.set_grad_enabled(False)

@@ -27,6 +27,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def host(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """The stand-ins and the extension's modules by name, freshly imported; nothing of them stays behind."""
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_ours(name)}
+    monkeypatch.setattr("sd_imagereward.core.weights.locate._host_folders", [])
     monkeypatch.syspath_prepend(str(FAKES))
     importlib.invalidate_caches()
     found = SimpleNamespace(**{name: importlib.import_module(f"modules.{name}") for name in FAKE_MODULES})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,3 +101,15 @@ def test_an_error_of_the_host_passes_through_and_leaves_no_trace(run: Any, p: An
         run(sort=True)
     assert p.extra_generation_params == {}
     assert p.do_not_save_grid is False
+
+
+def test_a_line_for_the_console_cannot_fail(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`log` stands in the WebUI's own except clauses, and a console of Windows lacks most characters."""
+    log = importlib.import_module("sd_imagereward.sdwebui_extension.host").log
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="cp1252", newline="\n"))
+    log("cannot read 雪狐\x1b[2J.png")
+    sys.stdout.flush()
+    assert raw.getvalue() == b"[ImageReward] cannot read \\u96ea\\u72d0\\u001b[2J.png\n"
+    monkeypatch.setattr("sys.stdout", None)  # pythonw
+    log("nobody reads this")

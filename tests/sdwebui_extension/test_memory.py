@@ -104,7 +104,6 @@ class FullGpu:
 
         monkeypatch.setattr(Scorer, "to", to)
         monkeypatch.setattr(Scorer, "device", property(device))
-        monkeypatch.setattr(host.service.torch, "autocast", lambda **_: torch.no_grad())
 
 
 @pytest.mark.parametrize("at", ["move", "score"])

@@ -24,7 +24,7 @@ from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
 from sd_imagereward.core.scoring.written import written_scores
 
-KILLS = int(os.environ.get("IMAGEREWARD_TEST_KILLS", "6"))  # of each action; 25 make a hundred
+KILLS = int(os.environ.get("IMAGEREWARD_TEST_KILLS", "4"))  # of each action; 25 make a hundred
 COUNT = 24
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills; needs a POSIX system")
 
@@ -155,7 +155,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(25, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("action", ["--label", "--move-below"])
 def test_the_command_killed_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, kills: int

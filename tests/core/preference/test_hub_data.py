@@ -25,7 +25,7 @@ def picture(colour: str) -> Image.Image:
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    library = pytest.importorskip("datasets", reason="pip install 'sd-imagereward[train]' to read datasets")
+    library = pytest.importorskip("datasets", reason="pip install -e '.[train]' to read datasets")
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     return library
 

@@ -200,7 +200,7 @@ def test_two_processes_equal_one_with_twice_the_batch(small_base: Path, tmp_path
 
 @pytest.mark.slow
 def test_accelerate_launch_starts_several_processes(small_base: Path, tmp_path: Path, one_process: OneProcess):
-    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'sd-imagereward[train]')")
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install -e '.[train]')")
     run = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
     run += ["--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={_free_port()}"]
     _assert_two_equal_one(run, small_base, tmp_path, one_process)
@@ -336,7 +336,7 @@ def test_the_command(red_pictures: list[Ranking], small_base: Path, tmp_path: Pa
 
 
 def test_tensorboard_is_written_when_it_is_there(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install 'sd-imagereward[train]')")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install -e '.[train]')")
     data = _as_file(red_pictures[:12], tmp_path)
     call = ["train-reward", "--data", str(data), "--base", str(small_base), "--output", str(tmp_path / "out")]
     assert main([*call, "--head-only", "--epochs", "1", "--device", "cpu", "--tensorboard"]) in (0, 1)

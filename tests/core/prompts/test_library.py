@@ -435,8 +435,9 @@ def test_clip_s_text_tower_from_the_command_to_the_suggestions(tmp_path: Path, c
         json.dumps([{"text": "a red cat", "reward": 1.0}, {"text": "the city at night"}, {"text": "dog"}])
     )
     call = ["prompts", "the city at night", "--library", str(library), "--embedder", str(checkpoint), "--device", "cpu"]
-    assert main([*call, "-n", "2", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["the city at night"]
+    assert main([*call, "-n", "2", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["topic"] == "the city at night"
     assert found[0]["text"] == "the city at night"
     assert found[0]["similarity"] == pytest.approx(1.0, abs=1e-4)
     assert found[0]["reward"] is None

@@ -30,9 +30,11 @@ CASES = {
     "technical": Case("technical", lambda _: "technical"),
     "blip": Case("blip", write.write_blip),
     "clip, Hub": Case("clip", write.write_clip),
-    "clip, open_clip": Case("clip", lambda folder: write.write_clip(folder, name="clip.pt", layout="open_clip")),
+    "clip, open_clip": Case("clip", lambda folder: write.write_clip(folder, name="ViT-L-14.pt", layout="open_clip")),
     "aesthetic": Case("aesthetic", lambda folder: (write.write_clip(folder), write.write_aesthetic(folder))[1]),
-    "pickscore": Case("pickscore", lambda folder: write.write_clip(folder, **write.TINY_H)),
+    "pickscore": Case(
+        "pickscore", lambda folder: write.write_clip(folder, name="PickScore_v1.safetensors", **write.TINY_H)
+    ),
     "hpsv2.1": Case(
         "hpsv2.1",
         lambda folder: write.write_clip(

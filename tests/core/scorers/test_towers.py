@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_int8_does_not_reach_the_others(pair: tuple[Scorer, Scorer], files: tupl
 
 def test_layouts_of_the_same_clip_score_the_same(tmp_path: Path):
     scores = []
-    for layout, name in (("hub", "model.safetensors"), ("open_clip", "clip.pt")):
+    for layout, name in (("hub", "model.safetensors"), ("open_clip", "ViT-L-14.pt")):
         scorer = load_scorer(write.write_clip(tmp_path / layout, layout=layout, name=name), device="cpu")
         scores.append(rate(scorer, contract.pictures(), contract.PROMPTS))
         scorer.unload()
@@ -152,6 +153,33 @@ def test_missing_files_are_named_with_source_and_folder(tmp_path: Path, monkeypa
         with pytest.raises(WeightsNotFound, match=pattern) as caught:
             load_scorer(name, device="cpu")
         assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["its name", "a folder of its own"])
+@pytest.mark.parametrize(
+    ("name", "sizes", "layout"),
+    [
+        ("clip", {}, "hub"),
+        ("pickscore", write.TINY_H, "hub"),
+        ("hpsv2.1", write.TINY_H, "open_clip"),
+    ],
+)
+def test_the_message_names_a_path_that_works(
+    name: str, sizes: dict[str, int], layout: str, other: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(locate, "_host_folders", [])
+    with pytest.raises(WeightsNotFound) as caught:
+        load_scorer(name, device="cpu")
+    told = re.search(r"save it as (\S+?)(?: or (\S+?))?\. ", str(caught.value))
+    assert told is not None
+    path = Path(told[2] if other and told[2] else told[1])
+    assert (path.name == "model.safetensors") is (other and name != "hpsv2.1")
+    write.write_clip(path.parent, name=path.name, layout=layout, **sizes)
+    (path.parent / "config.json").unlink(missing_ok=True)
+    assert load_scorer(name, device="cpu").info.name == name
+    assert load_scorer(path, device="cpu").info.name == name
 
 
 def test_names_find_the_files_in_the_weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

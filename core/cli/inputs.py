@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageRewardError
+from ..pictures.formats.table import ENDINGS, is_listed
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 LIST_SUFFIXES = frozenset({".jsonl", ".csv"})
 _PATH_KEYS = ("path", "image", "file", "filename", "file_name")
 _PROMPT_KEYS = ("prompt", "text", "caption")
@@ -37,7 +37,7 @@ def _names_files(argument: str) -> bool:
         exists = Path(argument).expanduser().exists()
     except OSError:  # a prompt may be longer than any file name
         return False
-    looks_like_file = Path(argument).suffix.lower() in IMAGE_SUFFIXES | LIST_SUFFIXES and " " not in argument
+    looks_like_file = Path(argument).suffix.lower() in ENDINGS.keys() | LIST_SUFFIXES and " " not in argument
     return exists or looks_like_file or bool(glob.glob(argument))
 
 
@@ -59,7 +59,7 @@ def gather(inputs: Iterable[str], prompt: str | None) -> list[Item]:
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(p for p in path.iterdir() if is_listed(p))
     if path.exists():
         return [path]
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))

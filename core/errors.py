@@ -45,6 +45,10 @@ class FolderInUse(ImageRewardError):
     """Another process of this project is working on the folder."""
 
 
+class ForeignText(ImageRewardError):
+    """A text in an image file is in a form that would be lost if it were written anew, so it is left alone."""
+
+
 class OutOfMemory(ImageRewardError, RuntimeError):
     """The device has no room even for a single image."""
 

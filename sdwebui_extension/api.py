@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import math
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from modules.call_queue import queue_lock
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
-from ..core.errors import ImageRewardError
+from ..core.errors import BadImage, ImageRewardError
 from ..core.infotext.syntax import plain_prompt
+from ..core.pictures.opening import open_header, open_picture
 from ..core.scorers.registry import scorer_infos
 from ..core.scoring.rate import Ratings
 from ..core.weights.locate import find_weight
@@ -178,19 +178,14 @@ def _decode(text: str) -> Image.Image:
     except (binascii.Error, ValueError):
         raise ValueError("not base64; send the image itself, paths and links are not followed") from None
     try:
-        image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN or _known(name)])
+        image = open_header("the image", data)
+        if image.format not in (*FORMATS, "MPO"):  # which is a JPEG of several pictures
+            raise ValueError(f"not a {', '.join(FORMATS)} image")
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS // 1_000_000} megapixels")
-        image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a {', '.join(FORMATS)} image, or a damaged one: {error}") from None
-    return image
-
-
-def _known(name: str) -> bool:
-    """Whether this Pillow (or a plugin of the host) reads the format."""
-    Image.init()
-    return name in Image.OPEN
+        return open_picture("the image", data).image
+    except BadImage as error:
+        raise ValueError(str(error)) from None
 
 
 def _answer(asked: _Asked, ratings: Ratings | None, positions: list[int], errors: dict[int, str]) -> dict[str, Any]:

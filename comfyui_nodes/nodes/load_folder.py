@@ -9,15 +9,13 @@ import comfy.model_management as model_management
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io
-from PIL import ImageOps
 from torch import Tensor
 
 from ...core.errors import BadImage, ImageRewardError
+from ...core.pictures.formats.table import LISTED_ENDINGS, is_listed
 from ...core.pictures.opening import open_image
 from ..host_version import node_schema
 from ..pictures import to_image
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 
 
 class LoadImageFolder(io.ComfyNode):
@@ -55,13 +53,15 @@ class LoadImageFolder(io.ComfyNode):
         for done, file in enumerate(files, start=1):
             model_management.throw_exception_if_processing_interrupted()
             try:
-                images.append(to_image(ImageOps.exif_transpose(open_image(file))))
+                images.append(to_image(open_image(file)))
                 names.append(file.stem)
             except BadImage as error:
                 logging.warning("ImageReward Load Image Folder: left out, %s", error)
             bar.update_absolute(done, len(files))
         if not images:
-            raise ImageRewardError(f"No readable image among {len(files)} files in {folder!r} ({', '.join(ENDINGS)}).")
+            raise ImageRewardError(
+                f"No readable image among {len(files)} files in {folder!r} ({', '.join(sorted(LISTED_ENDINGS))})."
+            )
         return io.NodeOutput(images, names)
 
 
@@ -69,4 +69,4 @@ def _files(folder: str) -> list[Path]:
     place = Path(folder_paths.get_input_directory()) / folder
     if not place.is_dir():
         raise ImageRewardError(f"No folder {folder!r} below ComfyUI's input folder; press R to refresh the list.")
-    return sorted(file for file in place.iterdir() if file.suffix.lower() in ENDINGS)
+    return sorted(file for file in place.iterdir() if is_listed(file))

@@ -11,12 +11,11 @@ import comfy.model_management as model_management
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io
-from PIL import ImageOps
 from torch import Tensor
 
 from ...core.errors import BadImage, ImageRewardError
-from ...core.pictures.label import LABELLED_SUFFIXES
-from ...core.pictures.opening import open_image
+from ...core.pictures.formats.table import LABELLED_ENDINGS, ending_of
+from ...core.pictures.opening import open_picture
 from ...core.pictures.prompt_in_file import find_origin
 from ...core.pictures.texts import read_parameters
 from ...core.scoring.selection import rank, split
@@ -81,20 +80,22 @@ class LoadScoredImages(io.ComfyNode):
 def _loaded(chosen: list[tuple[Path, str, float]]) -> io.NodeOutput:
     bar = comfy.utils.ProgressBar(len(chosen))
     images: list[Tensor] = []
+    prompts: list[str] = []
     read: list[tuple[Path, str, float]] = []
     for done, (file, title, score) in enumerate(chosen, start=1):
         model_management.throw_exception_if_processing_interrupted()
         try:
-            images.append(to_image(ImageOps.exif_transpose(open_image(file))))
+            picture = open_picture(file)
+            images.append(to_image(picture.upright))
+            prompts.append(find_origin(file, picture.image).plain or "")
             read.append((file, title, score))
         except BadImage as error:
             logging.warning("ImageReward Load Scored Images: left out, %s", error)
         bar.update_absolute(done, len(chosen))
     if not read:
         raise ImageRewardError(f"None of the {len(chosen)} scored files could be read; the log says why.")
-    prompts = tuple(find_origin(file).plain or "" for file, _, _ in read)
-    scores = Scores(read[0][1] if read else PLAIN_TITLE, tuple(score for _, _, score in read), prompts=prompts)
-    return io.NodeOutput(images, scores, list(prompts), [file.stem for file, _, _ in read])
+    scores = Scores(read[0][1] if read else PLAIN_TITLE, tuple(score for _, _, score in read), prompts=tuple(prompts))
+    return io.NodeOutput(images, scores, prompts, [file.stem for file, _, _ in read])
 
 
 def _labels(files: list[Path], wanted: str) -> Iterator[tuple[Path, str, float]]:
@@ -102,7 +103,7 @@ def _labels(files: list[Path], wanted: str) -> Iterator[tuple[Path, str, float]]
     for file in files:
         try:
             found = written_scores(read_parameters(file) or "")
-        except (BadImage, OSError):
+        except BadImage:
             continue
         title = wanted or next(iter(found), "")
         if math.isfinite(found.get(title, math.nan)):
@@ -128,7 +129,7 @@ def _files(folder: str) -> list[Path]:
     place = Path(os.path.realpath(top / below)) if top is not None else None
     if top is None or place is None or (place != top and top not in place.parents) or not place.is_dir():
         raise ImageRewardError(f"No folder {folder!r} in ComfyUI's output or input; press R to refresh the list.")
-    return sorted(file for file in place.iterdir() if file.suffix.lower() in LABELLED_SUFFIXES)
+    return sorted(file for file in place.iterdir() if ending_of(file) in LABELLED_ENDINGS)
 
 
 def _tops() -> dict[str, Path]:

@@ -47,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         "exit codes: 0 done; 1 a file could not be read, scored or changed; 2 wrong use, or another process works on the "
         "folder; 3 no weights"
     )
-    parser.add_argument("source", metavar="DIR", help="PNG, JPEG, WebP and AVIF files in it and below")
+    parser.add_argument("source", metavar="DIR", help="the pictures in it and below, of every format that can be read")
     parser.add_argument("--prompt", help="for files that bring none in their metadata or in a .txt beside them")
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="files read at once (default: one a core, plus one)"
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         summary, judges = _score(args, place.store, targets)
         _tell(summary)
         failed = [outcome for outcome in _act(args, place, summary.run, judges, copying, moving) if outcome.failed]
-    return EXIT_PARTIAL if failed or summary.broken or not summary.found else EXIT_OK
+    return EXIT_PARTIAL if failed or summary.broken or summary.unavailable or not summary.found else EXIT_OK
 
 
 def _run_on_ray(args: argparse.Namespace) -> int:
@@ -165,6 +165,8 @@ def _say_aside(line: str) -> None:
 
 def _tell(summary: Summary) -> None:
     print(f"{summary.found} images: {summary}", file=sys.stderr)
+    for path, reason in summary.not_read:
+        print(f"imagereward: not read this time: {path}: {reason}", file=sys.stderr)
     for path in summary.without_prompt[:LISTED]:
         print(
             f"imagereward: no prompt for {path} (give --prompt, a .txt beside it, or a scorer without)", file=sys.stderr

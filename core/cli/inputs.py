@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ImageRewardError
+from ..pictures.formats.table import ENDINGS
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 LIST_SUFFIXES = frozenset({".jsonl", ".csv"})
 _PATH_KEYS = ("path", "image", "file", "filename", "file_name")
 _PROMPT_KEYS = ("prompt", "text", "caption")
@@ -52,7 +52,7 @@ def _exists(argument: str) -> bool:
 def _looks_like_file(argument: str) -> bool:
     if any(separator in argument for separator in (os.sep, os.altsep) if separator) and _exists(argument):
         return True
-    return Path(argument).suffix.lower() in IMAGE_SUFFIXES | LIST_SUFFIXES and " " not in argument
+    return Path(argument).suffix.lower() in ENDINGS.keys() | LIST_SUFFIXES and " " not in argument
 
 
 def gather(inputs: Iterable[str], prompt: str | None) -> list[Item]:

@@ -17,11 +17,12 @@ from ..files.journal import Journal, Part
 from ..files.names import numbered
 from ..pictures.companions import owned_by, parts_if_free, parts_to
 from ..pictures.label import relabel_file
+from ..pictures.opening import content_hash
 from ..pictures.scan import Entry
 from ..scorers.mix import TITLE as MIXTURE
 from .outcome import Outcome, Say, unfailing
 from .ranking import Ranked
-from .records import Judge, Picture, content_hash
+from .records import Judge, Picture
 from .templates import check_template, file_name
 from .trash import trash
 

@@ -1,40 +1,38 @@
 """From files to scores: threads read, hash, decode and resize while the device judges, so that neither waits for the other
 longer than it must.
 
-    scan -> is it known? -> todo -> N readers -> ready -> batches on the device -> store
+    scan -> is it known? -> N readers -> batches on the device -> store
 
-Both queues are bounded, so memory does not grow with the number of files.
+What is read ahead is bounded, so memory does not grow with the number of files.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import BadImage
-from ..pictures.opening import open_image
+from ..errors import BadImage, ImageUnavailable
+from ..pictures.opening import open_picture
 from ..pictures.pixels import to_pixels
 from ..pictures.prompt_in_file import Origin, find_origin, read_sidecar
-from ..pictures.resize import resize_crop
+from ..pictures.reading import read_batches
 from ..pictures.scan import Entry, scan
 from ..scorers.base import Scorer
 from ..scoring.rate import default_batch_size, judge
-from .records import Judge, Picture, content_hash
+from .records import Judge, Picture
 from .store import Store
 
 OnProgress = Callable[[int, int], None]
 _CHUNK = 500
 _COMMIT_SECONDS = 1.0
+_LISTED = 20  # files that a summary names
 _MOST_FULL_SIZE = 32  # pictures waiting where the scorer sees them in full size
 
 
@@ -48,12 +46,17 @@ class Summary:
     without_prompt: list[Path] = field(default_factory=list)  # the first of them; `no_prompt` counts all
     no_prompt: int = 0
     broken: int = 0
+    not_read: list[tuple[Path, str]] = field(
+        default_factory=list
+    )  # the first of them, and why; `unavailable` counts all
+    unavailable: int = 0  # could not be read this time, which says nothing of what is in them
     run: int = 0
 
     def __str__(self) -> str:
         text = f"{self.scored} scored, {self.unchanged} unchanged"
         text += f", {self.no_prompt} without a prompt" if self.no_prompt else ""
-        return text + (f", {self.broken} not readable" if self.broken else "")
+        text += f", {self.broken} not readable" if self.broken else ""
+        return text + (f", {self.unavailable} not read this time" if self.unavailable else "")
 
 
 @dataclass
@@ -63,6 +66,7 @@ class _Ready:
     picture: Picture
     pixels: dict[int | None, Tensor] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)  # positions of judges
+    unavailable: str = ""  # why the file could not be read this time; nothing of it is stored then
 
 
 def score_files(
@@ -81,7 +85,8 @@ def score_files(
 
     scorers: (key in the store, scorer). prompt: for files that bring none. without: folders to leave out. tidy: see `scan`.
     on_progress(done, found so far); an exception from it, or an interrupt, ends the run, and the next one goes on there.
-    A file that cannot be read is recorded with its reason and not read again until it changes.
+    A file that is damaged is recorded with its reason and not read again until it changes; one that cannot be read now is
+    counted and left for the next run.
     """
     return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, on_progress).run()
 
@@ -103,15 +108,12 @@ class _Pass:
         self.scorers = [scorer for _, scorer in scorers]
         self.judges = [Judge.of(key, scorer.info) for key, scorer in scorers]
         self.on_progress = on_progress or (lambda done, found: None)
-        self.workers = workers or min(16, (os.cpu_count() or 1) + 1)
+        self.workers = workers
         self.batch_size = batch_size or max(default_batch_size(scorer) for scorer in self.scorers)
         full_size = any(scorer.input_size is None for scorer in self.scorers)
-        waiting = 2 * self.batch_size
-        self.todo: queue.Queue[tuple[Entry, Picture | None] | None] = queue.Queue(4 * self.workers)
-        self.ready: queue.Queue[_Ready | BaseException | None] = queue.Queue(
-            max(self.batch_size, min(waiting, _MOST_FULL_SIZE)) if full_size else waiting
-        )
-        self.stopping = threading.Event()
+        self.waiting = 2 * self.batch_size
+        if full_size:
+            self.waiting = max(self.batch_size, min(self.waiting, _MOST_FULL_SIZE))
         self.summary = Summary()
         self.done = 0
 
@@ -119,36 +121,20 @@ class _Pass:
         for one in self.judges:
             self.store.add_judge(one)
         self.summary.run = self.store.begin_run()
-        threads = [threading.Thread(target=self._feed, daemon=True)]
-        threads += [threading.Thread(target=self._read_on, daemon=True) for _ in range(self.workers)]
-        for thread in threads:
-            thread.start()
         try:
             self._judge_all()
         finally:
-            self.stopping.set()
-            for thread in threads:
-                thread.join()
             self.store.commit()
         self.store.finish_run(self.summary.run)
         return self.summary
 
     # -- scan --------------------------------------------------------------------------------------------------------
 
-    def _feed(self) -> None:
-        try:
-            entries = scan(self.root, self.without, tidy=self.tidy)
-            while chunk := list(islice(entries, _CHUNK)):
-                if self.stopping.is_set():
-                    return
-                self.summary.found += len(chunk)
-                for item in self._unknown(chunk):
-                    self._put(self.todo, item)
-        except BaseException as error:
-            self._put(self.ready, error)
-        finally:
-            for _ in range(self.workers):
-                self._put(self.todo, None)
+    def _to_read(self) -> Iterator[tuple[Entry, Picture | None]]:
+        entries = scan(self.root, self.without, tidy=self.tidy)
+        while chunk := list(islice(entries, _CHUNK)):
+            self.summary.found += len(chunk)
+            yield from self._unknown(chunk)
 
     def _unknown(self, entries: list[Entry]) -> Iterator[tuple[Entry, Picture | None]]:
         """Those of a chunk that must be read; the others are marked as met."""
@@ -188,61 +174,59 @@ class _Pass:
 
     # -- read --------------------------------------------------------------------------------------------------------
 
-    def _read_on(self) -> None:
-        try:
-            while not self.stopping.is_set():
-                item = self._get(self.todo)
-                if item is None:
-                    return
-                self._put(self.ready, self._read(*item))
-        except BaseException as error:
-            self._put(self.ready, error)
-        finally:
-            self._put(self.ready, None)  # one reader less
-
-    def _read(self, entry: Entry, before: Picture | None) -> _Ready:
+    def _read(self, item: tuple[Entry, Picture | None]) -> _Ready:
+        entry, before = item
         picture = Picture(*entry, first_name=before.first_name if before else "")
         try:
-            data = entry.path.read_bytes()
-            picture = replace(picture, hash=content_hash(data))
-            image = open_image(entry.path, data)
-            origin = find_origin(entry.path, image)
+            file = open_picture(entry.path)
+            origin = find_origin(entry.path, file.image)
             picture = replace(
                 picture,
+                hash=file.hash,
                 prompt=self._prompt(origin),
                 negative=origin.negative,
                 model=origin.model,
                 loras=origin.loras,
                 program=origin.program if origin.plain else "",
-                width=image.width,
-                height=image.height,
+                width=file.width,
+                height=file.height,
             )
             missing = self._missing(picture)
             sizes = {self.scorers[i].input_size for i in missing}
-            return _Ready(picture, {size: _pixels(image, size) for size in sizes}, missing)
-        except (BadImage, OSError, MemoryError) as error:
-            return _Ready(replace(picture, error=str(error) or type(error).__name__))
-        except Exception as error:  # a decoder's own mishap with a damaged file must not end the run
-            return _Ready(replace(picture, error=f"{type(error).__name__}: {error}"))
+            return _Ready(picture, {size: to_pixels(file, size) for size in sizes}, missing)
+        except ImageUnavailable as error:
+            return _Ready(picture, unavailable=str(error))
+        except BadImage as error:
+            return _Ready(replace(picture, error=str(error)))
 
     # -- judge -------------------------------------------------------------------------------------------------------
 
     def _judge_all(self) -> None:
         committed = time.monotonic()
-        for batch in self._batches():
-            for i in range(len(self.judges)):
-                self._judge_batch(i, [one for one in batch if i in one.missing])
-            self.store.put((one.picture for one in batch), self.summary.run)
-            self.summary.scored += sum(bool(one.missing) for one in batch)
-            self.summary.broken += sum(bool(one.picture.error) for one in batch)
-            for one in batch:
-                self._count_prompt(one.picture)
-            self.done += len(batch)
-            if time.monotonic() - committed > _COMMIT_SECONDS:
-                self.store.commit()
-                committed = time.monotonic()
-            self.on_progress(self.done + self.summary.unchanged, self.summary.found)
+        reading = read_batches(self._to_read(), self._read, self.batch_size, waiting=self.waiting, workers=self.workers)
+        with closing(reading) as batches:
+            for batch in batches:
+                self._take(batch)
+                if time.monotonic() - committed > _COMMIT_SECONDS:
+                    self.store.commit()
+                    committed = time.monotonic()
+                self.on_progress(self.done + self.summary.unchanged, self.summary.found)
         self.on_progress(self.summary.found, self.summary.found)
+
+    def _take(self, batch: list[_Ready]) -> None:
+        read = [one for one in batch if not one.unavailable]
+        for i in range(len(self.judges)):
+            self._judge_batch(i, [one for one in read if i in one.missing])
+        self.store.put((one.picture for one in read), self.summary.run)
+        self.summary.scored += sum(bool(one.missing) for one in read)
+        self.summary.broken += sum(bool(one.picture.error) for one in read)
+        self.summary.unavailable += len(batch) - len(read)
+        for one in batch:
+            if not one.unavailable:
+                self._count_prompt(one.picture)
+            elif len(self.summary.not_read) < _LISTED:
+                self.summary.not_read.append((one.picture.path, one.unavailable))
+        self.done += len(batch)
 
     def _judge_batch(self, position: int, batch: list[_Ready]) -> None:
         if not batch:
@@ -257,50 +241,8 @@ class _Pass:
             rows.append((item.picture.hash, item.picture.prompt, score if math.isfinite(score) else None, parts))
         self.store.put_scores(one, rows)
 
-    def _batches(self) -> Iterator[list[_Ready]]:
-        """As many pictures as are ready, up to the batch size: a slow disk gives small batches, never an idle device."""
-        ended = 0
-        while ended < self.workers:
-            batch: list[_Ready] = []
-            item = self.ready.get()
-            while True:
-                if isinstance(item, BaseException):
-                    raise item
-                if item is None:
-                    ended += 1
-                else:
-                    batch.append(item)
-                if len(batch) == self.batch_size or ended == self.workers:
-                    break
-                try:
-                    item = self.ready.get_nowait()
-                except queue.Empty:
-                    break
-            if batch:
-                yield batch
-
     def _count_prompt(self, picture: Picture) -> None:
         if picture.prompt is None and not picture.error:
             self.summary.no_prompt += 1
-            if len(self.summary.without_prompt) < 20:
+            if len(self.summary.without_prompt) < _LISTED:
                 self.summary.without_prompt.append(picture.path)
-
-    # -- queues that let go when the run stops ---------------------------------------------------------------------------
-
-    def _put(self, place: queue.Queue, item: object) -> None:  # type: ignore[type-arg]
-        while not self.stopping.is_set():
-            with suppress(queue.Full):
-                place.put(item, timeout=0.1)
-                return
-
-    def _get(self, place: queue.Queue[tuple[Entry, Picture | None] | None]) -> tuple[Entry, Picture | None] | None:
-        while not self.stopping.is_set():
-            with suppress(queue.Empty):
-                return place.get(timeout=0.1)
-        return None
-
-
-def _pixels(image: object, size: int | None) -> Tensor:
-    """(3, S, S) uint8 as the scorer would resize it itself, or (3, H, W) for one that sees any size."""
-    pixels = to_pixels(image, size)
-    return pixels if size is None else resize_crop(pixels[None], size)[0]

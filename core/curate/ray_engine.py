@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadImage, ImageRewardError, extra_needed
+from ..pictures.formats.table import LISTED_ENDINGS
 
-IMAGE_ENDINGS = ["png", "jpg", "jpeg", "webp", "avif"]
+IMAGE_ENDINGS = sorted(ending[1:] for ending in LISTED_ENDINGS)
 
 
 class ScoreBatch:
@@ -31,7 +32,7 @@ class ScoreBatch:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
-        from ..pictures.opening import open_image
+        from ..pictures.opening import open_picture
         from ..pictures.prompt_in_file import origin_of
         from ..pictures.texts import read_texts
         from ..scoring.rate import judge
@@ -44,7 +45,7 @@ class ScoreBatch:
             given = batch["prompt"][i] if "prompt" in batch else None
             prompts.append(given or self.prompt)
             try:
-                image = open_image(path, bytes(data))
+                image = open_picture(path, bytes(data)).image
                 prompts[i] = given or origin_of(read_texts(image)).plain or self.prompt
                 if prompts[i] is None and self.scorer.info.reads_prompt:
                     errors.append("no prompt")

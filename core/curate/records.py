@@ -60,10 +60,6 @@ def prompt_key(prompt: str | None) -> bytes:
     return hashlib.blake2b((prompt or "").encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
-def content_hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
 def lora_names(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column)) if column else ()
 

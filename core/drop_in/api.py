@@ -19,7 +19,7 @@ from ..pictures.pixels import ImageLike
 from ..scorers.base import Scorer
 from ..scorers.imagereward import PROMPT_TOKENS, ImageRewardScorer
 from ..scorers.loading import load_scorer
-from ..scoring.rate import rate
+from ..scoring.rate import judge
 
 _MODELS = {"ImageReward-v1.0": "imagereward"}
 _SCORES = {"CLIP": "clip", "BLIP": "blip", "Aesthetic": "aesthetic"}
@@ -72,17 +72,21 @@ class Score:
         """One image: its score. A list: their scores, also when it holds a single image."""
         if isinstance(image, list):
             return self.inference_rank(prompt, image)[1] if image else []
-        return float(rate(self.scorer, image, prompt)[0])
+        return float(self._rate([image], prompt)[0])
 
     def inference_rank(self, prompt: str, generations_list: Sequence[ImageLike]) -> tuple[list[int], list[float]]:
         """(each image's rank, 1 the best; its reward), in the order given."""
         if not generations_list:
             raise BadImage("expected at least one image to rank, got none")
-        rewards = rate(self.scorer, list(generations_list), prompt)
+        rewards = self._rate(list(generations_list), prompt)
         order = torch.sort(rewards, descending=True, stable=True).indices
         ranking = torch.empty_like(order)
         ranking[order] = torch.arange(1, len(order) + 1)
         return ranking.tolist(), rewards.tolist()
+
+    def _rate(self, images: list[ImageLike], prompt: str) -> Tensor:
+        """Scores (N,) of images as they are stored: the reference does not turn them as their EXIF orientation says."""
+        return judge(self.scorer, images, prompt, upright=False).total
 
 
 class Tokens(NamedTuple):
@@ -119,7 +123,7 @@ class ImageReward(Score):
         """One image -> (3, 224, 224) normalised pixels, what `score_gard` takes."""
         from ..pictures.pixels import to_pixels
 
-        return normalise(self.scorer.prepare(to_pixels(image, self.scorer.input_size)[None]))[0]
+        return normalise(self.scorer.prepare(to_pixels(image, self.scorer.input_size, upright=False)[None]))[0]
 
     def score_gard(self, prompt_ids: Tensor, prompt_attention_mask: Tensor, image: Tensor) -> Tensor:
         """Token ids (B, L), their mask, and normalised pixels (B, 3, 224, 224) -> (B, 1) rewards, differentiable."""

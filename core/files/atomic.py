@@ -129,7 +129,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            _patiently(
+            patiently(
                 lambda: os.close(os.open(path, os.O_RDWR)), path, "replace"
             )  # Windows refuses what another has open
     with suppress(_Enough), replacing(path):

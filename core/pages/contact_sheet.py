@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
 from ..errors import BadImage
 from ..files.atomic import replacing
-from ..pictures.opening import open_image
+from ..pictures.opening import open_picture, upright
 from ..pictures.pixels import to_pixels
 
 THUMBNAIL = 384  # longer side of the embedded pictures, in pixels
@@ -94,8 +94,7 @@ def _picture(row: SheetRow, name: str, folder: Path, thumbnail: int) -> str:
 
 def thumbnail_uri(image: str | os.PathLike[str] | Image.Image, side: int) -> tuple[str, int, int]:
     """(data URI, width, height), turned as its EXIF orientation says. Raises BadImage."""
-    picture = image if isinstance(image, Image.Image) else _open_small(image, side)
-    picture = ImageOps.exif_transpose(picture)
+    picture = upright(image if isinstance(image, Image.Image) else _open_small(image, side))
     if picture.mode.startswith(("I", "F")):
         picture = Image.fromarray(to_pixels(picture).permute(1, 2, 0).numpy())  # CHW -> HWC
     clear = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
@@ -111,14 +110,7 @@ def thumbnail_uri(image: str | os.PathLike[str] | Image.Image, side: int) -> tup
 
 def _open_small(path: str | os.PathLike[str], side: int) -> Image.Image:
     """The decoded image; a JPEG at the smallest of its decoder's scales that is large enough, which is several times faster."""
-    try:
-        with Image.open(path) as picture:
-            if picture.format == "JPEG" and picture.draft("RGB", (2 * side, 2 * side)) is not None:
-                small: Image.Image = picture.copy()
-                return small
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        pass  # open_image says what is wrong with it
-    return open_image(path)
+    return open_picture(path, draft=(2 * side, 2 * side)).image
 
 
 def _link(image: Path, folder: Path) -> str:

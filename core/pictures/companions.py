@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..files.journal import Part
-from .scan import SUFFIXES
+from .formats.table import LISTED_ENDINGS
 
 TAILS = (".txt", ".caption", ".json", ".score.json", ".swarm.json", ".xmp")
 """Of `cat.png` each may be `cat.txt` or `cat.png.txt`."""
@@ -54,7 +54,7 @@ def owned_by(picture: Path) -> list[Path]:
 
 def _namesakes(picture: Path) -> list[Path]:
     """Other pictures with the same stem in the same folder."""
-    endings = sorted({*SUFFIXES, *map(str.upper, SUFFIXES)})
+    endings = sorted({*LISTED_ENDINGS, *map(str.upper, LISTED_ENDINGS)})
     found = (picture.with_suffix(ending) for ending in endings)
     return [path for path in found if path.name != picture.name and path.exists() and not _is_one_file(path, picture)]
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from io import BytesIO
-from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from ..errors import BadImage, ImageRewardError
 from ..files.atomic import replacing
 from ..infotext.scores import format_score, read_scores, score_key, set_scores
 from .formats import avif, jpeg, png, webp
 from .formats.tiff import comment_of, with_comment
+from .opening import open_header, read_file
 
-LABELLED_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif"})
 Change = Callable[[str], str]  # old text, "" where there is none -> new text
 
+_NAME = "the file"  # in messages about bytes
+_NAME = "the file"  # in messages about bytes
 _EXIF_CONTAINERS: tuple[Any, ...] = (jpeg, webp, avif)
 
 
@@ -27,8 +25,9 @@ def label_file(path: str | os.PathLike[str], scores: Mapping[str, float], decima
     """Writes scores by title into a PNG, JPEG, WebP or AVIF file; False if they stood there already.
 
     The file is replaced as a whole or not at all; its pixels, other metadata, times, permissions, owner and extended
-    attributes stay as they were. Raises BadImage for a file that is damaged or of another format, ImageRewardError for a
-    JPEG whose EXIF has no room, UnwritableFile for a file that is read-only, has hard links or cannot keep its owner.
+    attributes stay as they were. Raises BadImage for a file that is damaged, of another format or not to be read now,
+    ForeignText for one whose text is in a form that is not understood, ImageRewardError for a JPEG whose EXIF has no room,
+    UnwritableFile for a file that is read-only, has hard links or cannot keep its owner.
     """
     old, new = relabel_file(path, scores, decimals)
     return old != new
@@ -42,7 +41,7 @@ def relabel_file(
     check: Callable[[bytes], None] = lambda data: None,
 ) -> tuple[bytes, bytes]:
     """`label_file` that returns the file's bytes before and after. `check` sees those before, and may raise."""
-    old = Path(path).read_bytes()
+    old = read_file(path)
     check(old)
     new = labelled(old, scores, decimals)
     if new != old:
@@ -54,10 +53,10 @@ def relabel_file(
 def labelled(data: bytes, scores: Mapping[str, float], decimals: int = 4) -> bytes:
     """The bytes of an image file with these scores among its parameters; see `label_file`."""
     try:
-        image = Image.open(BytesIO(data))
+        image = open_header(_NAME, data)
         facts = {"Size": f"{image.width}x{image.height}"}
         new = _changed(data, lambda text: with_scores(text, scores, decimals, facts))
-        Image.open(BytesIO(new)).close()
+        open_header(_NAME, new)
     except ImageRewardError:
         raise
     except Exception as error:  # a decoder or a parser meets damage in ways of its own

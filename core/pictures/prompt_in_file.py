@@ -44,7 +44,7 @@ def find_origin(path: str | os.PathLike[str], image: Image.Image | None = None) 
     """
     path = Path(path)
     origin = Origin()
-    with suppress(OSError, ValueError, SyntaxError):  # whether the file is an image is for others to say
+    with suppress(Exception):  # whether the file is an image is for others to say
         origin = origin_of(read_texts(path if image is None else image))
     if origin.plain:
         return origin

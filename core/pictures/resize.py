@@ -100,20 +100,22 @@ def _resize_crop(pixels: Tensor, size: int, corner: Corner) -> Tensor:
     rows = bicubic_taps(height, new_height, size, corner)
     columns = bicubic_taps(width, new_width, size, corner)
     region = pixels[..., rows.start : rows.stop, columns.start : columns.stop]
-    # A pass runs along the second-to-last axis, where gathering copies whole rows.
-    across = region.transpose(-1, -2) if new_width != width else None
-    if across is not None:
-        region = _integer_pass(across, columns).transpose(-1, -2)
-    else:
-        region = region[..., :, _centre(width, size, columns, corner)]
+    return resize_rows(resize_columns(region, width, new_width, size, corner), height, new_height, size, corner)
+
+
+def resize_rows(pixels: Tensor, height: int, new_height: int, size: int, corner: Corner = round) -> Tensor:
+    """(..., rows that the taps read, W) -> (..., size, W) uint8: the vertical pass of `resize_crop`."""
+    taps = bicubic_taps(height, new_height, size, corner)
     if new_height != height:
-        return _integer_pass(region, rows)
-    return region[..., _centre(height, size, rows, corner), :]
+        return _integer_pass(pixels, taps)
+    offset = corner((height - size) / 2.0) - taps.start
+    return pixels[..., offset : offset + size, :]
 
 
-def _centre(length: int, size: int, taps: Taps, corner: Corner) -> slice:
-    offset = corner((length - size) / 2.0) - taps.start
-    return slice(offset, offset + size)
+def resize_columns(pixels: Tensor, width: int, new_width: int, size: int, corner: Corner = round) -> Tensor:
+    """(..., H, columns that the taps read) -> (..., H, size) uint8: the horizontal pass of `resize_crop`."""
+    # A pass runs along the second-to-last axis, where gathering copies whole rows.
+    return resize_rows(pixels.transpose(-1, -2), width, new_width, size, corner).transpose(-1, -2)
 
 
 def _integer_pass(pixels: Tensor, taps: Taps) -> Tensor:

@@ -16,17 +16,10 @@ from PIL import Image, PngImagePlugin
 from ..errors import BadImage, ImageRewardError
 from ..files.atomic import replacing
 from .formats.exif import load_exif, shorten_comment, write_texts
+from .formats.table import SAVED_ENDINGS
 from .texts import carried_chunks, carried_parameters
 
 _PARAMETERS = "parameters"
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".avif": "AVIF",
-    ".gif": "GIF",
-}
 _JPEG_EXIF_BYTES = 65533  # what one segment holds
 
 _log = logging.getLogger(__name__)
@@ -109,9 +102,9 @@ def _jpeg_exif(carried: bytes | None, text: str, chunks: Mapping[str, str]) -> b
 
 def _format_of(path: Path) -> str:
     ending = path.suffix.lower()
-    if ending not in _FORMATS:
-        raise ImageRewardError(f"Cannot save {path.name}: expected one of the endings {', '.join(_FORMATS)}.")
-    file_format = _FORMATS[ending]
+    if ending not in SAVED_ENDINGS:
+        raise ImageRewardError(f"Cannot save {path.name}: expected one of the endings {', '.join(SAVED_ENDINGS)}.")
+    file_format = SAVED_ENDINGS[ending]
     Image.init()
     if file_format not in Image.SAVE:
         raise ImageRewardError(

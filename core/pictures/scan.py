@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files.atomic import remove_leftover
+from .formats.table import is_listed
 
 _SYSTEM_FOLDERS = ("$recycle.bin", "system volume information")
 # Of Windows: what Explorer does not show, and junctions, which lead elsewhere as symbolic links do.
 _LEFT_OUT = stat.FILE_ATTRIBUTE_HIDDEN | stat.FILE_ATTRIBUTE_SYSTEM
 _LINKS = (0xA000000C, 0xA0000003)  # IO_REPARSE_TAG_SYMLINK and _MOUNT_POINT; files of OneDrive have other tags
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif"})
 
 
 class Entry(NamedTuple):
@@ -53,7 +53,7 @@ def scan(root: Path, without: Collection[Path] = (), *, tidy: bool = True) -> It
                         continue
                     if item.is_dir(follow_symlinks=False):
                         waiting.append(item.path)
-                    elif os.path.splitext(item.name)[1].lower() in SUFFIXES and item.is_file(follow_symlinks=False):
+                    elif is_listed(item.name) and item.is_file(follow_symlinks=False):
                         found = item.stat(follow_symlinks=False)
                         yield Entry(Path(item.path), found.st_size, found.st_mtime_ns)
         except OSError:  # no permission, or gone meanwhile

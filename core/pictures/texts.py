@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from PIL import Image, PngImagePlugin
 
-from ..errors import BadImage
 from ..infotext.parameters import is_parameters
 from .formats.exif import load_exif, read_chunks, read_comment
+from .opening import open_header
 
 _PARAMETERS = "parameters"
 
@@ -19,33 +19,22 @@ def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
 
     Looks into PNG text (tEXt, zTXt, iTXt, before or after the pixels), then the EXIF UserComment (JPEG, WebP, AVIF,
     PNG), then the comment of GIF and JPEG, which counts only if it has a parameters line or is the JSON of Fooocus:
-    any program may have left a remark there. Raises BadImage for a file that is no image.
+    any program may have left a remark there. Raises BadImage, as `open_picture`.
     """
     if isinstance(image, Image.Image):
         return carried_parameters(image)
-    with _opened(image) as opened:
-        return carried_parameters(opened)
+    return carried_parameters(open_header(image))
 
 
 def read_texts(image: str | os.PathLike[str] | Image.Image) -> dict[str, str]:
     """Every text of an image file by name: `parameters`, ComfyUI's `prompt` and `workflow`, and whatever else is there.
 
-    Raises BadImage for a file that is no image.
+    Raises BadImage, as `open_picture`.
     """
     if not isinstance(image, Image.Image):
-        with _opened(image) as opened:
-            return read_texts(opened)
+        return read_texts(open_header(image))
     parameters = carried_parameters(image)
     return carried_chunks(image) | ({_PARAMETERS: parameters} if parameters else {})
-
-
-def _opened(path: str | os.PathLike[str]) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImage(f"{path} cannot be read as an image ({error}). Check whether it is complete.") from error
 
 
 def carried_parameters(image: Image.Image) -> str | None:
@@ -61,7 +50,7 @@ def carried_parameters(image: Image.Image) -> str | None:
 
 def _png_text(image: Image.Image, name: str) -> str | None:
     if name not in image.info and isinstance(image, PngImagePlugin.PngImageFile):
-        with suppress(OSError, SyntaxError, ValueError):  # pixels that cannot be read have no text after them either
+        with suppress(Exception):  # pixels that cannot be read have no text after them either
             return image.text.get(name)  # decodes the pixels, to reach the chunks behind them
     value = image.info.get(name)
     return value if isinstance(value, str) else None
@@ -71,7 +60,7 @@ def carried_chunks(image: Image.Image) -> dict[str, str]:
     """The texts other than the parameters that came with the image."""
     found = read_chunks(load_exif(image.info.get("exif")))
     if isinstance(image, PngImagePlugin.PngImageFile):
-        with suppress(OSError, SyntaxError, ValueError):
+        with suppress(Exception):
             found |= image.text
     if image.format in ("PNG", None):  # None: a copy of an opened image, which keeps `info` alone
         found |= {name: value for name, value in image.info.items() if isinstance(name, str) and isinstance(value, str)}

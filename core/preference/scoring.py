@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BadImage
-from ..pictures.opening import open_image
+from ..pictures.opening import open_picture
 from ..scorers.base import Scorer
 from ..scoring.rate import rate
 from .rankings import ImageSource
@@ -39,7 +39,7 @@ class Scored:
 def open_source(image: ImageSource) -> Image.Image:
     """The decoded PIL image. Raises BadImage."""
     if isinstance(image, Path):
-        return open_image(image)
+        return open_picture(image).image
     try:
         picture: Image.Image = image.load()
         return picture

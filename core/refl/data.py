@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import BadImage, ImageRewardError, extra_needed
 from ..files.rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
-from ..pictures.opening import open_image
 from ..pictures.pixels import to_pixels
 from .randomness import SampleNoise
 
@@ -107,8 +105,7 @@ class CaptionedImages:
 
 
 def _fit_and_crop(image: Any, width: int, height: int, place: int) -> tuple[Tensor, tuple[int, int, int, int]]:
-    picture = image if isinstance(image, Image.Image) else open_image(image)
-    pixels = to_pixels(picture)
+    pixels = to_pixels(image)
     pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
     tall, wide = pixels.shape[-2:]
     scale = max(width / wide, height / tall)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from ..errors import OutOfMemory
 from ..networks.devices import is_out_of_memory
 from ..scorers.base import Scorer
-from .rate import Ratings, judge
+from .rate import Prompts, Ratings, judge
 
 WORKING_BYTES = 512 << 20  # activations of one image and the allocator's slack, on top of the weights
 
@@ -43,7 +43,7 @@ def move_if_room(scorer: Scorer, device: torch.device | str, *, make_room: MakeR
 def judge_with_fallback(
     scorer: Scorer,
     images: Any,
-    prompts: str | Sequence[str],
+    prompts: Prompts,
     *,
     on_cpu: Callable[[], Scorer],
     make_room: MakeRoom | None = None,

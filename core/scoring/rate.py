@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ..errors import BadImage, OutOfMemory
+from ..errors import BadImage, ImageRewardError, OutOfMemory
 from ..networks.devices import is_out_of_memory, release_memory
+from ..pictures.opening import Picture, open_picture
 from ..pictures.pixels import ImageLike, to_pixels
+from ..pictures.prompt_in_file import find_origin, origin_of
+from ..pictures.reading import read_in_order
+from ..pictures.texts import read_texts
 from ..scorers.base import Scorer, ScorerInfo
 
 OnProgress = Callable[[int, int], None]
+Prompts = str | Sequence[str | None] | None
+_MOST_FULL_SIZE = 32  # images read ahead where the scorer sees them in full size
 
 
 @dataclass
 class Ratings:
     """What a scorer said of N images."""
 
-    total: Tensor  # (N,) float32 on the CPU, NaN where an image could not be read
+    total: Tensor  # (N,) float32 on the CPU, NaN where an image could not be scored
     parts: dict[str, Tensor]  # the components by title, each (N,)
     info: ScorerInfo
-    errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be read
+    errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be scored
+    prompts: list[str] = field(default_factory=list)  # N, those that were read out of the files among them
 
 
-def rate(scorer: Scorer, images: object, prompts: str | Sequence[str], *, batch_size: int | None = None) -> Tensor:
+def rate(scorer: Scorer, images: object, prompts: Prompts = None, *, batch_size: int | None = None) -> Tensor:
     """Scores of N images as a float32 CPU tensor (N,); see `judge`."""
     return judge(scorer, images, prompts, batch_size=batch_size).total
 
 
 def get_reward_score(
-    scorer: Scorer, images: object, prompts: str | Sequence[str], *, batch_size: int | None = None
+    scorer: Scorer, images: object, prompts: Prompts = None, *, batch_size: int | None = None
 ) -> tuple[float, dict[str, Tensor]]:
     """(mean score of N images, every component by title (N,)): a mixture's members, or the scorer itself."""
     ratings = judge(scorer, images, prompts, batch_size=batch_size)
@@ -44,32 +55,74 @@ def get_reward_score(
 def judge(
     scorer: Scorer,
     images: object,
-    prompts: str | Sequence[str],
+    prompts: Prompts = None,
     *,
     batch_size: int | None = None,
     skip_broken: bool = False,
+    upright: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Ratings:
-    """Judges images of any kind and size.
+    """Judges images of any kind and size. Files are read, decoded and resized by threads while the scorer works.
 
-    images: one image or a sequence of them: paths, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W), or one
-    tensor (N, 3, H, W). prompts: one for all, or N. skip_broken: an unreadable image scores NaN and is listed in `errors`
-    instead of raising BadImage. on_progress(done, N) is called after each batch; what it raises stops the work.
+    images: one image or a sequence of them: paths, `Picture`s, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W),
+    or one tensor (N, 3, H, W).
+    prompts: one for all, or N, in which None is the prompt that the image file itself brings along; none at all for a scorer
+    that reads none.
+    skip_broken: an image that cannot be scored has NaN and is listed in `errors` instead of raising BadImage.
+    upright: False takes images as they are stored, whatever their EXIF orientation says.
+    on_progress(done, N) is called after each batch; what it raises stops the work.
     """
     items = as_list(images)
-    texts = as_prompts(prompts, len(items))
+    given = as_prompts(prompts, len(items), scorer.info)
     size = batch_size or default_batch_size(scorer)
+    waiting = 2 * size if scorer.input_size is not None else max(size, min(2 * size, _MOST_FULL_SIZE))
     parts = {scorer.info.title: torch.full((len(items),), torch.nan)}
     errors: dict[int, str] = {}
-    for start in range(0, len(items), size):
-        chunk = range(start, min(start + size, len(items)))
-        scored, unreadable = _judge_chunk(scorer, [items[i] for i in chunk], [texts[i] for i in chunk], skip_broken)
-        for title, values in scored.items():
-            parts.setdefault(title, torch.full((len(items),), torch.nan))[chunk.start : chunk.stop] = values
-        errors |= {start + i: reason for i, reason in unreadable.items()}
-        if on_progress is not None:
-            on_progress(chunk.stop, len(items))
-    return Ratings(parts[scorer.info.title], parts, scorer.info, errors)
+    texts: list[str] = []
+
+    def read(position: int) -> _Read:
+        try:
+            return _read(scorer, items[position], given[position], upright)
+        except BadImage as error:
+            return _Read(given[position] or "", error=error)
+
+    with closing(_reading(items, read, waiting)) as images_read:
+        while batch := list(islice(images_read, size)):
+            chunk = slice(len(texts), len(texts) + len(batch))
+            broken = {chunk.start + i: one.error for i, one in enumerate(batch) if one.error is not None}
+            if broken and not skip_broken:
+                raise next(iter(broken.values()))
+            errors |= {position: str(error) for position, error in broken.items()}
+            for title, values in _judge_batch(scorer, batch).items():
+                parts.setdefault(title, torch.full((len(items),), torch.nan))[chunk] = values
+            texts += [one.prompt for one in batch]
+            if on_progress is not None:
+                on_progress(len(texts), len(items))
+    return Ratings(parts[scorer.info.title], parts, scorer.info, errors, texts)
+
+
+@dataclass
+class _Read:
+    """An image as the scorer is to see it, or why there is none."""
+
+    prompt: str
+    pixels: Tensor | None = None
+    error: BadImage | None = None
+
+
+def _reading(items: Sequence[ImageLike], read: Callable[[int], _Read], waiting: int) -> Generator[_Read, None, None]:
+    """Files by threads; anything else here, since it is at hand already, and may belong to this thread alone."""
+    if all(isinstance(item, (str, os.PathLike)) for item in items):
+        return read_in_order(range(len(items)), read, waiting=waiting)
+    return (read(position) for position in range(len(items)))
+
+
+def _read(scorer: Scorer, image: ImageLike, prompt: str | None, upright: bool) -> _Read:
+    if isinstance(image, (str, os.PathLike)):
+        image = open_picture(image)
+    if prompt is None and scorer.info.reads_prompt:
+        prompt = own_prompt(image)
+    return _Read(prompt or "", to_pixels(image, scorer.input_size, upright=upright))
 
 
 def as_list(images: object) -> list[ImageLike]:
@@ -83,14 +136,33 @@ def as_list(images: object) -> list[ImageLike]:
     return [images]
 
 
-def as_prompts(prompts: str | Sequence[str], count: int) -> list[str]:
-    texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+def as_prompts(prompts: Prompts, count: int, info: ScorerInfo) -> list[str | None]:
+    """A prompt for each of `count` images. Raises ImageRewardError for none at all where the scorer reads them."""
+    if prompts is None:
+        if info.reads_prompt:
+            raise ImageRewardError(
+                f"{info.title} reads the prompt: expected one prompt, or one for each of the {count} images, got None"
+            )
+        return [""] * count
+    texts: list[str | None] = [prompts] * count if isinstance(prompts, str) else list(prompts)
     if len(texts) != count:
         raise ValueError(f"expected one prompt, or one for each of the {count} images, got {len(texts)}")
-    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    wrong = next((text for text in texts if text is not None and not isinstance(text, str)), None)
     if wrong is not None:
         raise TypeError(f"expected prompts as text, got {type(wrong).__name__}")
     return texts
+
+
+def own_prompt(image: ImageLike) -> str:
+    """The prompt that an image brings along, or a text file beside it. Raises BadImage where there is none."""
+    prompt = None
+    if isinstance(image, Picture):
+        prompt = find_origin(image.path, image.image).plain
+    elif isinstance(image, Image.Image):
+        prompt = origin_of(read_texts(image)).plain
+    if prompt is None:
+        raise BadImage("no prompt was given, and the image brings none along")
+    return prompt
 
 
 def default_batch_size(scorer: Scorer) -> int:
@@ -98,27 +170,16 @@ def default_batch_size(scorer: Scorer) -> int:
     return 8 if scorer.device.type == "cpu" else 64
 
 
-def _judge_chunk(
-    scorer: Scorer, images: Sequence[ImageLike], prompts: Sequence[str], skip_broken: bool
-) -> tuple[dict[str, Tensor], dict[int, str]]:
-    """(parts by title, NaN where unreadable; the reason for each unreadable position)."""
-    pixels: list[Tensor] = []
-    readable: list[int] = []
-    errors: dict[int, str] = {}
-    for i, image in enumerate(images):
-        try:
-            pixels.append(to_pixels(image, scorer.input_size))
-            readable.append(i)
-        except BadImage as error:
-            if not skip_broken:
-                raise
-            errors[i] = str(error)
+def _judge_batch(scorer: Scorer, batch: Sequence[_Read]) -> dict[str, Tensor]:
+    """Parts by title, each (len(batch),), NaN where there is no image."""
+    where = [i for i, one in enumerate(batch) if one.pixels is not None]
+    pixels = [one.pixels for one in batch if one.pixels is not None]
     scored: dict[str, Tensor] = {}
-    for positions, batch in _batches(scorer, pixels):
-        where = [readable[p] for p in positions]
-        for title, values in _halving(scorer, batch, [prompts[i] for i in where]).items():
-            scored.setdefault(title, torch.full((len(images),), torch.nan))[where] = values
-    return scored, errors
+    for positions, stacked in _batches(scorer, pixels):
+        rows = [where[p] for p in positions]
+        for title, values in _halving(scorer, stacked, [batch[i].prompt for i in rows]).items():
+            scored.setdefault(title, torch.full((len(batch),), torch.nan))[rows] = values
+    return scored
 
 
 def _batches(scorer: Scorer, pixels: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:

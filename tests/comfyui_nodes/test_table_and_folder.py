@@ -7,6 +7,7 @@ from typing import Any
 import folder_paths
 import pytest
 import torch
+from damage import exif
 from PIL import Image
 from run_node import run
 from sd_imagereward.comfyui_nodes.nodes.load_folder import LoadImageFolder
@@ -54,6 +55,15 @@ class TestLoadImageFolder:
         assert [tuple(image.shape) for image in out["images"]] == [(1, 20, 30, 3), (1, 40, 10, 3)]
         assert out["images"][1][0, 0, 0].tolist() == [1.0, 0.0, 0.0]
         assert out["names"] == ["0", "1"]
+
+    def test_a_photograph_stands_upright(self, folder: Path) -> None:
+        red = Image.new("RGB", (32, 16), (255, 0, 0))
+        red.paste((0, 0, 255), (0, 0, 16, 16))
+        red.save(folder / "2.jfif", "JPEG", exif=exif(6))
+        image = run(LoadImageFolder, folder="set")["images"][2]
+        assert tuple(image.shape) == (1, 32, 16, 3)
+        assert image[0, 4, 8, 2] > 0.9  # the left side is on top
+        assert image[0, 28, 8, 0] > 0.9
 
     def test_a_broken_file_is_left_out_and_named(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         (folder / "broken.png").write_bytes(b"\x89PNG nothing")

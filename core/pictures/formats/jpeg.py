@@ -26,6 +26,11 @@ def recognises(data: bytes) -> bool:
     return data.startswith(_START + b"\xff")
 
 
+def scans(data: bytes) -> int:
+    """How often the decoder goes over a progressive picture, which holds it as coefficients meanwhile."""
+    return data.count(bytes((0xFF, _SCAN)))
+
+
 def segments(data: bytes) -> Iterator[Segment]:
     """The segments up to and with the start of the scan. A file that is cut off raises BadImage."""
     at = len(_START)

@@ -6,15 +6,19 @@ hold offsets that only their maker knows, so nothing may move: a new directory o
 
 from __future__ import annotations
 
+import codecs
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
-from ...errors import BadImage
+from ...errors import BadImage, ForeignText
 from .exif import decode_comment, encode_comment
 
 EXIF_HEADER = b"Exif\0\0"
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _LONG, _UNDEFINED = 4, 7
+_CODES = (b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"UNICODE\0", bytes(8))  # of UserComment (EXIF 2.3, 4.6.5)
+_MARKS = {"utf-16-be": codecs.BOM_UTF16_BE, "utf-16-le": codecs.BOM_UTF16_LE}
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
@@ -26,12 +30,57 @@ class _Entry(NamedTuple):
 
 
 def comment_of(exif: bytes | None) -> str:
-    """The text of the UserComment; "" if there is none. `exif`: with or without `Exif\\0\\0` in front."""
+    """The text of the UserComment; "" if there is none. `exif`: with or without `Exif\0\0` in front.
+
+    Raises ForeignText for a comment that was not understood, and so would be lost when it is written anew.
+    """
     if not exif:
         return ""
     block = _Block(exif.removeprefix(EXIF_HEADER))
     entry = block.comment()
-    return "" if entry is None else decode_comment(block.value_of(entry))
+    if entry is None:
+        return ""
+    raw = block.value_of(entry)
+    text = decode_comment(raw)
+    if not _understood(raw, text):
+        raise ForeignText("its EXIF comment is in no encoding that is understood here, and is left as it is")
+    return text
+
+
+def _understood(raw: bytes, text: str) -> bool:
+    """Whether a comment says `text` and nothing else: encoded again, it gives the same bytes."""
+    body = raw[8:] if raw[:8] in _CODES else raw
+    if not body.strip(b"\0 "):
+        return True
+    for encoding in ("utf-16-be", "utf-16-le") if raw[:7] == b"UNICODE" else ("utf-8", "shift_jis"):
+        written = body.removeprefix(_MARKS.get(encoding, b""))
+        if text.encode(encoding, "replace") == _without_zeros(written, encoding):
+            return not _misread(body, text)
+    return False
+
+
+def _without_zeros(body: bytes, encoding: str) -> bytes:
+    """The bytes without the zeros around them, which `decode_comment` leaves out."""
+    if not encoding.startswith("utf-16"):
+        return body.strip(b"\0")
+    while body.endswith(b"\0\0"):
+        body = body[:-2]
+    while body.startswith(b"\0\0"):
+        body = body[2:]
+    return body
+
+
+def _misread(body: bytes, text: str) -> bool:
+    """Whether another reading has far more ASCII in it: any bytes are some UTF-16, so that coming back proves little."""
+    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
+        with suppress(UnicodeDecodeError):
+            if _ascii_share(body.decode(encoding)) > _ascii_share(text) + 0.3:
+                return True
+    return False
+
+
+def _ascii_share(text: str) -> float:
+    return sum(" " <= char <= "~" or char in "\r\n\t" for char in text) / max(1, len(text))
 
 
 def with_comment(exif: bytes | None, text: str) -> bytes:

@@ -77,8 +77,29 @@ def test_scores_equal_judge_and_a_second_run_scores_nothing(
     expected = judge(load_scorer("technical"), [folder / name for name in NAMES], "").total.tolist()
     assert ranking(folder) == pytest.approx(dict(zip(NAMES, expected, strict=True)), abs=1e-6)
     assert list(ranking(folder).values()) == sorted(expected, reverse=True)
-    monkeypatch.setattr("sd_imagereward.core.curate.pipeline.open_image", None)  # reading a file again would crash
+    monkeypatch.setattr("sd_imagereward.core.curate.pipeline.open_picture", None)  # reading a file again would crash
     assert "5 images: 0 scored, 5 unchanged" in curate()[2]
+
+
+def test_a_file_that_is_held_is_read_by_the_next_run(
+    folder: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, plain = os.fspath(folder / "noise.png"), os.open
+
+    def refuse(path: object, *rest: object, **more: object) -> int:
+        if os.fspath(path) == held:
+            raise PermissionError(13, "The process cannot access the file")
+        return plain(path, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        code, _, err = curate()
+    assert code == 1
+    assert "5 images: 3 scored, 0 unchanged, 1 not readable, 1 not read this time" in err
+    assert f"not read this time: {held}" in err
+    assert "noise.png" not in ranking(folder)
+    assert "5 images: 1 scored, 4 unchanged" in curate()[2]
+    assert "noise.png" in ranking(folder)
 
 
 def test_a_scorer_with_prompts_sees_each_files_own(folder: Path, curate: Curate, tiny_checkpoint: Path) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.curate.records import Judge, Picture, content_hash
+from sd_imagereward.core.curate.records import Judge, Picture
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.gallery.album import GRID, GROUPS, PAIRS, Album, Choice, picture_id
 from sd_imagereward.core.gallery.cards import detail_html, page_html
+from sd_imagereward.core.pictures.opening import content_hash
 from sd_imagereward.core.pictures.scan import Entry
 from sd_imagereward.core.preference.rankings import pairs_of
 from sd_imagereward.core.preference.reading import read_rankings

@@ -9,14 +9,15 @@ import random
 import stat
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
-from sd_imagereward.core.errors import BadImage, ImageRewardError, UnwritableFile
+from PIL import Image, PngImagePlugin, features
+from sd_imagereward.core.errors import BadImage, ForeignText, ImageRewardError, UnwritableFile
 from sd_imagereward.core.infotext.parameters import parse_parameters
 from sd_imagereward.core.pictures.formats import tiff
 from sd_imagereward.core.pictures.formats.png import chunks
@@ -266,6 +267,74 @@ def test_a_jpeg_without_room_is_refused(tmp_path: Path) -> None:
     path.write_bytes(encoded("jpg", exif=tiff.with_comment(None, "x, " * 10900)))
     before = path.read_bytes()
     with pytest.raises(ImageRewardError, match="has room for 65533 bytes"):
+        label_file(path, {"ImageReward": 0.5})
+    assert path.read_bytes() == before
+
+
+def comment(raw: bytes) -> bytes:
+    """An EXIF block with these bytes as its UserComment."""
+    block = Image.Exif()
+    block[0x8769] = {0x9286: raw}
+    return block.tobytes()
+
+
+SWARM = '{"sui_image_params": {"prompt": "a red fox", "seed": 1}}'
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"ASCII\0\0\0" + "café".encode("latin-1"),
+        b"\x01\x02\xff\xfe\x80 a camera's own",
+        b"UNICODE\0" + b"a fox",
+        b"UNICODE\0a",
+    ],
+)
+def test_a_comment_that_is_not_understood_is_left_alone(tmp_path: Path, suffix: str, raw: bytes) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(encoded(suffix, exif=comment(raw)))
+    before = path.read_bytes()
+    with pytest.raises(ForeignText, match="left as it is"):
+        label_file(path, {"ImageReward": 0.5})
+    assert path.read_bytes() == before
+
+
+def test_swarmui_can_read_its_parameters_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("jpg", exif=comment(b"UNICODE\0" + SWARM.encode("utf-16-le"))))
+    with suppress(ForeignText):
+        label_file(path, {"ImageReward": 0.5})
+    raw = Image.open(path).getexif().get_ifd(0x8769)[0x9286]
+    assert json.loads(raw[8:].decode("utf-16-le"))["sui_image_params"]["prompt"] == "a red fox"
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"ASCII\0\0\0a fox\0\0", "a fox"),
+        (b"ASCII\0\0\0" + bytes(20), ""),
+        (b"ASCII\0\0\0" + b" " * 20, ""),
+        ("a fox, élan".encode(), "a fox, élan"),
+        (b"UNICODE\0" + "赤い狐".encode("utf-16-be"), "赤い狐"),
+        (b"UNICODE\0" + "a 🦊".encode("utf-16-be"), "a 🦊"),
+    ],
+)
+def test_a_comment_that_is_understood_gets_the_score(tmp_path: Path, raw: bytes, text: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("jpg", exif=comment(raw)))
+    label_file(path, {"ImageReward": 0.5})
+    assert read_parameters(path).strip().startswith(text)
+    assert "ImageReward: 0.5000" in read_parameters(path)
+
+
+def test_a_png_text_that_is_not_in_its_encoding_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    texts = PngImagePlugin.PngInfo()
+    texts.add(b"iTXt", b"parameters\0\0\0\0\0caf\xe9")
+    picture().save(path, pnginfo=texts)
+    before = path.read_bytes()
+    with pytest.raises(ForeignText, match="not UTF-8"):
         label_file(path, {"ImageReward": 0.5})
     assert path.read_bytes() == before
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sd_imagereward.core.errors import BadImage, ImageRewardError
+from sd_imagereward.core.errors import BadImage, ImageRewardError, ImageUnavailable
 from sd_imagereward.core.pictures.formats.exif import (
     decode_comment,
     encode_comment,
@@ -260,7 +260,7 @@ def test_permissions_and_links_stay(tmp_path):
 
 
 def test_errors_say_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(ImageRewardError, match=r"\.png, \.jpg"):
+    with pytest.raises(ImageRewardError, match=r"\.png, \.apng, \.jpg"):
         save_image(picture(), tmp_path / "image.txt")
     with pytest.raises(BadImage, match="got list"):
         save_image([1], tmp_path / "image.png")
@@ -275,7 +275,7 @@ def test_what_is_no_image_is_said(tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(BadImage, match=r"image\.png"):
         read_parameters(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ImageUnavailable, match=r"no such image: missing\.png"):
         read_parameters(Path("missing.png"))
 
 

@@ -50,8 +50,8 @@ def test_each_image_is_opened_once_for_all_judges(folder: Path, monkeypatch: pyt
     from sd_imagereward.core.preference import scoring
 
     opened: list[Path] = []
-    plain = scoring.open_image
-    monkeypatch.setattr(scoring, "open_image", lambda path: (opened.append(path), plain(path))[1])
+    plain = scoring.open_picture
+    monkeypatch.setattr(scoring, "open_picture", lambda path: (opened.append(path), plain(path))[1])
     judges = {name: ColourJudge(lambda r, g, b: r) for name in "abc"}
     evaluate(rankings_of(folder), list("abc"), load=judges.__getitem__)
     assert len(opened) == 5

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sd_imagereward
 import torch
-from PIL import Image
+from damage import exif
+from PIL import Image, ImageOps
 from sd_imagereward.core import judge, load_scorer, rate
-from sd_imagereward.core.errors import BadImage, OutOfMemory
+from sd_imagereward.core.cli import main
+from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.store import Store
+from sd_imagereward.core.errors import BadImage, ImageRewardError, OutOfMemory
+from sd_imagereward.core.pictures.opening import open_image, open_picture
+from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
 from torch import Tensor, nn
 
@@ -136,3 +144,80 @@ def test_progress_is_told_and_may_stop_the_work() -> None:
     with pytest.raises(KeyboardInterrupt):
         judge(scorer, [grey(1)] * 5, "", batch_size=2, on_progress=stop)
     assert scorer.batches == [2]
+
+
+READER = replace(INFO, reads_prompt=True)
+
+
+class Reader(Brightness):
+    """Scores how long the prompt is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = READER
+
+    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        return torch.tensor([float(len(prompt)) for prompt in prompts])
+
+
+def test_no_prompts_at_all_are_right_for_a_scorer_that_reads_none(pictures: list[Path]) -> None:
+    assert torch.equal(rate(Brightness(), pictures), rate(Brightness(), pictures, ""))
+    with pytest.raises(
+        ImageRewardError, match="Mean reads the prompt: expected one prompt, or one for each of the 4 images"
+    ):
+        rate(Reader(), pictures)
+
+
+def test_a_missing_prompt_is_the_files_own(tmp_path: Path) -> None:
+    save_image(grey(9), tmp_path / "a.png", parameters="a fox\nSteps: 1, Sampler: x, Seed: 2")
+    grey(9).save(tmp_path / "b.png")
+    grey(9).save(tmp_path / "c.png")
+    (tmp_path / "c.txt").write_text("a red cat")
+    files = [tmp_path / name for name in ("a.png", "b.png", "c.png", "a.png")]
+    ratings = judge(Reader(), files, [None, None, None, "given"], skip_broken=True)
+    assert ratings.prompts == ["a fox", "", "a red cat", "given"]
+    assert ratings.total.nan_to_num(-1).tolist() == [5, -1, 9, 5]
+    assert ratings.errors == {1: "no prompt was given, and the image brings none along"}
+    assert judge(Reader(), open_image(files[0]), [None]).prompts == ["a fox"]
+    assert judge(Brightness(), files, [None] * 4).errors == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "cure"), [(0, 255, "divide them by 255"), (-1, 1, r"\(pixels \+ 1\) / 2"), (-40, 900, "scale them")]
+)
+def test_floats_beyond_0_and_1_are_refused_with_their_range(low: float, high: float, cure: str) -> None:
+    pixels = np.linspace(low, high, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
+    for image in (pixels, torch.from_numpy(pixels).permute(2, 0, 1)):
+        with pytest.raises(BadImage, match=rf"values from {low} to {high}: .*{cure}"):
+            rate(Brightness(), image)
+
+
+def test_a_small_overshoot_and_nan_are_scored_as_they_are_saved() -> None:
+    pixels = torch.tensor([-0.1, 0.0, 1.0, 1.1]).repeat(3, 4, 1)
+    assert rate(Brightness(input_size=None), pixels).item() == pytest.approx(0.5)
+    pixels[:, 0] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
+    assert rate(Brightness(input_size=4), pixels).isfinite().all()
+
+
+def test_a_turned_photograph_has_one_score_by_every_road(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize((900, 600)).save(
+        path, exif=exif(6)
+    )
+    scorer = load_scorer(tiny_checkpoint)
+    upright = ImageOps.exif_transpose(Image.open(path))
+    expected = rate(scorer, np.array(upright), "a cat").item()
+    stored = rate(scorer, np.array(Image.open(path)), "a cat").item()
+    assert abs(expected - stored) > 1e-3
+    roads = [path, Image.open(path), open_image(path), open_picture(path), upright]
+    assert rate(scorer, roads, "a cat").tolist() == pytest.approx([expected] * len(roads), abs=2e-5)
+    assert judge(scorer, path, "a cat", upright=False).total.item() == pytest.approx(stored, abs=2e-5)
+    assert sd_imagereward.load(str(tiny_checkpoint), "cpu").score("a cat", str(path)) == pytest.approx(stored, abs=2e-5)
+    with Store(tmp_path / "store.sqlite3") as store:
+        score_files(tmp_path, [("tiny", scorer)], store, prompt="a cat")
+        rows = store.query("SELECT score, width, height FROM scores JOIN files USING (hash)", ())
+        assert [tuple(row) for row in rows] == [(pytest.approx(expected, abs=2e-5), 600, 900)]
+    assert main(["score", "a cat", str(path), "--scorer", str(tiny_checkpoint)]) == 0
+    assert f"{expected:.3f}" in capsys.readouterr().out

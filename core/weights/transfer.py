@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import ssl
 import threading
 import time
@@ -215,18 +216,26 @@ class _Part:
 # -- connections -----------------------------------------------------------------------------------------------------
 
 
+def _seconds_each(host: str, port: int) -> float:
+    """How long each of the server's addresses is tried: a large one has a dozen, which are tried one after the other."""
+    with suppress(OSError):
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return max(1.0, CONNECT_SECONDS / max(1, len(addresses)))
+    return CONNECT_SECONDS
+
+
 class _Http(http.client.HTTPConnection):
     """Gives up connecting soon, and waits longer for bytes."""
 
     def connect(self) -> None:
-        reading, self.timeout = self.timeout, CONNECT_SECONDS
+        reading, self.timeout = self.timeout, _seconds_each(self.host, self.port)
         super().connect()
         self.sock.settimeout(reading)
 
 
 class _Https(http.client.HTTPSConnection):
     def connect(self) -> None:
-        reading, self.timeout = self.timeout, CONNECT_SECONDS
+        reading, self.timeout = self.timeout, _seconds_each(self.host, self.port)
         super().connect()
         self.sock.settimeout(reading)
 

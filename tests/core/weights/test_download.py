@@ -234,6 +234,14 @@ def test_a_hub_that_cannot_be_reached_is_not_asked_again_for_a_while(tmp_path: P
             silent.accept()  # it was asked once
 
 
+@pytest.mark.parametrize(("addresses", "longest"), [(1, 5.0), (4, 5.0), (12, 12.0)])
+def test_a_server_of_many_addresses_is_given_up_as_soon(
+    addresses: int, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer.socket, "getaddrinfo", lambda *_, **__: [None] * addresses)
+    assert transfer._seconds_each("huggingface.co", 443) * addresses == longest
+
+
 def test_whoever_asks_for_a_download_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(transfer.Unreachable):
         transfer.describe("http://127.0.0.1:9/x")

@@ -105,6 +105,11 @@ def mixed_precision(device: torch.device, dtype: torch.dtype) -> AbstractContext
     return context
 
 
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in float64, on the CPU: Apple's and most of Intel's GPUs have none."""
+    return tensor.cpu().double()
+
+
 def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any] | None:
     try:
         return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..files.writable import expect_writable
+from ..networks.devices import in_float64
 from ..networks.wordpiece import WordPiece
 from ..training.outputs import OutputFile
 from ..training.processes import Processes
@@ -195,7 +196,7 @@ def _training_rewards(trainer: Trainer, start: Base, data: _Data, reader: Prompt
         states = compute_states(model, items_of(data.training), reader, device=device, workers=workers)
         trainer.unreadable.update(states.unreadable)
         rows = states.rows[states.readable]
-    return model.head(rows.to(trainer.processes.device)).cpu().double()  # Apple's GPUs have no float64
+    return in_float64(model.head(rows.to(trainer.processes.device)))
 
 
 def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch, mean: float, std: float) -> dict[str, str]:

@@ -18,6 +18,7 @@ from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.ranking import Ranking
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME
+from sd_imagereward.core.pictures import scan
 from sd_imagereward.core.pictures.opening import open_image
 from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.pictures.texts import read_parameters
@@ -304,3 +305,22 @@ def test_links_and_hidden_files_are_left_out(folder: Path, curate: Curate, tmp_p
     (folder / "loop").symlink_to(folder)
     paint("noise").save(folder / ".hidden.png")
     assert "5 images" in curate()[2]
+
+
+def test_folders_of_the_system_are_left_out(folder: Path, curate: Curate) -> None:
+    for name in ("$RECYCLE.BIN", "System Volume Information"):
+        (folder / name).mkdir()
+        paint("noise").save(folder / name / "gone.png")
+    assert "5 images" in curate()[2]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "tag", "left_out"),
+    [(0x20, 0, False), (0x2, 0, True), (0x4, 0, True), (0x410, 0xA0000003, True), (0x400020, 0x9000601A, False)],
+    ids=["plain", "hidden", "system", "junction", "OneDrive"],
+)
+def test_what_windows_hides_and_junctions_are_left_out(attributes: int, tag: int, left_out: bool) -> None:
+    """By the numbers of Windows' documentation (File Attribute Constants, Reparse Point Tags)."""
+    found = types.SimpleNamespace(st_file_attributes=attributes, st_reparse_tag=tag)
+    item = types.SimpleNamespace(name="a.png", stat=lambda follow_symlinks: found)
+    assert scan._is_the_systems(item) == left_out  # type: ignore[arg-type]

@@ -1,12 +1,14 @@
 """What a CLIP checkpoint's tensors do not tell: its activation, and whether it was tuned to judge.
 
 OpenAI's models compute with QuickGELU, LAION's with GELU, and ViT-H tuned on people's choices (HPS, PickScore) has the shape of
-LAION's ViT-H. With the wrong one of two the scores look right and are not, so what nothing tells is refused.
+LAION's ViT-H. With the wrong one of two the scores look right and are not: what may be LAION's is refused where nothing tells;
+a CLIP of any other name is taken for OpenAI's, as `clip.load` takes every file, and the log says so.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,25 +20,39 @@ from ..weights.read import Checkpoint
 
 QUICK_GELU, GELU = "quick_gelu", "gelu"
 
+_log = logging.getLogger(__name__)
+
 # Buffers of the archives that OpenAI published, which no other program writes.
 _OPENAI_BUFFERS = ("input_resolution", "context_length")
 # Names of OpenAI's models: of its archives, and of its repositories on the Hub.
 _OPENAI_NAME = re.compile(
     r"vit-[bl]-\d+(-336px)?|(openai--)?clip-vit-(base|large)-patch\d+(-336)?(--.*)?", re.IGNORECASE
 )
+# What LAION's and open_clip's files are called.
+_OTHERS_NAME = re.compile(r"laion|open_?clip|datacomp|dfn|metaclip", re.IGNORECASE)
 _CLIP_MEAN = 0.48145466  # of the red channel
 
 
 def expect_activation(checkpoint: Checkpoint) -> str:
-    """The activation of a CLIP. Raises UnknownCheckpoint when neither the file, its name nor a config.json beside it tells."""
+    """The activation of a CLIP: as stated, else OpenAI's. Raises UnknownCheckpoint for a name of LAION's or open_clip's."""
     stated = stated_activation(checkpoint)
-    if stated is None:
+    if stated is not None:
+        return stated
+    cure = (
+        "put the config.json (or open_clip_config.json) of its repository beside it, or give OpenAI's file its own name, "
+        "as ViT-L-14.pt or clip-vit-large-patch14.safetensors."
+    )
+    if checkpoint.path is not None and any(map(_OTHERS_NAME.search, _names(checkpoint.path))):
         raise UnknownCheckpoint(
             f"{checkpoint.path} is a CLIP, but nothing tells whether it computes with QuickGELU (OpenAI) or GELU (LAION, "
-            f"open_clip); the wrong one would give wrong scores. Fix: put the config.json (or open_clip_config.json) of its "
-            f"repository beside it, or give OpenAI's file its own name, as ViT-L-14.pt or clip-vit-large-patch14.safetensors."
+            f"open_clip); the wrong one would give wrong scores. Fix: {cure}"
         )
-    return stated
+    _log.warning(
+        "%s is taken for a CLIP of OpenAI's (QuickGELU), as nothing says otherwise. To be sure: %s",
+        checkpoint.path,
+        cure,
+    )
+    return QUICK_GELU
 
 
 def stated_activation(checkpoint: Checkpoint) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import judge_checkpoints as write
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sd_imagereward.core import Scorer, load_scorer, rate
+from sd_imagereward.core import Scorer, load_scorer, rate, unload_all
 from sd_imagereward.core.errors import UnknownCheckpoint
 from sd_imagereward.core.networks.clip import ACTIVATIONS, ClipLayout, is_huge
 from sd_imagereward.core.networks.sizes import heads_of, vision_heads_of
@@ -155,13 +156,16 @@ def test_the_activation_is_what_is_stated(case: str, tmp_path: Path) -> None:
     assert _activation(scorer) == expected
 
 
-def test_a_configuration_of_another_model_tells_nothing(tmp_path: Path) -> None:
+def test_a_configuration_of_another_model_tells_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = _write(tmp_path, "model.safetensors")
     other = {"model_type": "clip", "vision_config": {"hidden_size": 1024, "hidden_act": "gelu"}, "text_config": {}}
     for config in (other, {"model_type": "bert", "hidden_act": "gelu"}):
         (tmp_path / "config.json").write_text(json.dumps(config))
-        with pytest.raises(UnknownCheckpoint, match="nothing tells"):
-            load_scorer(path, device="cpu")
+        with caplog.at_level(logging.WARNING):
+            assert _activation(load_scorer(path, device="cpu")) == "quick_gelu"
+        assert "nothing says otherwise" in caplog.text
+        caplog.clear()
+        unload_all()
 
 
 def test_the_two_activations_give_other_scores(tmp_path: Path) -> None:
@@ -172,10 +176,16 @@ def test_the_two_activations_give_other_scores(tmp_path: Path) -> None:
     assert (scores[0] - scores[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "CLIP-ViT-L-14-laion2B.safetensors", "open_clip_pytorch_model.bin"]
-)
-def test_a_clip_of_unknown_activation_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_clip_of_any_other_name_is_taken_for_openais_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert _activation(load_scorer(_write(tmp_path, "clip.pt", "open_clip"), device="cpu")) == "quick_gelu"
+    assert "clip.pt is taken for a CLIP of OpenAI's" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["CLIP-ViT-L-14-laion2B.safetensors", "open_clip_pytorch_model.bin"])
+def test_a_clip_that_may_be_laions_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownCheckpoint, match=r"QuickGELU \(OpenAI\) or GELU.*put the config.json"):
         load_scorer(_write(tmp_path, name), device="cpu")
 

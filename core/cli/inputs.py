@@ -135,10 +135,3 @@ def read_list(path: Path) -> list[tuple[Path, str | None]]:
         prompt = first_of(row, _PROMPT_KEYS)
         found.append((path.parent / str(image), None if prompt is None else str(prompt)))
     return found
-
-
-def own_prompt(path: Path) -> str | None:
-    """The prompt that a file brings along, in its metadata or in a text file of the same name."""
-    from ..pictures.prompt_in_file import find_origin
-
-    return find_origin(path).plain

@@ -97,11 +97,12 @@ def run(args: argparse.Namespace) -> int:
     ratings = judge(
         scorer,
         [item.path for item in chosen],
-        [item.prompt or "" for item in chosen],
+        [item.prompt for item in chosen],
         batch_size=args.batch_size,
         skip_broken=True,
         on_progress=progress_bar(len(chosen), scorer.info.title),
     )
+    chosen = [replace(item, prompt=prompt) for item, prompt in zip(chosen, ratings.prompts, strict=True)]
     rows = _rows(chosen, ratings, args.top or 0, args.min_score)
     written = output.write([row.as_dict() for row in rows], _table(rows))
     failed += [replace(chosen[position], error=reason) for position, reason in ratings.errors.items()]
@@ -138,15 +139,16 @@ def _items(args: argparse.Namespace) -> list[Item]:
 
 
 def _prepare(items: list[Item], args: argparse.Namespace) -> tuple[Scorer | None, list[Item]]:
-    """The scorer, and the items with their prompts; None if no file is there for it."""
+    """The scorer, and the items with the prompts that were given for them; None if no file is there for it."""
     listed = None if args.prompts is None else _read_prompts(args.prompts, len(items))
     if all(item.error for item in items):
         return None, items
     scorer = load(args)
     if hasattr(scorer, "long_prompts"):
         scorer.long_prompts = args.long_prompts
-    needed = scorer.info.reads_prompt
-    return scorer, [_with_prompt(item, i, listed, needed=needed) for i, item in enumerate(items)]
+    if listed is not None:
+        items = [replace(item, prompt=prompt) for item, prompt in zip(items, listed, strict=True)]
+    return scorer, items
 
 
 def _read_prompts(path: Path, count: int) -> list[str]:
@@ -158,29 +160,6 @@ def _read_prompts(path: Path, count: int) -> list[str]:
     if len(lines) != count:
         raise ImageRewardError(f"expected a prompt a line for {count} images, {path} has {len(lines)} lines")
     return lines
-
-
-def _with_prompt(item: Item, position: int, listed: list[str] | None, *, needed: bool) -> Item:
-    """The item with the prompt of the list, of the call, or of the file itself; one that lacks it has that for an error."""
-    from .inputs import own_prompt
-
-    if item.error:
-        return item
-    if listed is not None:
-        return replace(item, prompt=listed[position])
-    if item.prompt is not None:
-        return item
-    try:
-        prompt = own_prompt(item.path)
-    except Exception as error:  # a damaged file is that file's matter, whatever its decoder raises
-        return replace(item, error=f"its prompt cannot be read: {error}")
-    if prompt is None and needed:
-        return replace(
-            item,
-            error='no prompt for it; give one first (imagereward score "a prompt" IMAGE...), --prompts FILE, or a scorer '
-            "that reads none",
-        )
-    return replace(item, prompt=prompt or "")
 
 
 def _rows(items: list[Item], ratings: Ratings, top: int, min_score: float | None) -> list[Row]:

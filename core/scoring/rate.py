@@ -120,8 +120,10 @@ def _reading(items: Sequence[ImageLike], read: Callable[[int], _Read], waiting: 
 def _read(scorer: Scorer, image: ImageLike, prompt: str | None, upright: bool) -> _Read:
     if isinstance(image, (str, os.PathLike)):
         image = open_picture(image)
-    if prompt is None and scorer.info.reads_prompt:
+    if prompt is None:
         prompt = own_prompt(image)
+    if prompt is None and scorer.info.reads_prompt:
+        raise BadImage("no prompt for it: none was given, and the image brings none along")
     return _Read(prompt or "", to_pixels(image, scorer.input_size, upright=upright))
 
 
@@ -153,16 +155,11 @@ def as_prompts(prompts: Prompts, count: int, info: ScorerInfo) -> list[str | Non
     return texts
 
 
-def own_prompt(image: ImageLike) -> str:
-    """The prompt that an image brings along, or a text file beside it. Raises BadImage where there is none."""
-    prompt = None
+def own_prompt(image: ImageLike) -> str | None:
+    """The prompt that an image brings along, or a text file beside it."""
     if isinstance(image, Picture):
-        prompt = find_origin(image.path, image.image).plain
-    elif isinstance(image, Image.Image):
-        prompt = origin_of(read_texts(image)).plain
-    if prompt is None:
-        raise BadImage("no prompt was given, and the image brings none along")
-    return prompt
+        return find_origin(image.path, image.image).plain
+    return origin_of(read_texts(image)).plain if isinstance(image, Image.Image) else None
 
 
 def default_batch_size(scorer: Scorer) -> int:

@@ -10,6 +10,7 @@ import checkpoints
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.pictures import opening
 from sd_imagereward.core.pictures.saving import save_image
 
 
@@ -90,8 +91,8 @@ def test_images_bring_their_own_prompts(capsys, score, tmp_path: Path, tiny_chec
     assert {row["prompt"] for row in score(tmp_path / "a.png", tmp_path / "b.png")[1]} == {"a red castle", "a dog"}
     picture.save(tmp_path / "c.png")
     code, _, err = run(capsys, "score", tmp_path / "c.png", "--scorer", tiny_checkpoint)
-    assert code == 2
-    assert "no prompt for" in err
+    assert code == 1
+    assert "no prompt for it" in err
 
 
 def test_csv_reads_back(capsys, tmp_path: Path, tiny_checkpoint: Path, pictures: list[Path]) -> None:
@@ -261,15 +262,14 @@ def test_one_image_without_prompt_does_not_stop_the_folder(capsys, score, tmp_pa
     assert f"not scored: {tmp_path / 'b.png'}: no prompt for it" in err
 
 
-def test_a_prompt_that_cannot_be_read_is_its_files_matter(capsys, score, pictures, monkeypatch) -> None:
-    def failing(path: Path) -> str:
-        if path == pictures[0]:
-            raise AssertionError("out of a decoder")
-        return "a dog"
-
-    monkeypatch.setattr("sd_imagereward.core.cli.inputs.own_prompt", failing)
-    code, rows = score(*pictures)
-    assert (code, len(rows)) == (1, 3)
+def test_each_file_is_read_once_for_its_prompt_and_its_pixels(score, pictures, monkeypatch) -> None:
+    for picture in pictures:
+        picture.with_suffix(".txt").write_text("a dog")
+    opened, plain = [], opening.read_file
+    monkeypatch.setattr(opening, "read_file", lambda path: (opened.append(path), plain(path))[1])
+    _, rows = score(*pictures)
+    assert [row["prompt"] for row in rows] == ["a dog"] * len(pictures)
+    assert sorted(opened) == sorted(pictures)
 
 
 def test_folders_are_gone_through_but_for_hidden_ones(score, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_missing_prompt_is_the_files_own(tmp_path: Path) -> None:
     ratings = judge(Reader(), files, [None, None, None, "given"], skip_broken=True)
     assert ratings.prompts == ["a fox", "", "a red cat", "given"]
     assert ratings.total.nan_to_num(-1).tolist() == [5, -1, 9, 5]
-    assert ratings.errors == {1: "no prompt was given, and the image brings none along"}
+    assert ratings.errors == {1: "no prompt for it: none was given, and the image brings none along"}
     assert judge(Reader(), open_image(files[0]), [None]).prompts == ["a fox"]
     assert judge(Brightness(), files, [None] * 4).errors == {}
 

@@ -115,3 +115,29 @@ def test_interrupt_between_files(pictures: Any) -> None:
     with pytest.raises(model_management.InterruptProcessingException):
         save(pictures(2))
     assert len(list(Path(folder_paths.get_output_directory()).rglob("*.png"))) == 1
+
+
+def test_an_image_that_cannot_be_written_costs_no_other(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sd_imagereward.comfyui_nodes import saving
+
+    real = saving.save_image
+
+    def sometimes(picture: Any, path: Path, **more: Any) -> None:
+        if path.name.startswith("0.5812"):
+            raise OSError(28, "No space left on device")
+        real(picture, path, **more)
+
+    monkeypatch.setattr(saving, "save_image", sometimes)
+    with pytest.raises(
+        ImageRewardError, match=r"1 of 2 images could not be saved, the others are\. image 1: .*No space"
+    ):
+        save(pictures(2))
+    names = [file.name for file in Path(folder_paths.get_output_directory()).rglob("*.png")]
+    assert [name.split("_")[0] for name in names] == ["-1.4132"]
+
+
+def test_an_older_image_is_never_replaced(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's counter stays at 1 for a prefix such as `winners/`."""
+    real = folder_paths.get_save_image_path
+    monkeypatch.setattr(folder_paths, "get_save_image_path", lambda *given: (*real(*given)[:2], 1, *real(*given)[3:]))
+    assert len({*save(pictures(2), filename_prefix="winners/x"), *save(pictures(2), filename_prefix="winners/x")}) == 4

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sd_imagereward.core.cli import main
-from sd_imagereward.core.curate.records import Judge, Picture, content_hash
+from sd_imagereward.core.curate.records import Judge, Picture
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME
 from sd_imagereward.core.errors import FileInUse, UnwritableFile
@@ -23,6 +23,7 @@ from sd_imagereward.core.files import atomic
 from sd_imagereward.core.files.atomic import remove, rename, replace, replace_text
 from sd_imagereward.core.files.tables import write_csv
 from sd_imagereward.core.gallery.album import Album, Choice, picture_id
+from sd_imagereward.core.pictures.opening import content_hash
 from sd_imagereward.core.pictures.scan import Entry
 from sd_imagereward.core.preference.reward_model import export, load_base
 from sd_imagereward.core.prompts.embedders import Embedder

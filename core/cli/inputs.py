@@ -8,9 +8,13 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ImageRewardError
 from ..pictures.formats.table import ENDINGS
+
+if TYPE_CHECKING:
+    from ..pictures.origin import Origin
 
 LIST_SUFFIXES = frozenset({".jsonl", ".csv"})
 _PATH_KEYS = ("path", "image", "file", "filename", "file_name")
@@ -24,6 +28,8 @@ class Item:
     path: Path
     prompt: str | None
     error: str = ""
+    prompt_from: str = ""  # where the file's own prompt lies
+    uncertain: str = ""  # why that may be another one
 
 
 def split_prompt(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -137,8 +143,8 @@ def read_list(path: Path) -> list[tuple[Path, str | None]]:
     return found
 
 
-def own_prompt(path: Path) -> str | None:
-    """The prompt that a file brings along, in its metadata or in a text file of the same name."""
+def own_prompt(path: Path) -> Origin:
+    """What a file, or a text file beside it, says of its prompt."""
     from ..pictures.prompt_in_file import find_origin
 
-    return find_origin(path).plain
+    return find_origin(path)

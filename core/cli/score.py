@@ -46,6 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser.add_argument("--demo", action="store_true", help="score sample pictures made on the spot; needs no weights")
     parser.add_argument("--prompt", metavar="TEXT", help="the prompt, so that every other argument is an image")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, as many as images")
+    parser.add_argument("--strict-prompts", action="store_true", help="leave unscored where the prompt is uncertain")
     parser.add_argument("--top", type=positive, metavar="N", help="only the best N")
     parser.add_argument("--min-score", type=finite, metavar="X", help="only scores of at least X")
     parser.add_argument(
@@ -70,10 +71,13 @@ class Row:
     path: Path
     prompt: str
     parts: dict[str, float]
+    prompt_from: str = ""
+    uncertain: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"rank": self.rank, "score": self.score, "percentile": self.percentile}
-        return shown | {"file": str(self.path), "prompt": self.prompt} | self.parts
+        read = {"prompt": self.prompt, "prompt_from": self.prompt_from, "uncertain": self.uncertain}
+        return shown | {"file": str(self.path)} | read | self.parts
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,6 +110,9 @@ def run(args: argparse.Namespace) -> int:
     written = output.write([row.as_dict() for row in rows], _table(rows))
     failed += [replace(chosen[position], error=reason) for position, reason in ratings.errors.items()]
     _tell(failed)
+    for item in chosen:
+        if item.uncertain:
+            print(f"imagereward: the prompt of {one_line(item.path)} is uncertain: {item.uncertain}", file=sys.stderr)
     if args.html is not None:
         written = _write_sheet(rows, args.html, ratings) and written
     return EXIT_OK if rows and written and not failed else EXIT_PARTIAL
@@ -146,7 +153,9 @@ def _prepare(items: list[Item], args: argparse.Namespace) -> tuple[Scorer | None
     if hasattr(scorer, "long_prompts"):
         scorer.long_prompts = args.long_prompts
     needed = scorer.info.reads_prompt
-    return scorer, [_with_prompt(item, i, listed, needed=needed) for i, item in enumerate(items)]
+    return scorer, [
+        _with_prompt(item, i, listed, needed=needed, strict=args.strict_prompts) for i, item in enumerate(items)
+    ]
 
 
 def _read_prompts(path: Path, count: int) -> list[str]:
@@ -160,8 +169,11 @@ def _read_prompts(path: Path, count: int) -> list[str]:
     return lines
 
 
-def _with_prompt(item: Item, position: int, listed: list[str] | None, *, needed: bool) -> Item:
-    """The item with the prompt of the list, of the call, or of the file itself; one that lacks it has that for an error."""
+def _with_prompt(item: Item, position: int, listed: list[str] | None, *, needed: bool, strict: bool) -> Item:
+    """The item with the prompt of the list, of the call, or of the file itself; one that lacks it has that for an error.
+
+    strict: one whose own prompt is uncertain lacks it.
+    """
     from .inputs import own_prompt
 
     if item.error:
@@ -171,16 +183,18 @@ def _with_prompt(item: Item, position: int, listed: list[str] | None, *, needed:
     if item.prompt is not None:
         return item
     try:
-        prompt = own_prompt(item.path)
+        origin = own_prompt(item.path)
     except Exception as error:  # a damaged file is that file's matter, whatever its decoder raises
         return replace(item, error=f"its prompt cannot be read: {error}")
-    if prompt is None and needed:
+    if origin.uncertain and needed and (strict or not origin.plain):
+        return replace(item, error=f"its prompt is uncertain: {origin.uncertain}")
+    if origin.plain is None and needed:
         return replace(
             item,
             error='no prompt for it; give one first (imagereward score "a prompt" IMAGE...), --prompts FILE, or a scorer '
             "that reads none",
         )
-    return replace(item, prompt=prompt or "")
+    return replace(item, prompt=origin.plain or "", prompt_from=origin.where, uncertain=origin.uncertain)
 
 
 def _rows(items: list[Item], ratings: Ratings, top: int, min_score: float | None) -> list[Row]:
@@ -193,7 +207,9 @@ def _rows(items: list[Item], ratings: Ratings, top: int, min_score: float | None
             continue
         parts = {title: float(values[i]) for title, values in ratings.parts.items() if title != ratings.info.title}
         percentile = ratings.info.percentile(scores[i])
-        rows.append(Row(len(rows) + 1, scores[i], percentile, items[i].path, items[i].prompt or "", parts))
+        item = items[i]
+        read = (item.prompt_from, item.uncertain)
+        rows.append(Row(len(rows) + 1, scores[i], percentile, item.path, item.prompt or "", parts, *read))
     return rows[:top] if top else rows
 
 

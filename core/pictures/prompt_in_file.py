@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from .text_beside import in_text_file, read_beside, texts_beside
 from .origin import Origin
+from .text_beside import in_text_file, read_beside, texts_beside
 from .texts import read_texts
 from .writers import WRITERS, Texts
 
@@ -20,9 +20,9 @@ __all__ = ["Origin", "find_origin", "origin_of", "read_sidecar"]
 
 
 def find_origin(path: str | os.PathLike[str], image: Image.Image | None = None) -> Origin:
-    """The origin of an image file: its own metadata, else a text file beside it (`text_beside`), else an empty one. Never fails.
+    """The origin of an image file: its own metadata, else a text file beside it (`text_beside`), else an empty one.
 
-    image: the file already opened, which spares opening it again.
+    image: the file already opened, which spares opening it again. Never fails.
     """
     path = Path(path)
     origin = Origin()
@@ -40,10 +40,10 @@ def find_origin(path: str | os.PathLike[str], image: Image.Image | None = None) 
 def read_sidecar(path: Path) -> Origin | None:
     """What the text files beside an image say; None if there are none, or nothing in them."""
     found: list[Origin] = []
-    for companion in texts_beside(path):
-        text, doubt = read_beside(companion)
+    for beside in texts_beside(path):
+        text, doubt = read_beside(beside)
         if text or doubt:
-            found.append(in_text_file(origin_of({"parameters": text}), companion, doubt))
+            found.append(in_text_file(origin_of({"parameters": text}), beside, doubt))
     first = next((origin for origin in found if origin.plain), found[0] if found else None)
     if first is None:
         return None

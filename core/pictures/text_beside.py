@@ -52,6 +52,6 @@ def _as_western(path: Path) -> str:
 
 
 def in_text_file(origin: Origin, path: Path, doubt: str) -> Origin:
-    """What was read of a companion's text, as that of a text file."""
+    """What was read of such a text, as that of a text file."""
     syntax = origin.program if origin.model or origin.negative or origin.program != "A1111" else ""
     return replace(origin, program=TEXT_FILE, where=path.name, syntax=syntax, uncertain=doubt or origin.uncertain)

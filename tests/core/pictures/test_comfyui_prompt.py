@@ -210,14 +210,16 @@ def test_partner_nodes_have_a_prompt_and_no_sampler() -> None:
             "2": node("SaveImage", images=["1", 0]),
         }
     )
-    assert found is not None and found.prompt == FOX
+    assert found is not None
+    assert found.prompt == FOX
     linked = {
         "1": node("OpenAIDalle3", prompt=["3", 0]),
         "2": node("SaveImage", images=["1", 0]),
         "3": node("Str", value=FOX),
     }
     found = read_graph(linked)
-    assert found is not None and found.prompt == FOX
+    assert found is not None
+    assert found.prompt == FOX
 
 
 def test_a_negative_of_nothing_is_empty() -> None:
@@ -242,11 +244,14 @@ def test_a_negative_of_nothing_is_empty() -> None:
 )
 def test_a_node_that_makes_text_does_not_hold_it(maker: dict[str, Any]) -> None:
     found = graph(**text(maker))
-    assert found.prompt == "" and maker["class_type"] in found.uncertain
+    assert found.prompt == ""
+    assert maker["class_type"] in found.uncertain
     aside = graph(**text(maker, n12=node("ShowText|pysssss", text=["11", 0], text_0=FOX)))
-    assert aside.prompt == FOX and "ShowText" in aside.uncertain
+    assert aside.prompt == FOX
+    assert "ShowText" in aside.uncertain
     between = graph(n6=encoder(["12", 0]), n11=maker, n12=node("ShowText|pysssss", text=["11", 0], text_0=FOX))
-    assert between.prompt == FOX and between.uncertain
+    assert between.prompt == FOX
+    assert between.uncertain
 
 
 def test_what_cannot_be_known_is_uncertain() -> None:
@@ -338,7 +343,8 @@ def test_fields_without_names() -> None:
     assert workflow(wildcard, links=[[1, 6, 2, 3, 0, "C"], NEGATIVE_LINK]).prompt == FOX
     unknown = row(6, "ZorkEncode", {"clip": None}, [512, "enable", FOX], outputs=["CONDITIONING"])
     found = workflow(unknown, links=[[1, 6, 0, 3, 0, "C"], NEGATIVE_LINK])
-    assert found.prompt == FOX and found.uncertain
+    assert found.prompt == FOX
+    assert found.uncertain
 
 
 def test_the_workflow_beside_a_graph_tells_what_was_shown() -> None:
@@ -350,7 +356,9 @@ def test_the_workflow_beside_a_graph_tells_what_was_shown() -> None:
     }
     editor = {"nodes": [row(12, "ShowText|pysssss", {"text": 1}, [[FOX]])], "links": []}
     found = read_graph(nodes, editor)
-    assert found is not None and found.prompt == FOX and found.uncertain
+    assert found is not None
+    assert found.prompt == FOX
+    assert found.uncertain
 
 
 # -- anything at all -----------------------------------------------------------------------------------------------------
@@ -448,9 +456,11 @@ def test_long_chains_and_doubling_texts() -> None:
     chain = {str(n): node("Reroute", **{"": [str(n + 1), 0]}) for n in range(20_000)}
     chain |= {"20000": encoder(FOX), "s": node("KSampler", positive=["0", 0])}
     found = read_graph(chain)
-    assert found is not None and found.prompt == FOX
+    assert found is not None
+    assert found.prompt == FOX
     double = {str(n): node("StringConcatenate", string_a=[str(n + 1), 0], string_b=[str(n + 1), 0]) for n in range(300)}
     double |= {"300": node("Str", value=FOX), "e": encoder(["0", 0]), "s": node("KSampler", positive=["e", 0])}
     found = read_graph(double)
-    assert found is not None and 0 < len(found.prompt) <= 16384
+    assert found is not None
+    assert 0 < len(found.prompt) <= 16384
     assert json.dumps(found.prompt)

@@ -229,7 +229,8 @@ def test_syntax_leaves_the_prompts_of_its_program_and_no_others() -> None:
 def test_a_saver_and_its_graph_that_differ_are_uncertain() -> None:
     texts = {"prompt": json.dumps(GRAPH), "parameters": f"a green parrot\n{LINE}"}
     origin = origin_of(texts)
-    assert (origin.prompt, origin.program) == ("a green parrot", "ComfyUI") and "different prompts" in origin.uncertain
+    assert (origin.prompt, origin.program) == ("a green parrot", "ComfyUI")
+    assert "different prompts" in origin.uncertain
     assert origin_of(texts | {"parameters": f"{FOX}, best quality\n{LINE}"}).uncertain == ""
 
 
@@ -289,9 +290,11 @@ def test_texts_of_companions(data: bytes, prompt: str, bare: Path) -> None:
 
 def test_a_companion_in_no_known_encoding_is_told(bare: Path) -> None:
     bare.with_suffix(".txt").write_bytes("a café at night".encode("cp1252"))
-    assert find_origin(bare).prompt == "a café at night" and "Windows-1252" in find_origin(bare).uncertain
+    assert find_origin(bare).prompt == "a café at night"
+    assert "Windows-1252" in find_origin(bare).uncertain
     bare.with_suffix(".txt").write_bytes("雪中的一只红狐".encode("gb18030"))
-    assert find_origin(bare).prompt is None and "UTF-8" in find_origin(bare).uncertain
+    assert find_origin(bare).prompt is None
+    assert "UTF-8" in find_origin(bare).uncertain
 
 
 # -- collected inputs, where they are --------------------------------------------------------------------------------------

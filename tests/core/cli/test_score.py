@@ -10,6 +10,7 @@ import checkpoints
 import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.pictures.origin import Origin
 from sd_imagereward.core.pictures.saving import save_image
 
 
@@ -262,10 +263,10 @@ def test_one_image_without_prompt_does_not_stop_the_folder(capsys, score, tmp_pa
 
 
 def test_a_prompt_that_cannot_be_read_is_its_files_matter(capsys, score, pictures, monkeypatch) -> None:
-    def failing(path: Path) -> str:
+    def failing(path: Path) -> Origin:
         if path == pictures[0]:
             raise AssertionError("out of a decoder")
-        return "a dog"
+        return Origin("a dog")
 
     monkeypatch.setattr("sd_imagereward.core.cli.inputs.own_prompt", failing)
     code, rows = score(*pictures)

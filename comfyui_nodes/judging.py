@@ -61,7 +61,7 @@ def prompts_for(model: RewardModel, prompts: Sequence[str], count: int, plain: b
 
 
 def _readable(prompt: str, plain: bool, title: str) -> str:
-    read = plain_prompt(prompt) if plain else prompt
+    read = plain_prompt(prompt, "ComfyUI") if plain else prompt
     if read.strip():
         return read
     if prompt.strip():

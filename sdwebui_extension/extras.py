@@ -8,14 +8,15 @@ import gradio as gr
 from modules import images, scripts_postprocessing
 from modules.ui_components import InputAccordion
 
-from ..core.infotext.parameters import parse_parameters
 from ..core.infotext.scores import format_score, score_key
+from ..core.pictures.prompt_in_file import Origin, origin_of
+from ..core.pictures.texts import read_texts
 from . import host, settings
 from .request import TITLE, scorer_name, scorer_title, scorer_titles
 from .saving import SCORES_ATTRIBUTE
 from .service import service
 
-PROMPT_ATTRIBUTE = "image_reward_prompt"
+ORIGIN_ATTRIBUTE = "image_reward_origin"
 
 
 class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
@@ -40,17 +41,24 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
     def process_firstpass(self, pp: Any, enable: bool | None = None, **_: Any) -> None:
         """Reads the prompt while the picture still carries its text: a step that resizes it would lose it."""
         if enable:
-            parameters, _rest = images.read_info_from_image(pp.image)
-            setattr(pp.shared, PROMPT_ATTRIBUTE, parse_parameters(parameters or "").prompt)
+            origin = origin_of(read_texts(pp.image))
+            if origin.plain is None:  # Forge and reForge also hide the text among the pixels
+                parameters, _rest = images.read_info_from_image(pp.image)
+                origin = origin_of({"parameters": parameters}) if parameters else origin
+            setattr(pp.shared, ORIGIN_ATTRIBUTE, origin)
 
     def process(
         self, pp: Any, enable: bool | None = None, scorer: str | None = None, prompt: str | None = None
     ) -> None:
         if not enable:
             return
-        text = getattr(pp.shared, PROMPT_ATTRIBUTE, "") or prompt or ""
+        origin = getattr(pp.shared, ORIGIN_ATTRIBUTE, Origin())
+        if origin.plain is None:
+            origin = Origin(prompt, program="A1111")
         try:
-            scores = service.score_one(scorer_name(scorer), pp.image, text)
+            scores = service.score_one(
+                scorer_name(scorer), pp.image, origin.prompt or "", origin.syntax or origin.program
+            )
         except Exception as error:  # the picture goes on without a score
             host.log(f"could not score: {error}")
             pp.info["ImageReward note"] = f"could not score: {error}"

@@ -53,10 +53,17 @@ class Service:
                 scorer, images, prompts, on_cpu=lambda: self._ready_on_cpu(name), make_room=host.free_memory
             )
 
-    def score_one(self, name: str, image: Any, prompt: str) -> dict[str, float]:
-        """{title: score} of a picture that belongs to no run, by its prompt without syntax. Raises what `score` raises."""
+    def score_one(self, name: str, image: Any, prompt: str, program: str = "A1111") -> dict[str, float]:
+        """{title: score} of a picture that belongs to no run, by its prompt without syntax. Raises what `score` raises.
+
+        program: whose syntax the prompt has. Nothing but syntax, or no prompt, is an error for a scorer that reads one.
+        """
         try:
-            ratings = self.score(name, [image], [plain_prompt(prompt)])
+            plain = plain_prompt(prompt, program)
+            info = self._ready(name).info
+            if not plain and info.reads_prompt:
+                raise ImageRewardError(f"{info.title} reads the prompt, and this image carries none")
+            ratings = self.score(name, [image], [plain])
         finally:
             self.settle()
         return {title: float(values[0]) for title, values in ratings.parts.items()}

@@ -99,7 +99,7 @@ class ComfyGenerator(Generator):
         self.prompts.free()
 
     def plain(self, prompt: str) -> str:
-        return plain_prompt(prompt) or prompt
+        return plain_prompt(prompt, "ComfyUI") or prompt
 
     # drawing
 

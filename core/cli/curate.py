@@ -32,6 +32,7 @@ _LOCAL = (
     "rename",
     "undo",
     "dry_run",
+    "strict_prompts",
     "store",
 )
 
@@ -52,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser.add_argument(
         "--workers", type=positive, metavar="N", help="files read at once (default: one a core, plus one)"
     )
+    parser.add_argument("--strict-prompts", action="store_true", help="leave unscored where the prompt is uncertain")
     add_store_option(parser)
     actions = parser.add_argument_group("actions, by the first scorer; each can be tried with --dry-run")
     actions.add_argument("--label", action="store_true", help="write the scores into the files; pixels stay untouched")
@@ -152,6 +154,7 @@ def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple
         batch_size=args.batch_size,
         without=targets,
         tidy=not args.dry_run,
+        strict=args.strict_prompts,
         on_progress=_progress(),
     )
     for picture in islice((picture for picture in store.unscored(summary.run) if picture.error), LISTED):
@@ -171,6 +174,8 @@ def _tell(summary: Summary) -> None:
         print(
             f"imagereward: no prompt for {path} (give --prompt, a .txt beside it, or a scorer without)", file=sys.stderr
         )
+    for path, reason in summary.uncertain_prompts[:LISTED]:
+        print(f"imagereward: the prompt of {path} is uncertain: {reason}", file=sys.stderr)
 
 
 def _act(

@@ -8,9 +8,13 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ImageRewardError
 from ..pictures.formats.table import ENDINGS
+
+if TYPE_CHECKING:
+    pass
 
 LIST_SUFFIXES = frozenset({".jsonl", ".csv"})
 _PATH_KEYS = ("path", "image", "file", "filename", "file_name")
@@ -24,6 +28,8 @@ class Item:
     path: Path
     prompt: str | None
     error: str = ""
+    prompt_from: str = ""  # where the file's own prompt lies
+    uncertain: str = ""  # why that may be another one
 
 
 def split_prompt(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

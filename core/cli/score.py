@@ -46,6 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     parser.add_argument("--demo", action="store_true", help="score sample pictures made on the spot; needs no weights")
     parser.add_argument("--prompt", metavar="TEXT", help="the prompt, so that every other argument is an image")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, as many as images")
+    parser.add_argument("--strict-prompts", action="store_true", help="leave unscored where the prompt is uncertain")
     parser.add_argument("--top", type=positive, metavar="N", help="only the best N")
     parser.add_argument("--min-score", type=finite, metavar="X", help="only scores of at least X")
     parser.add_argument(
@@ -70,10 +71,13 @@ class Row:
     path: Path
     prompt: str
     parts: dict[str, float]
+    prompt_from: str = ""
+    uncertain: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"rank": self.rank, "score": self.score, "percentile": self.percentile}
-        return shown | {"file": str(self.path), "prompt": self.prompt} | self.parts
+        read = {"prompt": self.prompt, "prompt_from": self.prompt_from, "uncertain": self.uncertain}
+        return shown | {"file": str(self.path)} | read | self.parts
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,13 +104,20 @@ def run(args: argparse.Namespace) -> int:
         [item.prompt for item in chosen],
         batch_size=args.batch_size,
         skip_broken=True,
+        strict_prompts=args.strict_prompts,
         on_progress=progress_bar(len(chosen), scorer.info.title),
     )
-    chosen = [replace(item, prompt=prompt) for item, prompt in zip(chosen, ratings.prompts, strict=True)]
+    chosen = [
+        replace(item, prompt=prompt, prompt_from=origin.where, uncertain=origin.uncertain)
+        for item, prompt, origin in zip(chosen, ratings.prompts, ratings.origins, strict=True)
+    ]
     rows = _rows(chosen, ratings, args.top or 0, args.min_score)
     written = output.write([row.as_dict() for row in rows], _table(rows))
     failed += [replace(chosen[position], error=reason) for position, reason in ratings.errors.items()]
     _tell(failed)
+    for item in chosen:
+        if item.uncertain:
+            print(f"imagereward: the prompt of {one_line(item.path)} is uncertain: {item.uncertain}", file=sys.stderr)
     if args.html is not None:
         written = _write_sheet(rows, args.html, ratings) and written
     return EXIT_OK if rows and written and not failed else EXIT_PARTIAL
@@ -172,7 +183,9 @@ def _rows(items: list[Item], ratings: Ratings, top: int, min_score: float | None
             continue
         parts = {title: float(values[i]) for title, values in ratings.parts.items() if title != ratings.info.title}
         percentile = ratings.info.percentile(scores[i])
-        rows.append(Row(len(rows) + 1, scores[i], percentile, items[i].path, items[i].prompt or "", parts))
+        item = items[i]
+        read = (item.prompt_from, item.uncertain)
+        rows.append(Row(len(rows) + 1, scores[i], percentile, item.path, item.prompt or "", parts, *read))
     return rows[:top] if top else rows
 
 

@@ -13,7 +13,7 @@ from ..files.tables import write_csv, write_jsonl
 from .outcome import Outcome, Say
 from .ranking import Ranked
 
-_KNOWN = ("negative", "model", "loras", "program", "width", "height")
+_KNOWN = ("negative", "model", "loras", "program", "prompt_from", "uncertain", "width", "height")
 _COLUMNS = ("rank", "score", "percentile", "file", "prompt", *_KNOWN)
 
 

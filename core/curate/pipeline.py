@@ -45,6 +45,8 @@ class Summary:
     scored: int = 0
     without_prompt: list[Path] = field(default_factory=list)  # the first of them; `no_prompt` counts all
     no_prompt: int = 0
+    uncertain_prompts: list[tuple[Path, str]] = field(default_factory=list)  # the first of them, and why
+    uncertain: int = 0
     broken: int = 0
     not_read: list[tuple[Path, str]] = field(
         default_factory=list
@@ -55,6 +57,7 @@ class Summary:
     def __str__(self) -> str:
         text = f"{self.scored} scored, {self.unchanged} unchanged"
         text += f", {self.no_prompt} without a prompt" if self.no_prompt else ""
+        text += f", {self.uncertain} of an uncertain prompt" if self.uncertain else ""
         text += f", {self.broken} not readable" if self.broken else ""
         return text + (f", {self.unavailable} not read this time" if self.unavailable else "")
 
@@ -79,16 +82,18 @@ def score_files(
     batch_size: int | None = None,
     without: Collection[Path] = (),
     tidy: bool = True,
+    strict: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Scores every image below `root` that the store does not know yet.
 
     scorers: (key in the store, scorer). prompt: for files that bring none. without: folders to leave out. tidy: see `scan`.
+    strict: a prompt that is uncertain is none.
     on_progress(done, found so far); an exception from it, or an interrupt, ends the run, and the next one goes on there.
     A file that is damaged is recorded with its reason and not read again until it changes; one that cannot be read now is
     counted and left for the next run.
     """
-    return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, on_progress).run()
+    return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, strict, on_progress).run()
 
 
 class _Pass:
@@ -102,9 +107,11 @@ class _Pass:
         batch_size: int | None,
         without: Collection[Path],
         tidy: bool,
+        strict: bool,
         on_progress: OnProgress | None,
     ) -> None:
         self.root, self.store, self.prompt, self.without, self.tidy = root, store, prompt, without, tidy
+        self.strict = strict
         self.scorers = [scorer for _, scorer in scorers]
         self.judges = [Judge.of(key, scorer.info) for key, scorer in scorers]
         self.on_progress = on_progress or (lambda done, found: None)
@@ -154,6 +161,8 @@ class _Pass:
     def _complete(self, picture: Picture) -> bool:
         if picture.error:
             return True
+        if picture.uncertain and picture.program and self.strict != (picture.prompt is None):
+            return False  # another run was more, or less, strict
         if (
             picture.program in ("", "text file")
             and self._prompt(read_sidecar(picture.path) or Origin()) != picture.prompt
@@ -170,6 +179,8 @@ class _Pass:
         ]
 
     def _prompt(self, origin: Origin) -> str | None:
+        if self.strict and origin.uncertain and origin.plain:
+            return None
         return origin.plain or self.prompt
 
     # -- read --------------------------------------------------------------------------------------------------------
@@ -188,6 +199,8 @@ class _Pass:
                 model=origin.model,
                 loras=origin.loras,
                 program=origin.program if origin.plain else "",
+                prompt_from=origin.where,
+                uncertain=origin.uncertain,
                 width=file.width,
                 height=file.height,
             )
@@ -246,3 +259,7 @@ class _Pass:
             self.summary.no_prompt += 1
             if len(self.summary.without_prompt) < _LISTED:
                 self.summary.without_prompt.append(picture.path)
+        if picture.uncertain:
+            self.summary.uncertain += 1
+            if len(self.summary.uncertain_prompts) < _LISTED:
+                self.summary.uncertain_prompts.append((picture.path, picture.uncertain))

@@ -49,6 +49,8 @@ class Picture:
     error: str = ""  # why it could not be read
     labels: str = ""  # the scores last written into it, as JSON
     first_name: str = ""  # its name before any renaming
+    prompt_from: str = ""  # the place that tells the prompt, and the node
+    uncertain: str = ""  # why the prompt may be another one, or why there is none
     score: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ from .records import Judge, Picture, lora_names, prompt_key
 PAGE = 500  # rows at a time; SQLite takes 999 parameters everywhere
 FILE_COLUMNS = (
     *("path", "size", "mtime_ns", "hash", "prompt", "prompt_key", "negative", "model", "loras", "program"),
-    *("width", "height", "error", "labels", "first_name"),
+    *("width", "height", "error", "labels", "first_name", "prompt_from", "uncertain"),
 )
 _FILE = ", ".join(FILE_COLUMNS)
 _TABLES = {
@@ -35,7 +35,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, hash BLOB, prompt TEXT, prompt_key BLOB, negative TEXT,
     model TEXT, loras TEXT, program TEXT, width INTEGER, height INTEGER, error TEXT, labels TEXT, first_name BLOB,
-    run INTEGER
+    prompt_from TEXT, uncertain TEXT, run INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS scores (
     hash BLOB, scorer TEXT, prompt_key BLOB, score REAL, parts TEXT, PRIMARY KEY (hash, scorer, prompt_key)
@@ -243,11 +243,11 @@ class Store:
     def picture(self, row: Sequence[Any]) -> Picture:
         """Of a row of FILE_COLUMNS, which may end with score and parts."""
         path, size, mtime_ns, digest, prompt, _, negative, model, loras, program, *others = row
-        width, height, error, labels, first_name, score, parts = (*others, None, "")[:7]
+        width, height, error, labels, first_name, prompt_from, uncertain, score, parts = (*others, None, "")[:9]
         try:
             return Picture(
                 *(self._base / os.fsdecode(path), size, mtime_ns, digest, prompt, negative, model, lora_names(loras)),
-                *(program, width, height, error, labels, os.fsdecode(first_name)),
+                *(program, width, height, error, labels, os.fsdecode(first_name), prompt_from, uncertain),
                 *(score, json.loads(parts) if parts else {}),
             )
         except (TypeError, ValueError) as error:
@@ -270,6 +270,7 @@ class Store:
             *(self._key(p.path), p.size, p.mtime_ns, p.hash, _storable(p.prompt), prompt_key(p.prompt)),
             *(_storable(p.negative), _storable(p.model), _storable(loras), p.program, p.width, p.height),
             *(_storable(p.error), p.labels, os.fsencode(p.first_name)),
+            *(_storable(p.prompt_from), _storable(p.uncertain)),
         )
 
 

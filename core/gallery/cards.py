@@ -67,10 +67,13 @@ def detail_html(album: Album, judge: Judge, identity: str) -> str:
     )
     parts = "".join(f"<li>{_escape(title)}: {value:.4f}</li>" for title, value in picture.parts.items())
     size = f"{picture.width} x {picture.height}"
+    read = " from ".join(one for one in (picture.program, picture.prompt_from) if one)
+    notes = [f"Prompt: {read}" if read else "", f"Uncertain: {picture.uncertain}" if picture.uncertain else ""]
+    told = "".join(f'<p class="ir-note">{_escape(note)}</p>' for note in notes if note)
     return (
         f'<div class="ir-detail"><h3>{_escape(picture.path.name)}</h3><p>{_escape(judge.title)}: '
         f'<b>{picture.score:.4f}</b>, {size}</p><img src="{source}" alt="{_escape(picture.path.name)}"><ul>{parts}</ul>'
-        f"{blocks}</div>"
+        f"{told}{blocks}</div>"
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
-from .parameters import RECOGNISED_PAIRS, join_pairs, pairs, split_text, unquote
+from .parameters import RECOGNISED_PAIRS, is_caption, join_pairs, pairs, settings_lines, split_text, unquote
 
 # Pairs for a line that has to be made and has too few others to be recognised: true of every file, whenever read.
 _FILLER = {"Scored with": "sd-imagereward", "Score meaning": "higher is better"}
@@ -37,7 +38,7 @@ def format_score(value: float, decimals: int = 4) -> str:
 def set_scores(
     parameters: str, scores: Mapping[str, float], decimals: int = 4, *, facts: Mapping[str, str] | None = None
 ) -> str:
-    """The parameters text with one pair for each score on its last line.
+    """The parameters text with one pair for each score on its parameters line.
 
     `scores`: value by title. A pair that is already there gets the new value in its place; all else stays as it was.
     A score that is not finite is not written, and an older value is left.
@@ -52,12 +53,18 @@ def set_scores(
     }
     if not written:
         return parameters
-    body, line = split_text(parameters)
-    if not line:
-        body, line = _without_short_line(body)
-        line = _with_facts(line, facts or {})
-    line = _completed(_with_values(line, written))
-    return f"{body}\n{line}" if body else line
+    body, settings = split_text(parameters)
+    if is_caption(settings):  # "Subject: a fox, Mood: calm" describes the picture
+        body, settings = parameters.strip(), ""
+    if not settings:
+        body, settings = _without_short_line(body)
+        settings = _with_facts(settings, facts or {})
+    first, *others = settings_lines(settings)
+    missing = dict(written)
+    first = _with_values(first, missing)
+    others = [_with_values(line, missing) for line in others]
+    first = _completed(", ".join(part for part in (first, join_pairs(missing)) if part))
+    return "\n".join([*([body] if body else []), first, *others])
 
 
 def read_scores(parameters: str, titles: Iterable[str], *, numbered: bool = False) -> dict[str, float]:
@@ -68,7 +75,7 @@ def read_scores(parameters: str, titles: Iterable[str], *, numbered: bool = Fals
     """
     title_of = {score_key(title): title for title in titles}
     found = {}
-    for pair in pairs(split_text(parameters)[1]):
+    for pair in chain.from_iterable(map(pairs, settings_lines(split_text(parameters)[1]))):
         title = title_of.get(pair["key"])
         if title is None and numbered:
             title = _numbered(pair["key"], title_of)
@@ -78,13 +85,13 @@ def read_scores(parameters: str, titles: Iterable[str], *, numbered: bool = Fals
     return found
 
 
-def _with_values(line: str, written: Mapping[str, str]) -> str:
-    """The line with each key of `written` once: in the place where it was, or else at the end."""
+def _with_values(line: str, missing: dict[str, str]) -> str:
+    """The line with the values of `missing` in the places of their keys; what is placed is taken out of `missing`."""
     pieces: list[str] = []
-    missing = dict(written)
+    placed: set[str] = set()
     end = 0
     for pair in pairs(line):
-        if pair["key"] not in written:
+        if pair["key"] not in missing and pair["key"] not in placed:
             continue
         before = line[end : pair.start("key")]
         if pair["key"] in missing:
@@ -94,11 +101,11 @@ def _with_values(line: str, written: Mapping[str, str]) -> str:
                 missing.pop(pair["key"]),
                 line[pair.end("value") : pair.end()],
             ]
+            placed.add(pair["key"])
         else:
             pieces.append(before.rstrip())
         end = pair.end()
-    rest = ("".join(pieces) + line[end:]).rstrip().rstrip(",").strip()
-    return ", ".join(part for part in (rest, join_pairs(missing)) if part)
+    return ("".join(pieces) + line[end:]).rstrip().rstrip(",").strip()
 
 
 def _without_short_line(body: str) -> tuple[str, str]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 
 from PIL import Image, PngImagePlugin
 
 from ..infotext.parameters import is_parameters
-from .formats.exif import load_exif, read_chunks, read_comment
+from .formats.exif import load_exif, read_chunks, read_comment, read_tags
+from .formats.xmp import read_xmp
 from .opening import open_header
 
 _PARAMETERS = "parameters"
+
+
+class PlacedTexts(dict[str, str]):
+    """Texts by name. `places` says in words where in the file each of them lies."""
+
+    places: Mapping[str, str] = {}
 
 
 def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
@@ -26,15 +34,21 @@ def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
     return carried_parameters(open_header(image))
 
 
-def read_texts(image: str | os.PathLike[str] | Image.Image) -> dict[str, str]:
+def read_texts(image: str | os.PathLike[str] | Image.Image) -> PlacedTexts:
     """Every text of an image file by name: `parameters`, ComfyUI's `prompt` and `workflow`, and whatever else is there.
+
+    What has no name of its own has that of its place: "EXIF ImageDescription", "XMP dc:description", "comment".
 
     Raises BadImage, as `open_picture`.
     """
     if not isinstance(image, Image.Image):
         return read_texts(open_header(image))
     parameters = carried_parameters(image)
-    return carried_chunks(image) | ({_PARAMETERS: parameters} if parameters else {})
+    texts = PlacedTexts(
+        further_texts(image) | carried_chunks(image) | ({_PARAMETERS: parameters} if parameters else {})
+    )
+    texts.places = {name: _place(image, name) for name in texts}
+    return texts
 
 
 def carried_parameters(image: Image.Image) -> str | None:
@@ -65,3 +79,27 @@ def carried_chunks(image: Image.Image) -> dict[str, str]:
     if image.format in ("PNG", None):  # None: a copy of an opened image, which keeps `info` alone
         found |= {name: value for name, value in image.info.items() if isinstance(name, str) and isinstance(value, str)}
     return {name: value for name, value in found.items() if name != _PARAMETERS}
+
+
+def further_texts(image: Image.Image) -> dict[str, str]:
+    """The texts of EXIF's tags, of XMP and of the file's comment, by their places. They stay where they are when saved."""
+    found = {f"EXIF {name}": text for name, text in read_tags(load_exif(image.info.get("exif"))).items()}
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    if isinstance(packet, (bytes, str)):
+        found |= {f"XMP {name}": text for name, text in read_xmp(packet).items()}
+    comment = image.info.get("comment")
+    if isinstance(comment, bytes):
+        comment = comment.decode("utf-8", "ignore")
+    if isinstance(comment, str) and image.format != "PNG" and comment.strip("\0 "):
+        found["comment"] = comment
+    return found
+
+
+def _place(image: Image.Image, name: str) -> str:
+    if name.startswith(("EXIF ", "XMP ")):
+        return name
+    if image.format == "PNG" and isinstance(image.info.get(name), str):
+        return f"PNG text {name!r}"
+    if name == _PARAMETERS and read_comment(load_exif(image.info.get("exif"))):
+        return "EXIF UserComment"
+    return "comment" if name in (_PARAMETERS, "comment") else f"EXIF text {name!r}"

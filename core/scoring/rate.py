@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import BadImage, ImageRewardError, OutOfMemory
 from ..networks.devices import is_out_of_memory, release_memory
 from ..pictures.opening import Picture, open_picture
+from ..pictures.origin import Origin
 from ..pictures.pixels import ImageLike, to_pixels
 from ..pictures.prompt_in_file import find_origin, origin_of
 from ..pictures.reading import read_in_order
@@ -36,6 +37,9 @@ class Ratings:
     info: ScorerInfo
     errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be scored
     prompts: list[str] = field(default_factory=list)  # N, those that were read out of the files among them
+    origins: list[Origin] = field(
+        default_factory=list
+    )  # N, where those came from; an empty one for a prompt that was given
 
 
 def rate(scorer: Scorer, images: object, prompts: Prompts = None, *, batch_size: int | None = None) -> Tensor:
@@ -60,6 +64,7 @@ def judge(
     batch_size: int | None = None,
     skip_broken: bool = False,
     upright: bool = True,
+    strict_prompts: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Ratings:
     """Judges images of any kind and size. Files are read, decoded and resized by threads while the scorer works.
@@ -70,6 +75,7 @@ def judge(
     that reads none.
     skip_broken: an image that cannot be scored has NaN and is listed in `errors` instead of raising BadImage.
     upright: False takes images as they are stored, whatever their EXIF orientation says.
+    strict_prompts: an image whose own prompt is uncertain cannot be scored by a scorer that reads prompts.
     on_progress(done, N) is called after each batch; what it raises stops the work.
     """
     items = as_list(images)
@@ -79,10 +85,11 @@ def judge(
     parts = {scorer.info.title: torch.full((len(items),), torch.nan)}
     errors: dict[int, str] = {}
     texts: list[str] = []
+    origins: list[Origin] = []
 
     def read(position: int) -> _Read:
         try:
-            return _read(scorer, items[position], given[position], upright)
+            return _read(scorer, items[position], given[position], upright, strict_prompts)
         except BadImage as error:
             return _Read(given[position] or "", error=error)
 
@@ -96,9 +103,10 @@ def judge(
             for title, values in _judge_batch(scorer, batch).items():
                 parts.setdefault(title, torch.full((len(items),), torch.nan))[chunk] = values
             texts += [one.prompt for one in batch]
+            origins += [one.origin for one in batch]
             if on_progress is not None:
                 on_progress(len(texts), len(items))
-    return Ratings(parts[scorer.info.title], parts, scorer.info, errors, texts)
+    return Ratings(parts[scorer.info.title], parts, scorer.info, errors, texts, origins)
 
 
 @dataclass
@@ -108,6 +116,7 @@ class _Read:
     prompt: str
     pixels: Tensor | None = None
     error: BadImage | None = None
+    origin: Origin = field(default_factory=Origin)
 
 
 def _reading(items: Sequence[ImageLike], read: Callable[[int], _Read], waiting: int) -> Generator[_Read, None, None]:
@@ -117,14 +126,17 @@ def _reading(items: Sequence[ImageLike], read: Callable[[int], _Read], waiting: 
     return (read(position) for position in range(len(items)))
 
 
-def _read(scorer: Scorer, image: ImageLike, prompt: str | None, upright: bool) -> _Read:
+def _read(scorer: Scorer, image: ImageLike, prompt: str | None, upright: bool, strict: bool) -> _Read:
     if isinstance(image, (str, os.PathLike)):
         image = open_picture(image)
-    if prompt is None:
-        prompt = own_prompt(image)
-    if prompt is None and scorer.info.reads_prompt:
-        raise BadImage("no prompt for it: none was given, and the image brings none along")
-    return _Read(prompt or "", to_pixels(image, scorer.input_size, upright=upright))
+    origin = own_origin(image) if prompt is None else Origin()
+    prompt = origin.plain if prompt is None else prompt
+    if scorer.info.reads_prompt:
+        if origin.uncertain and (strict or prompt is None):
+            raise BadImage(f"its prompt is uncertain: {origin.uncertain}")
+        if prompt is None:
+            raise BadImage("no prompt for it: none was given, and the image brings none along")
+    return _Read(prompt or "", to_pixels(image, scorer.input_size, upright=upright), origin=origin)
 
 
 def as_list(images: object) -> list[ImageLike]:
@@ -155,11 +167,11 @@ def as_prompts(prompts: Prompts, count: int, info: ScorerInfo) -> list[str | Non
     return texts
 
 
-def own_prompt(image: ImageLike) -> str | None:
-    """The prompt that an image brings along, or a text file beside it."""
+def own_origin(image: ImageLike) -> Origin:
+    """What an image says of its making, or a text file beside it."""
     if isinstance(image, Picture):
-        return find_origin(image.path, image.image).plain
-    return origin_of(read_texts(image)).plain if isinstance(image, Image.Image) else None
+        return find_origin(image.path, image.image)
+    return origin_of(read_texts(image)) if isinstance(image, Image.Image) else Origin()
 
 
 def default_batch_size(scorer: Scorer) -> int:

@@ -219,6 +219,35 @@ def test_extras_adds_the_score_to_a_text_without_one(host: SimpleNamespace, tmp_
     assert list(parse_parameters(read_parameters(made)).fields) == ["Steps", "Sampler", "Seed", "ImageReward"]
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"parameters": '{"prompt": "a (red:1.2) fox", "base_model": "x", "metadata_scheme": "fooocus"}'},
+        {
+            "prompt": '{"3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0]}}, '
+            '"6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox", "clip": ["4", 0]}}}'
+        },
+    ],
+)
+def test_extras_reads_the_prompts_of_other_programs(
+    host: SimpleNamespace, tmp_path: Path, texts: dict[str, str]
+) -> None:
+    image = host.processing.noise(1)
+    made = []
+    for number, (info, prompt) in enumerate(((texts, "other"), ({}, "a red fox"), ({}, "other"))):
+        image.info = dict(info)
+        made.append(extras(host, image, tmp_path / str(number), enable=True, scorer="ImageReward", prompt=prompt))
+    own, same, other = (Image.open(path).info["extras"] for path in made)
+    assert own == same != other
+
+
+def test_extras_scores_no_empty_prompt(host: SimpleNamespace, tmp_path: Path) -> None:
+    made = extras(host, host.processing.noise(1), tmp_path, enable=True, scorer="ImageReward", prompt=" ")
+    assert "reads the prompt, and this image carries none" in Image.open(made).info["extras"]
+    made = extras(host, host.processing.noise(1), tmp_path, enable=True, scorer="technical", prompt="")
+    assert "Technical: " in Image.open(made).info["extras"]
+
+
 def test_extras_off_or_unnamed_does_nothing(host: SimpleNamespace, tmp_path: Path) -> None:
     for enable in (False, None):  # None: the API names only the host's own steps
         made = extras(host, host.processing.noise(1), tmp_path, enable=enable)

@@ -12,12 +12,17 @@ from contextlib import suppress
 from PIL import Image
 
 from ...infotext.parameters import split_text
+from .writing import read_as_written
 
 _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
 # ComfyUI: "prompt:{...}" in Model, "workflow:{...}" in Make, further ones in the tags below, as far as these hold text.
 _PROMPT_TAG = 0x0110
 _CHUNK_TAGS = (0x010F, 0x010E, 0x010D)
+_TEXT_TAGS = {
+    **{0x010E: "ImageDescription", 0x0131: "Software", 0x013B: "Artist", 0x9C9B: "XPTitle", 0x9C9C: "XPComment"},
+    **{0x9C9E: "XPKeywords", 0x9C9F: "XPSubject", 0x010F: "Make", 0x0110: "Model"},
+}
 _UNDEFINED = 7
 _HEADER = b"Exif\0\0"
 
@@ -35,28 +40,30 @@ def load_exif(data: bytes | None) -> Image.Exif:
 
 
 def read_comment(exif: Image.Exif) -> str:
-    """The text of the UserComment; empty if there is none."""
-    comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
+    """The text of the UserComment; empty if there is none. Fooocus has it in the main directory."""
+    comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT) or exif.get(_USER_COMMENT, b"")
     if isinstance(comment, tuple):  # written as single bytes
         comment = bytes(comment)
-    return decode_comment(comment) if isinstance(comment, bytes) else str(comment)
+    return decode_comment(comment, exif.endian or "") if isinstance(comment, bytes) else str(comment).strip("\0")
 
 
-def decode_comment(comment: bytes) -> str:
-    """UserComment (EXIF 2.3, 4.6.5): eight bytes name the encoding, then follows the text."""
-    code, text = comment[:8], comment[8:]
-    if code == b"UNICODE\0":
-        return _decode_utf16(text)
-    if code == b"JIS\0\0\0\0\0":
-        return text.decode("shift_jis", "replace").strip("\0")
-    if code in (b"ASCII\0\0\0", bytes(8)):
-        return text.decode("utf-8", "replace").strip("\0")
-    return comment.decode("utf-8", "ignore").strip("\0")
+def decode_comment(comment: bytes, order: str = "") -> str:
+    """UserComment (EXIF 2.3, 4.6.5): eight bytes name the encoding, then follows the text.
+
+    Programs differ in what they mean by a name, so that the reading counts that looks most like writing. order: that of
+    the TIFF block, "<" or ">", which decides between two that look alike.
+    """
+    return read_as_written(comment, order)[0]
 
 
-def encode_comment(text: str) -> bytes:
-    """UserComment as piexif, and so A1111, writes and reads it: UTF-16, high byte first, no byte order mark."""
-    return b"UNICODE\0" + text.encode("utf-16-be")
+def encode_comment(text: str, like: bytes = b"", order: str = "") -> bytes:
+    """UserComment as piexif, and so A1111, writes and reads it: UTF-16, high byte first, no byte order mark.
+
+    like: the comment that it replaces. Where that is in UTF-16 with the low byte first, so is the new one: the program
+    that wrote it reads no other.
+    """
+    low_first = bool(like) and read_as_written(like, order)[1] == "utf-16-le"
+    return b"UNICODE\0" + text.encode("utf-16-le" if low_first else "utf-16-be")
 
 
 def read_chunks(exif: Image.Exif) -> dict[str, str]:
@@ -67,6 +74,25 @@ def read_chunks(exif: Image.Exif) -> dict[str, str]:
         if text and name.isidentifier():
             chunks[name] = text.rstrip("\0")
     return chunks
+
+
+def read_tags(exif: Image.Exif) -> dict[str, str]:
+    """The texts of the tags that programs describe a picture in, by the names of the tags, as they are written."""
+    found = {}
+    for tag, name in _TEXT_TAGS.items():
+        value = exif.get(tag) or exif.get_ifd(_EXIF_IFD).get(tag)
+        if isinstance(value, tuple):  # written as single bytes
+            value = bytes(value) if all(isinstance(one, int) and 0 <= one < 256 for one in value) else b""
+        if isinstance(value, bytes):
+            value = value.decode("utf-16-le" if name.startswith("XP") else "utf-8", "ignore")
+        if isinstance(value, str) and value.strip("\0 "):
+            found[name] = value.strip("\0 ")
+    main = exif.get(_USER_COMMENT)  # Fooocus has it there; a label beside it goes to where it belongs
+    if isinstance(main, (str, bytes)) and exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT):
+        found["UserComment (main)"] = (
+            main.strip("\0") if isinstance(main, str) else decode_comment(main, exif.endian or "")
+        )
+    return found
 
 
 def write_texts(exif: Image.Exif, comment: str, chunks: Mapping[str, str]) -> bytes:
@@ -104,15 +130,6 @@ def shorten_comment(text: str, size: int) -> str:
     if room < 0:
         return ""
     return body.encode("utf-16-be")[: room // 2 * 2].decode("utf-16-be", "ignore") + "…" + tail
-
-
-def _decode_utf16(text: bytes) -> str:
-    if text[:2] == b"\xff\xfe":
-        return text[2:].decode("utf-16-le", "replace").strip("\0")
-    big = text.decode("utf-16-be", "replace").strip("\0").removeprefix("\ufeff")
-    little = text.decode("utf-16-le", "replace").strip("\0")
-    # Some programs put the low byte first and do not say so. Read the wrong way, a parameters line has no ASCII.
-    return little if not re.search(r"[ -~]", big) and split_text(little)[1] else big
 
 
 def _json_ascii(text: str) -> str:

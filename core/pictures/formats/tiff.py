@@ -41,7 +41,7 @@ def comment_of(exif: bytes | None) -> str:
     if entry is None:
         return ""
     raw = block.value_of(entry)
-    text = decode_comment(raw)
+    text = decode_comment(raw, block.order)
     if not _understood(raw, text):
         raise ForeignText("its EXIF comment is in no encoding that is understood here, and is left as it is")
     return text
@@ -84,12 +84,17 @@ def _ascii_share(text: str) -> float:
 
 
 def with_comment(exif: bytes | None, text: str) -> bytes:
-    """The EXIF block with this text as UserComment (UTF-16, as A1111 writes it); every other byte keeps its place."""
+    """The EXIF block with this text as UserComment (UTF-16, as A1111 writes it); every other byte keeps its place.
+
+    Where the old one has the low byte first, so has the new one.
+    """
     if not exif:
         return EXIF_HEADER + _new_block(encode_comment(text))
     header = EXIF_HEADER if exif.startswith(EXIF_HEADER) else b""
     block = _Block(exif.removeprefix(EXIF_HEADER))
-    block.set_comment(encode_comment(text))
+    entry = block.comment()
+    old = b"" if entry is None else block.value_of(entry)
+    block.set_comment(encode_comment(text, old, block.order))
     return header + bytes(block.data)
 
 

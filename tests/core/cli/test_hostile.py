@@ -30,6 +30,7 @@ READING = (
     "score a.png --prompts {bad}",
     "score {bad}",
     "score a.png --scorer {bad}",
+    "prompt {bad}",
     "prompts cat --library {bad}",
     "benchmark --prompts {bad} --images pictures",
     "benchmark --prompts prompts.json --images {bad} --scorers technical",

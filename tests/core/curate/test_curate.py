@@ -324,3 +324,34 @@ def test_what_windows_hides_and_junctions_are_left_out(attributes: int, tag: int
     found = types.SimpleNamespace(st_file_attributes=attributes, st_reparse_tag=tag)
     item = types.SimpleNamespace(name="a.png", stat=lambda follow_symlinks: found)
     assert scan._is_the_systems(item) == left_out  # type: ignore[arg-type]
+
+
+# -- uncertain prompts -------------------------------------------------------------------------------------------------
+
+
+def test_uncertain_prompts_are_listed_with_their_place_and_left_out_when_strict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = {
+        "3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0]}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a {red|grey} fox", "clip": ["4", 0]}},
+    }
+    folder = tmp_path / "images"
+    folder.mkdir()
+    save_image(Image.new("RGB", (16, 16), "red"), folder / "sure.png", parameters="a dog\nSteps: 1, Seed: 2, Size: 8x8")
+    save_image(Image.new("RGB", (16, 16), "blue"), folder / "unsure.png", chunks={"prompt": graph})
+
+    def listed(*options: str) -> dict[str, dict[str, str]]:
+        table = tmp_path / "table.jsonl"
+        assert main(["curate", str(folder), "--scorers", "technical", "--jsonl", str(table), *options]) == 0
+        rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+        return {Path(row["file"]).name: row for row in rows}
+
+    for options, prompt in (((), "a red fox"), (("--strict-prompts",), None), ((), "a red fox")):
+        rows = listed(*options)
+        assert rows["sure.png"]["prompt_from"] == "PNG text 'parameters'"
+        assert rows["sure.png"]["uncertain"] == ""
+        assert rows["unsure.png"]["prompt"] == prompt
+        assert "node 6 (CLIPTextEncode)" in rows["unsure.png"]["prompt_from"]
+        assert "draws from" in rows["unsure.png"]["uncertain"]
+        assert "unsure.png is uncertain" in capsys.readouterr().err

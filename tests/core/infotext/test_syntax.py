@@ -125,3 +125,40 @@ def test_thousands_of_brackets_take_no_stack(bracket):
 def test_a_megabyte_of_anything_is_read_once(unit):
     """Where it were read again from each of its places, these would never end."""
     assert len(plain_prompt(unit * (1_000_000 // len(unit)))) <= 1_000_000
+
+
+OTHERS = [
+    ("InvokeAI", "a red++ fox, (deep snow)1.2 (cold)--, sci-fi", "a red fox, deep snow cold, sci-fi"),
+    ("InvokeAI", '("a red fox", "deep snow").and()', "a red fox, deep snow"),
+    ("InvokeAI", "a cat.swap(dog) runs", "a dog runs"),
+    ("InvokeAI", "#1 BREAK 16:9", "#1 BREAK 16:9"),
+    ("NovelAI", "1.3::red fox::, {{deep}} [snow] | ganyu (genshin), 16:9", "red fox, deep snow, ganyu (genshin), 16:9"),
+    ("Midjourney", "https://x.y/z.png a red fox::2 in snow --ar 16:9 --no birds --v 6.1", "a red fox, in snow"),
+    ("Midjourney", "a well-known fox (BREAK) #1", "a well-known fox (BREAK) #1"),
+    ("SwarmUI", "a <random:red,grey> (fox:1.2) <lora:x:1> <segment:face> detailed face", "a red fox"),
+    ("ComfyUI", 'a sign "BREAK", BREAK, (rock:1.2) AND roll #1', 'a sign "BREAK", rock AND roll #1'),
+    ("ComfyUI", "a cat AND dog :0.8", "a cat, dog"),
+    ("ComfyUI", "You are an assistant designed to draw. <Prompt Start> a fox", "a fox"),
+    ("text file", "a mug #1 (red:1.2) <lora:x:1>", "a mug #1 red"),
+    ("Fooocus", "#1 (red:1.2) BREAK", "#1 red BREAK"),
+    ("A1111", "a fox ADDCOL a dog, C++ 16:9 1.3::x::", "a fox, a dog, C++ 16:9 1.3::x::"),
+]
+
+
+@pytest.mark.parametrize(("program", "text", "plain"), OTHERS)
+def test_other_programs(program, text, plain):
+    assert plain_prompt(text, program) == plain
+
+
+@given(texts, st.sampled_from(["InvokeAI", "NovelAI", "Midjourney", "SwarmUI", "ComfyUI", "text file", "another"]))
+def test_plain_text_of_any_program_stays_plain(text, program):
+    plain = plain_prompt(text, program)
+    assert plain_prompt(plain, program) == plain
+
+
+@pytest.mark.parametrize("program", ["InvokeAI", "NovelAI", "Midjourney", "SwarmUI", "ComfyUI"])
+@pytest.mark.parametrize(
+    "unit", ["<a:", "(a", "::", ".swap(", ").and(", "++", "- ", "<random:", "|", "1.", "BREAK ", "a "]
+)
+def test_long_texts_of_any_program(program, unit):
+    assert len(plain_prompt(unit * (200_000 // len(unit)), program)) <= 400_000

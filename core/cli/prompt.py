@@ -1,0 +1,76 @@
+"""`imagereward prompt`: which prompt is read out of a file, from where, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import EXIT_OK, EXIT_PARTIAL, add_command
+from ._help import Command
+
+if TYPE_CHECKING:
+    from ..pictures.origin import Origin
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
+    parser = add_command(
+        subparsers,
+        "prompt",
+        help="show the prompt that is read out of an image file, from where and why",
+        example="imagereward prompt image.png",
+    )
+    parser.epilog = (
+        "exit codes: 0 a prompt was found in each file; 1 in one it was not found, or is uncertain; 2 wrong use"
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images of any program")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print (default: text)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..errors import ImageRewardError
+    from ..pictures.prompt_in_file import find_origin
+
+    missing = next((file for file in args.files if not file.is_file()), None)
+    if missing is not None:
+        raise ImageRewardError(
+            f"expected an image file, found {'a folder' if missing.is_dir() else 'nothing'} at {missing}"
+        )
+    found = [(file, find_origin(file)) for file in args.files]
+    if args.format == "json":
+        print(json.dumps([_as_dict(file, origin) for file, origin in found], indent=2, ensure_ascii=False))
+    else:
+        print("\n\n".join("\n".join(_lines(file, origin)) for file, origin in found))
+    return EXIT_OK if all(origin.plain and not origin.uncertain for _, origin in found) else EXIT_PARTIAL
+
+
+def _as_dict(file: Path, origin: Origin) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "prompt": origin.plain,
+        "as_written": origin.prompt,
+        "negative": origin.negative,
+        "model": origin.model,
+        "loras": list(origin.loras),
+        "program": origin.program,
+        "where": origin.where,
+        "uncertain": origin.uncertain,
+    }
+
+
+def _lines(file: Path, origin: Origin) -> list[str]:
+    """One fact a line; what is not known is left out."""
+    as_written = origin.prompt if origin.prompt and origin.prompt != origin.plain else ""
+    facts = {
+        "prompt": origin.plain or "none found",
+        "as written": as_written,
+        "negative": origin.negative,
+        "model": origin.model,
+        "LoRAs": ", ".join(origin.loras),
+        "program": origin.program,
+        "where": origin.where,
+        "uncertain": origin.uncertain,
+    }
+    return [str(file), *(f"  {name + ':':<12}{' '.join(value.split())}" for name, value in facts.items() if value)]

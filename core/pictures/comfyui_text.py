@@ -1,0 +1,351 @@
+"""The text that reaches an input of a ComfyUI graph: followed from link to link back to the fields that hold it.
+
+Every step is a generator that yields the steps it depends on, and `Texts` runs them from a list instead of the call stack:
+twenty thousand reroutes in a row are no deeper than one, and no step is done twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterable
+from typing import NamedTuple
+
+from . import comfyui_fields as fields
+from .comfyui_graph import UNNAMED, Graph, Link, Node, consumers
+from .comfyui_switch import delivered, families, is_switch
+
+LONGEST = 16384  # characters: what is joined from joined texts must not grow without bound
+POSITIVE, NEGATIVE = "positive", "negative"
+SEEKS_NEGATIVE = "seeks negative"  # no input said yet that it is the negative one
+_DELIMITER = re.compile(r"delim|separat|joiner|^sep$|glue|divider", re.IGNORECASE)
+_DELIMITER_NAMES = {"none": "", "space": " ", "comma": ", ", "newline": "\n", "new line": "\n", "line break": "\n"}
+_BEFORE, _AFTER = (
+    re.compile(r"prefix|prepend|before|^pre_", re.IGNORECASE),
+    re.compile(r"suffix|append|after|^post_", re.IGNORECASE),
+)
+_DRAWN = re.compile(r"__[\w/ *-]+__|\{[^{}]*\|[^{}]*\}")
+
+
+class Said(NamedTuple):
+    """A text, the node that holds it, and why it may not be what the picture was made of ("" where it is)."""
+
+    text: str = ""
+    node: str = ""
+    doubt: str = ""
+
+
+class Step(NamedTuple):
+    """What is asked: the conditioning or the text that a node gives out, and of which polarity."""
+
+    ask: str
+    link: Link
+    wanted: str
+
+
+NOTHING = Said()
+Steps = Generator[Step, Said, Said]
+
+
+class Texts:
+    """Answers steps over one graph. Cycles, missing nodes and wrong types give no text."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._known: dict[Step, Said] = {}
+        self._consumers: dict[str, list[tuple[str, str]]] | None = None
+        self._asks: dict[str, Callable[[Node, int, str], Steps]] = {
+            "conditioning": self._conditioning,
+            "text": self._text,
+        }
+
+    def conditioning(self, link: Link, wanted: str) -> Said:
+        return self._run(Step("conditioning", link, wanted))
+
+    def text(self, link: Link, wanted: str) -> Said:
+        return self._run(Step("text", link, wanted))
+
+    def own(self, node: Node, wanted: str, wants_key: Callable[[str], bool]) -> Said:
+        """The text of those fields of a node, or of the links into them."""
+        return self._drive(self._fields(node, [key for key in (*node.values, *node.links) if wants_key(key)], wanted))
+
+    # -- steps in a list -----------------------------------------------------------------------------------------------
+
+    def _run(self, step: Step) -> Said:
+        def ask() -> Steps:
+            return (yield step)
+
+        return self._drive(ask())
+
+    def _drive(self, first: Steps) -> Said:
+        stack: list[tuple[Step | None, Steps]] = [(None, first)]
+        answer: Said | None = None
+        while True:
+            step, work = stack[-1]
+            try:
+                wanted = work.send(answer) if answer is not None else next(work)
+            except StopIteration as end:
+                answer = Said(end.value.text[:LONGEST], *end.value[1:])
+                stack.pop()
+                if step is None:
+                    return answer
+                self._known[step] = answer
+                continue
+            answer = self._known.get(wanted)
+            if answer is None:
+                self._known[wanted] = NOTHING  # for whoever comes back here in a circle
+                node = self.graph.get(wanted.link[0])
+                if node is None:
+                    answer = NOTHING
+                else:
+                    stack.append((wanted, self._asks[wanted.ask](node, wanted.link[1], wanted.wanted)))
+
+    # -- conditionings ---------------------------------------------------------------------------------------------------
+
+    def _conditioning(self, node: Node, slot: int, wanted: str) -> Steps:
+        if re.search(r"zero ?_?out|empty ?_?cond", node.kind, re.IGNORECASE):
+            return NOTHING
+        wanted = _by_output(node, slot, wanted)
+        if _gives_text(node, slot):
+            return (yield Step("text", (node.name, slot), wanted))
+        if is_switch(node) and node.links:
+            return (yield from self._switched(node, slot, wanted, "conditioning"))
+        own = yield from self._fields(node, _encoded(node, wanted), wanted)
+        if own.text.strip() or own.doubt:
+            return own
+        found = []
+        for key in _conditions(node, wanted):
+            settled = NEGATIVE if wanted == SEEKS_NEGATIVE and fields.is_negative(key) else wanted
+            found.append((yield Step("conditioning", node.links[key], settled)))
+        said = _joined(found, ", ", distinct=True)
+        return said if said.text.strip() or said.doubt else unnamed_words(node, wanted)
+
+    # -- texts -----------------------------------------------------------------------------------------------------------
+
+    def _text(self, node: Node, slot: int, wanted: str) -> Steps:
+        wanted = _by_output(node, slot, wanted)
+        if fields.makes_text(node):
+            return self._shown_by_others(node)
+        if is_switch(node) and (node.links or len(node.values) > 1):
+            return (yield from self._switched(node, slot, wanted, "text"))
+        populated = node.values.get("populated_text")
+        if isinstance(populated, str) and populated.strip():
+            return Said(populated, node.name)
+        changed = yield from self._replaced(node, wanted)
+        if changed is not None:
+            return changed
+        found = yield from self._parts(node, wanted)
+        if fields.shows(node) and (found.doubt or not found.text.strip()):
+            shown = _shown(node)
+            if shown:
+                reason = f"{found.doubt}; the text that {node} showed is taken" if found.doubt else ""
+                return Said(shown, node.name, reason)
+        if not found.text.strip() and not found.doubt:
+            return Said("", node.name, f"{node} does not hold the text that it gives")
+        return found
+
+    def _parts(self, node: Node, wanted: str) -> Steps:
+        """The texts that a node is given or holds, joined as it joins them."""
+        linked = [key for key in node.links if fields.leads_to_text(key, self._type(node.links[key]))]
+        held = [key for key, value in node.values.items() if isinstance(value, str) and _is_part(key)]
+        keys = _of_polarity([*linked, *held], wanted)
+        joined = _joining(keys)
+        if joined:
+            found = []
+            for key in joined:
+                found.append((yield from self._field(node, key, wanted)))
+            return _joined(found, _delimiter(node), distinct=False)
+        for key in [*(k for k in keys if k in linked), *(k for k in keys if k not in linked)]:
+            said = yield from self._field(node, key, wanted)
+            if said.text.strip() or said.doubt:
+                return said
+        words = list(filter(fields.looks_like_words, node.values.values()))
+        if not words:
+            return NOTHING
+        doubt = f"{node} holds {len(words)} texts, of which the longest is taken" if len(words) > 1 else ""
+        return Said(max(words, key=len), node.name, doubt)
+
+    def _replaced(self, node: Node, wanted: str) -> Generator[Step, Said, Said | None]:
+        """Of a node that replaces words: the text with the words replaced."""
+        find, new = node.values.get("find"), node.values.get("replace")
+        if not (isinstance(find, str) and isinstance(new, str)) or "regex" in node.kind.lower():
+            return None
+        said = yield from self._parts(node, wanted)
+        return said._replace(text=said.text.replace(find, new) if find else said.text)
+
+    def _fields(self, node: Node, keys: list[str], wanted: str) -> Steps:
+        """What the text fields of an encoder say together; of a wildcard node what was drawn, not what it drew from."""
+        populated = node.values.get("populated_text")
+        if isinstance(populated, str) and populated.strip() and "populated_text" in keys:
+            return Said(populated, node.name)
+        found = []
+        for key in keys:
+            found.append((yield from self._field(node, key, wanted)))
+        return _of_encoders(found)
+
+    def _field(self, node: Node, key: str, wanted: str) -> Steps:
+        if key in node.links:
+            return (yield Step("text", node.links[key], NEGATIVE if wanted == SEEKS_NEGATIVE else wanted))
+        value = node.values.get(key)
+        if not isinstance(value, str) or not value.strip():
+            return NOTHING
+        doubt = (
+            f"{node} draws from {value.strip()[:40]!r}, and what it drew is not in the file"
+            if _DRAWN.search(value)
+            else ""
+        )
+        return Said(value, node.name, doubt)
+
+    def _switched(self, node: Node, slot: int, wanted: str, ask: str) -> Steps:
+        keys, known = delivered(self.graph, node)
+        found = []
+        for key in keys:
+            if key in node.links:
+                said = yield Step(ask, node.links[key], wanted)
+            else:
+                said = yield from self._field(node, key, wanted)
+            if said.text.strip() or said.doubt:
+                found.append(said)
+                if known:
+                    break
+        if len({said.text.strip() for said in found}) > 1:
+            return found[0]._replace(doubt=f"which input {node} delivered is not in the file")
+        return found[0] if found else NOTHING
+
+    def _shown_by_others(self, node: Node) -> Said:
+        """Of a node that makes text: what another node showed of it, or nothing."""
+        if self._consumers is None:
+            self._consumers = consumers(self.graph)
+        reason = f"its text was made by {node} while the picture was made"
+        for name, _ in self._consumers.get(node.name, []):
+            other = self.graph[name]
+            if fields.shows(other) and _shown(other):
+                return Said(_shown(other), name, f"{reason}; the text that {other} showed is taken")
+        if node.shown:
+            return Said(node.shown, node.name, f"{reason}; the text that it showed is taken")
+        return Said("", node.name, f"{reason}, and is not in the file")
+
+    def _type(self, link: Link) -> str:
+        node = self.graph.get(link[0])
+        return node.output_type(link[1]) if node is not None else ""
+
+
+def unnamed_words(node: Node, wanted: str) -> Said:
+    """Of fields that carry no names: the first that holds words is taken for the prompt, the second for the negative one."""
+    words = [v for key, v in node.values.items() if key.endswith(UNNAMED) and fields.looks_like_words(v)]
+    place = 0 if wanted == POSITIVE else 1
+    if len(words) <= place:
+        return NOTHING
+    return Said(words[place], node.name, f"the fields of {node} carry no names in this file")
+
+
+def _gives_text(node: Node, slot: int) -> bool:
+    """Whether what a node gives is a text, which the node that takes it encodes by itself."""
+    kind = node.output_type(slot)
+    if kind and kind != "*":
+        return kind == "STRING"
+    if re.search(r"encod|condition", node.kind, re.IGNORECASE):
+        return False
+    about_pictures = (fields.is_condition, fields.is_negative, fields.is_aside, fields.is_pipe)
+    return not any(known(key) for key in node.links for known in about_pictures) and not is_switch(node)
+
+
+def _by_output(node: Node, slot: int, wanted: str) -> str:
+    """The polarity that the name of the node's own output tells; else the one that was asked for."""
+    name = node.output_name(slot)
+    if fields.is_negative(name):
+        return NEGATIVE
+    return POSITIVE if fields.is_positive(name) else wanted
+
+
+def _of_polarity(keys: list[str], wanted: str) -> list[str]:
+    """Of inputs, some of which are positive and others negative, those that are wanted; the rest where none says so."""
+    negative = [key for key in keys if fields.is_negative(key)]
+    positive = [key for key in keys if fields.is_positive(key)]
+    if wanted == POSITIVE:
+        return positive or [key for key in keys if key not in negative]
+    if negative or positive or wanted == SEEKS_NEGATIVE:
+        return negative
+    return keys
+
+
+def _encoded(node: Node, wanted: str) -> list[str]:
+    """The fields whose text a node turns into a conditioning."""
+    held = [key for key, value in node.values.items() if isinstance(value, str) and fields.is_text(key)]
+    linked = [
+        key for key in node.links if fields.is_text(key) and not fields.is_condition(key) and not fields.is_pipe(key)
+    ]
+    texts = [key for key in linked if not fields.is_negative(key) or "prompt" in key or "text" in key]
+    return _of_polarity([*texts, *held], wanted)
+
+
+def _conditions(node: Node, wanted: str) -> list[str]:
+    """The links that a conditioning comes through, of the polarity that is wanted."""
+    given = [key for key in node.links if not fields.is_aside(key) and not fields.is_pipe(key)]
+    named = _of_polarity(given, wanted)
+    conditions = [key for key in named if fields.is_condition(key) or fields.is_negative(key)]
+    # A reroute or a node of an unknown pack calls its input as it likes.
+    chosen = conditions or [key for key in named if not re.match(r"image|pixels|latent|text", key, re.IGNORECASE)]
+    return chosen + [key for key in node.links if fields.is_pipe(key)] if not conditions else chosen
+
+
+def _is_part(key: str) -> bool:
+    """Whether a field holds text, or what a node puts before or behind a text."""
+    around = (_BEFORE.search(key) or _AFTER.search(key)) and "file" not in key.lower()
+    return fields.is_text(key) or bool(around)
+
+
+def _joining(keys: list[str]) -> list[str]:
+    """The inputs that a node puts together, in its order; none where it has but one."""
+    grouped = families(keys)
+    main = max(grouped.values(), key=len, default=[])
+    before = [key for key in keys if _BEFORE.search(key)]
+    after = [key for key in keys if _AFTER.search(key)]
+    if len(main) < 2 and not before and not after:
+        return []
+    if len(main) < 2:
+        main = [key for key in keys if key not in before and key not in after][:1]
+    return [*before, *(key for key in main if key not in before and key not in after), *after]
+
+
+def _delimiter(node: Node) -> str:
+    value = next((value for key, value in node.values.items() if _DELIMITER.search(key)), ", ")
+    if not isinstance(value, str):
+        return ", "
+    return _DELIMITER_NAMES.get(value.lower(), value.replace("\\n", "\n"))
+
+
+def _joined(found: Iterable[Said], delimiter: str, *, distinct: bool) -> Said:
+    parts = [said for said in found if said.text.strip() or said.doubt]
+    if not parts:
+        return NOTHING
+    texts = [said.text for said in parts if said.text.strip()]
+    if distinct:
+        texts = list(dict.fromkeys(text.strip() for text in texts))
+    doubt = next((said.doubt for said in parts if said.doubt), "")
+    return Said(delimiter.join(texts), next((said.node for said in parts if said.text), parts[0].node), doubt)
+
+
+def _of_encoders(found: Iterable[Said]) -> Said:
+    """What several encoders of one model are told: all that differs, and of sentences and lists of tags the sentences."""
+    parts = [said for said in found if said.text.strip() or said.doubt]
+    kept = [said for said in parts if not any(said is not other and _within(said, other) for other in parts)]
+    kept = list({said.text.strip(): said for said in kept}.values()) or parts[:1]
+    sentences = [said for said in kept if not _is_tags(said.text)]
+    return _joined(sentences or kept, ", ", distinct=True)
+
+
+def _within(said: Said, other: Said) -> bool:
+    short, long = (" ".join(text.lower().split()) for text in (said.text, other.text))
+    return short != long and short in long
+
+
+def _is_tags(text: str) -> bool:
+    pieces = [piece for piece in re.split(r"[,，、\n]", text) if piece.strip()]
+    return len(pieces) > 2 and sum(len(piece.split()) for piece in pieces) <= 2.5 * len(pieces)
+
+
+def _shown(node: Node) -> str:
+    """The text that a node shows: what the editor wrote down while it ran, else the longest of its own fields."""
+    return node.shown or max(
+        (v for v in node.values.values() if isinstance(v, str) and len(v.strip()) > 1), key=len, default=""
+    )

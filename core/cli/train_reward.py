@@ -153,10 +153,14 @@ def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
             f"valid loss {epoch.valid_loss:.4f} accuracy {100 * epoch.valid_accuracy:5.1f}%",
             flush=True,
         )
-        if writer is not None:
+        if writer is None:
+            return
+        try:
             for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr"):
                 writer.add_scalar(name, getattr(epoch, name), epoch.step)
             writer.flush()
+        except OSError as error:  # curves must not cost the training
+            print(f"imagereward: TensorBoard's log cannot be written: {error}", file=sys.stderr)
 
     return report
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageRewardError
+from ..errors import ImageRewardError, UnreadableText
+from .parsing import parse_json
 from .text import decode_text
 
 TEXT_NAMES = ("text", "prompt", "caption")
@@ -36,9 +36,9 @@ def read_rows(path: Path) -> list[Any]:
 
 def _json(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ImageRewardError(f"cannot read {place} as JSON: {error}; it begins with {text.strip()[:60]!r}") from error
+        return parse_json(text, place, constants=True)  # pandas and Python write NaN
+    except UnreadableText as error:
+        raise ImageRewardError(f"{error}; it begins with {text.strip()[:60]!r}") from error
 
 
 def _text(path: Path) -> str:

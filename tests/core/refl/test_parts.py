@@ -278,8 +278,10 @@ def test_the_references_prompts_are_read(shared_data: Path) -> None:
         ("p.txt", "a cat\n\na dog\n", "prompt 2 of"),
         ("p.txt", "", "holds no prompts"),
         ("p.csv", "title\nx\n", "has columns title; one of text, prompt, caption"),
-        ("p.json", "{", r"cannot read .*p\.json as \.json"),
+        ("p.json", "{", r"cannot read .*p\.json as JSON"),
         ("p.json", '{"text": "a cat"}', "expected a list of rows"),
+        ("p.json", "[" * 100_000, "more than 64 levels"),
+        ("p.jsonl", '"\\ud800"', "half of a surrogate pair"),
         ("p.docx", "x", "its ending must be"),
     ],
 )

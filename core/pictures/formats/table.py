@@ -34,7 +34,7 @@ class Format:
     saved: bool = False  # whether `save_image` writes it
     listed: bool = True  # whether a folder's files of this kind are taken; others are read when they are named
     plugin: Plugin | None = None
-    share: int = 1  # of the limit of pixels: 3 for decoders that hold the picture three times
+    share: int = 1  # a third or a quarter of the limit of pixels, for decoders that hold a picture as many times
 
 
 def _starts(*marks: bytes) -> Callable[[bytes], bool]:
@@ -74,7 +74,7 @@ FORMATS: tuple[Format, ...] = (
         plugin=_HEIF,
         share=3,
     ),
-    Format("JPEG2000", (".jp2", ".j2k", ".jpx"), _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), share=3),
+    Format("JPEG2000", (".jp2", ".j2k", ".jpx"), _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), share=4),
     Format("JXL", (".jxl",), _starts(b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), plugin=_JXL, share=3),
     Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), _starts(*(b"P%d" % kind for kind in range(1, 7))), listed=False),
     Format("QOI", (".qoi",), _starts(b"qoif"), listed=False),

@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from mounting import ROOT, mount_package
 
 mount_package()
 pytest_plugins = ["windows_rules"]
+
+# How long an example takes is up to what else the machine does, tests in parallel above all.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

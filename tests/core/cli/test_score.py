@@ -342,3 +342,16 @@ def test_a_name_cannot_forge_a_line_of_the_table(capsys, tmp_path: Path) -> None
     _, out, _ = technical(capsys, tmp_path)
     assert len(out.splitlines()) == 2
     assert "\x1b" not in out
+
+
+def test_uncertain_prompts_are_told_and_left_out_when_strict(capsys, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    save_image(Image.new("RGB", (64, 64), "teal"), tmp_path / "a.png", parameters="a dog\nSteps: 1, Seed: 2, Size: 8x8")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "b.png")
+    (tmp_path / "b.txt").write_bytes("a café".encode("cp1252"))
+    code, out, err = run(capsys, "score", tmp_path, "--scorer", tiny_checkpoint, "--format", "json")
+    read = {Path(row["file"]).name: (row["prompt_from"], bool(row["uncertain"])) for row in json.loads(out)}
+    assert (code, read) == (0, {"a.png": ("PNG text 'parameters'", False), "b.png": ("b.txt", True)})
+    assert "b.png is uncertain" in err
+    code, out, err = run(capsys, "score", tmp_path, "--scorer", tiny_checkpoint, "--format", "json", "--strict-prompts")
+    assert (code, [Path(row["file"]).name for row in json.loads(out)]) == (1, ["a.png"])
+    assert "b.png: its prompt is uncertain" in err

@@ -44,8 +44,7 @@ def exif(kind: str = "JPEG", comment: Any = None, **tags: Any) -> bytes:
     for name, value in tags.items():
         block[int(name[1:], 16)] = value
     if comment is not None:
-        block.get_ifd(0x8769)[0x9286] = comment
-        block[0x8769] = block.get_ifd(0x8769)
+        block[0x8769] = {0x9286: comment}
     out = BytesIO()
     IMAGE.save(out, kind, exif=block)
     return out.getvalue()

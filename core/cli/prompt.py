@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files.console import one_line
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 
@@ -21,29 +23,31 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         help="show the prompt that is read out of an image file, from where and why",
         example="imagereward prompt image.png",
     )
-    parser.epilog = (
-        "exit codes: 0 a prompt was found in each file; 1 in one it was not found, or is uncertain; 2 wrong use"
-    )
+    parser.epilog = "exit codes: 0 a prompt was found in each file; 1 one holds none, an uncertain one, or cannot be read; 2 wrong use"
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images of any program")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print (default: text)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..errors import ImageRewardError
+    from ..errors import BadImage
+    from ..pictures.opening import open_header
     from ..pictures.prompt_in_file import find_origin
 
-    missing = next((file for file in args.files if not file.is_file()), None)
-    if missing is not None:
-        raise ImageRewardError(
-            f"expected an image file, found {'a folder' if missing.is_dir() else 'nothing'} at {missing}"
-        )
-    found = [(file, find_origin(file)) for file in args.files]
+    found: list[tuple[Path, Origin]] = []
+    unreadable = 0
+    for file in args.files:
+        try:
+            found.append((file, find_origin(file, open_header(file))))
+        except BadImage as error:
+            unreadable += 1
+            print(f"imagereward: {one_line(error)}", file=sys.stderr)
     if args.format == "json":
         print(json.dumps([_as_dict(file, origin) for file, origin in found], indent=2, ensure_ascii=False))
-    else:
+    elif found:
         print("\n\n".join("\n".join(_lines(file, origin)) for file, origin in found))
-    return EXIT_OK if all(origin.plain and not origin.uncertain for _, origin in found) else EXIT_PARTIAL
+    certain = all(origin.plain and not origin.uncertain for _, origin in found)
+    return EXIT_OK if certain and not unreadable else EXIT_PARTIAL
 
 
 def _as_dict(file: Path, origin: Origin) -> dict[str, Any]:
@@ -73,4 +77,7 @@ def _lines(file: Path, origin: Origin) -> list[str]:
         "where": origin.where,
         "uncertain": origin.uncertain,
     }
-    return [str(file), *(f"  {name + ':':<12}{' '.join(value.split())}" for name, value in facts.items() if value)]
+    return [
+        one_line(file),
+        *(f"  {name + ':':<12}{one_line(' '.join(value.split()))}" for name, value in facts.items() if value),
+    ]

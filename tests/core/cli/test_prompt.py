@@ -40,6 +40,15 @@ def test_as_json_and_with_an_exit_code(fox: Path, capsys: pytest.CaptureFixture[
     assert (first["prompt"], first["model"], first["uncertain"], second["prompt"]) == ("a red fox", "dream", "", None)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prompt", str(tmp_path / "none.png")]) == 2
-    assert "expected an image file" in capsys.readouterr().err
+@pytest.mark.parametrize("content", [None, b"no image at all"])
+def test_what_is_no_image_is_told_and_the_others_are_shown(
+    fox: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = fox.with_name("other.png")
+    if content is not None:
+        other.write_bytes(content)
+    assert main(["prompt", str(other), str(fox)]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("imagereward: ")
+    assert "other.png" in err
+    assert "a red fox" in out

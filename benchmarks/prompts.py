@@ -81,7 +81,7 @@ def measure(file: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     from sd_imagereward.core.weights.read import read_checkpoint
 
     start = time.perf_counter()
-    tensors = dict(read_checkpoint(file).tensors)
+    tensors = read_checkpoint(file).read()
     rows = {"reading the index": {"seconds": f"{time.perf_counter() - start:.2f}"}}
     n, search = args.n, ExactSearch(tensors["vectors"])
     topics = tensors["probe"].view(-1, search.vectors.shape[1])

@@ -121,7 +121,7 @@ def load_base(spec: str, device: torch.device, *, fresh_head: bool = False, seed
     if prefix is None or checkpoint.prefix_of("text_encoder.encoder.layer.0.crossattention.self.key.weight") is None:
         raise UnknownCheckpoint(
             f"expected a BLIP or ImageReward checkpoint as the base, with visual_encoder and text_encoder; {spec} "
-            f"holds {len(checkpoint.stored)} others, the first {next(iter(checkpoint.stored), 'none')!r}"
+            f"holds {len(checkpoint.tensors)} others, the first {next(iter(checkpoint.tensors), 'none')!r}"
         )
     below = checkpoint.below(prefix)
     towers = {name: t for name, t in below.items() if name.startswith(_TOWERS)}

@@ -96,7 +96,7 @@ def _read(path: Path, key: str) -> Mapping[str, Tensor] | None:
     if not path.is_file() or read_metadata(path).get("key") != key:
         return None
     try:
-        return dict(read_checkpoint(path).tensors)
+        return read_checkpoint(path).read()
     except UnknownCheckpoint as error:
         log.warning("states are computed anew: %s", error)
         return None

@@ -98,9 +98,9 @@ def _read(path: Path, metadata: Mapping[str, str], dtypes: Mapping[str, torch.dt
         checkpoint = read_checkpoint(path)
         if not metadata.items() <= checkpoint.metadata.items():
             return None  # of an earlier version, or of other texts
-        if any(name not in checkpoint.stored or checkpoint.stored[name].dtype != dtypes[name] for name in dtypes):
+        if any(name not in checkpoint.tensors or checkpoint.tensors[name].dtype != dtypes[name] for name in dtypes):
             return None
-        return {name: checkpoint.tensors[name] for name in dtypes}
+        return {name: checkpoint.tensors[name].read() for name in dtypes}
     except UnknownCheckpoint as error:
         log.warning("the index of the library is made anew: %s", error)
         return None

@@ -298,7 +298,7 @@ def expect_sampler(sampler: str) -> None:
 
 def _is_sdxl_file(path: Path) -> bool:
     """SDXL checkpoints hold a second text encoder under the conditioner; SD1 and SD2 have `cond_stage_model`."""
-    keys = read_checkpoint(path).stored
+    keys = read_checkpoint(path).tensors
     if not any(key.startswith("model.diffusion_model.") for key in keys):
         raise ImageRewardError(
             f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model."

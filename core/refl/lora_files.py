@@ -135,7 +135,7 @@ class LoraFile:
 def read_lora(path: str | Path) -> LoraFile:
     """A LoRA in memory of its own. Raises UnknownCheckpoint for what is not a readable .safetensors file."""
     checkpoint = read_checkpoint(path)
-    return LoraFile(dict(checkpoint.tensors), dict(checkpoint.metadata))
+    return LoraFile(checkpoint.read(), dict(checkpoint.metadata))
 
 
 def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> Lora:

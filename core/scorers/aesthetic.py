@@ -107,7 +107,7 @@ class AestheticScorer(Scorer):
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
-        if any(name.endswith("visual_encoder.cls_token") for name in checkpoint.stored):
+        if any(name.endswith("visual_encoder.cls_token") for name in checkpoint.tensors):
             return False  # ImageReward, whose head looks the same
         layers = _head_of(checkpoint)
         return tuple(layers) == PLACES and layers[PLACES[-1]][0].shape[0] == 1
@@ -136,11 +136,11 @@ def _head_of(checkpoint: Checkpoint) -> dict[int, Layer]:
 
 def _clip_of(checkpoint: Checkpoint) -> Checkpoint:
     """The CLIP in the same file, or the one beside it, in the folders, or from the Hub."""
-    if ClipLayout.of(checkpoint.stored) is not None:
+    if ClipLayout.of(checkpoint.tensors) is not None:
         return checkpoint
     path = companion(CLIP_L14, checkpoint.path, also=("model.safetensors", "ViT-L-14.pt"))
     clip = read_checkpoint(path)
-    if ClipLayout.of(clip.stored) is None or stated_activation(clip) == GELU:
+    if ClipLayout.of(clip.tensors) is None or stated_activation(clip) == GELU:
         raise UnknownCheckpoint(
             f"expected OpenAI's CLIP ViT-L/14 at {path}, for the aesthetic predictor; it is another model"
         )

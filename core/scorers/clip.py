@@ -118,8 +118,8 @@ class ClipScorer(Scorer):
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
-        layout = ClipLayout.of(checkpoint.stored)
-        return layout is not None and layout.has_text(checkpoint.stored) and not is_huge(checkpoint.stored, layout)
+        layout = ClipLayout.of(checkpoint.tensors)
+        return layout is not None and layout.has_text(checkpoint.tensors) and not is_huge(checkpoint.tensors, layout)
 
     @classmethod
     def doubts(cls, checkpoint: Checkpoint) -> str:
@@ -166,7 +166,7 @@ def vision_tower(
     """The image tower of a CLIP checkpoint, shared with every scorer that looks through the same file."""
 
     def make() -> ClipVision:
-        tensors = _layout_of(checkpoint).vision_tensors(checkpoint.stored)
+        tensors = _layout_of(checkpoint).vision_tensors(checkpoint.tensors)
         _require(tensors, "projection.weight", checkpoint)
         sizes = ViTSizes.of(tensors, "tower.")
         embedding = tensors["projection.weight"].shape[0]
@@ -179,7 +179,7 @@ def _text_tower(
     checkpoint: Checkpoint, activation: str, *, device: torch.device, dtype: torch.dtype
 ) -> Tower[ClipText]:
     def make() -> ClipText:
-        tensors = _layout_of(checkpoint).text_tensors(checkpoint.stored)
+        tensors = _layout_of(checkpoint).text_tensors(checkpoint.tensors)
         _require(tensors, "projection.weight", checkpoint)
         sizes = TextSizes.of(tensors)
         return build(lambda: ClipText(sizes, activation), tensors, dtype, device)
@@ -188,7 +188,7 @@ def _text_tower(
 
 
 def _layout_of(checkpoint: Checkpoint) -> ClipLayout:
-    layout = ClipLayout.of(checkpoint.stored)
+    layout = ClipLayout.of(checkpoint.tensors)
     assert layout is not None  # `recognises` accepted it
     return layout
 

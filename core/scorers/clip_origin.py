@@ -57,12 +57,12 @@ def expect_activation(checkpoint: Checkpoint) -> str:
 
 def stated_activation(checkpoint: Checkpoint) -> str | None:
     """The activation as the file or its surroundings state it, None where nothing does. Raises UnknownCheckpoint."""
-    if checkpoint.metadata.get("scorer") == "clip" or any(name in checkpoint.stored for name in _OPENAI_BUFFERS):
+    if checkpoint.metadata.get("scorer") == "clip" or any(name in checkpoint.tensors for name in _OPENAI_BUFFERS):
         return QUICK_GELU
-    path, layout = checkpoint.path, ClipLayout.of(checkpoint.stored)
+    path, layout = checkpoint.path, ClipLayout.of(checkpoint.tensors)
     if path is None or layout is None:
         return None
-    configured = _configured(path, layout.width(checkpoint.stored))
+    configured = _configured(path, layout.width(checkpoint.tensors))
     return configured or (QUICK_GELU if any(map(_OPENAI_NAME.fullmatch, _names(path))) else None)
 
 

@@ -64,8 +64,8 @@ class HpsScorer(ClipScorer):
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
-        layout = ClipLayout.of(checkpoint.stored)
-        return layout is not None and layout.kind == OPEN_CLIP and is_huge(checkpoint.stored, layout)
+        layout = ClipLayout.of(checkpoint.tensors)
+        return layout is not None and layout.kind == OPEN_CLIP and is_huge(checkpoint.tensors, layout)
 
     @classmethod
     def _input_size(cls, side: int) -> int | None:

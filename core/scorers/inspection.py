@@ -1,4 +1,4 @@
-"""Whether a scorer's files are here and whole, by their headers alone: nothing is loaded, nothing is downloaded."""
+"""Whether a scorer's files are here and whole: each is read as loading reads it, but nothing is built or downloaded."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _reason(info: ScorerInfo, weight: WeightFile, path: Path) -> str:
             return _reason_of_text(weight, path)
         checkpoint = read_checkpoint(path)
         own = weight == info.weights[0]
-        fits = scorer_classes()[info.name].recognises(checkpoint) if own else ClipLayout.of(checkpoint.stored)
+        fits = scorer_classes()[info.name].recognises(checkpoint) if own else ClipLayout.of(checkpoint.tensors)
         return "" if fits else describe(checkpoint)
     except (ImageRewardError, OSError) as error:
         return str(error).removeprefix(f"{path} ")

@@ -220,7 +220,7 @@ def recognise(checkpoint: Checkpoint) -> ScorerInfo:
 
 def describe(checkpoint: Checkpoint) -> str:
     """What a foreign file holds, for an error message: another scorer's checkpoint, or the best guess from its names."""
-    names = list(checkpoint.stored)
+    names = list(checkpoint.tensors)
     others = [info.title for name, info in scorer_infos().items() if scorer_classes()[name].recognises(checkpoint)]
     if others:
         return f"it is a checkpoint of {' or '.join(others)} ({len(names)} tensors)"

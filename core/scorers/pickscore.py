@@ -65,8 +65,8 @@ class PickScorer(ClipScorer):
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
-        layout = ClipLayout.of(checkpoint.stored)
-        return layout is not None and layout.kind == HUB and is_huge(checkpoint.stored, layout)
+        layout = ClipLayout.of(checkpoint.tensors)
+        return layout is not None and layout.kind == HUB and is_huge(checkpoint.tensors, layout)
 
     @classmethod
     def _input_size(cls, side: int) -> int | None:
@@ -74,6 +74,6 @@ class PickScorer(ClipScorer):
 
     @classmethod
     def _scale(cls, checkpoint: Checkpoint) -> float:
-        layout = ClipLayout.of(checkpoint.stored)
+        layout = ClipLayout.of(checkpoint.tensors)
         assert layout is not None
-        return math.exp(float(checkpoint.tensors[layout.prefix + "logit_scale"]))
+        return math.exp(float(checkpoint.tensors[layout.prefix + "logit_scale"].read()))

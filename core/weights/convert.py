@@ -25,7 +25,7 @@ def convert(source: Path, target: Path, dtype: torch.dtype, metadata: dict[str, 
     checkpoint = read_checkpoint(source)
     tensors = {
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in checkpoint.tensors.items()
+        for name, tensor in ((name, stored.read()) for name, stored in checkpoint.tensors.items())
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing_path(target) as temporary:

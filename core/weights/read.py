@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import BinaryIO
 from torch import Tensor
 
 from ..errors import UnknownCheckpoint
+from .pickled import NoStateDict, read_pickled
 from .safe import is_safetensors, read_header_metadata, read_safetensors
-from .stored import ReadTensors, SourceFile, StoredTensor
-from .torch_files import NoStateDict, read_legacy, read_zip
+from .stored import SourceFile, StoredTensor
 from .unreadable import says_nothing_of_the_file, unreadable
 
 _SAFE_SUFFIXES = (".safetensors", ".sft")
@@ -23,32 +22,31 @@ _SAFE_SUFFIXES = (".safetensors", ".sft")
 class Checkpoint:
     """The tensors of a file by name, and the text metadata that came along (safetensors only)."""
 
-    stored: Mapping[str, StoredTensor]
+    tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
 
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The tensors themselves, on the CPU: each look-up reads one anew."""
-        return ReadTensors(self.stored)
+    def read(self) -> dict[str, Tensor]:
+        """All tensors themselves, on the CPU."""
+        return {name: tensor.read() for name, tensor in self.tensors.items()}
 
     def below(self, prefix: str) -> dict[str, StoredTensor]:
         """The tensors whose names begin with `prefix`, without it."""
-        return {name[len(prefix) :]: t for name, t in self.stored.items() if name.startswith(prefix)}
+        return {name[len(prefix) :]: t for name, t in self.tensors.items() if name.startswith(prefix)}
 
     def prefix_of(self, name: str) -> str | None:
         """What stands before `name` in the tensors' names ("" or "module." ...), None if no name ends so."""
-        for candidate in self.stored:
+        for candidate in self.tensors:
             if candidate == name or candidate.endswith("." + name):
                 return candidate[: len(candidate) - len(name)]
         return None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """What a safetensors file, a PyTorch state dict or a TorchScript archive holds; its tensors are read when asked for.
+    """What a safetensors file, a PyTorch state dict or a TorchScript archive holds.
 
-    Nothing of a pickle is run. Raises UnknownCheckpoint for what is truncated, holds code, or is no checkpoint at all, as a
-    tensor does that is asked for after the file was changed; the file is never touched.
+    Of safetensors a tensor is read when it is asked for; the other formats are read at once, with torch's `weights_only`.
+    Raises UnknownCheckpoint for what is truncated, holds code, or is no checkpoint at all; the file is never touched.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,7 +72,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
     head = file.read(9)
     file.seek(0)
-    # What a parser raises for damaged bytes differs between versions of Python: hence all exceptions.
+    # What the readers raise for damaged bytes differs between versions of them and of Python: hence all exceptions.
     if source.path.suffix.lower() in _SAFE_SUFFIXES or is_safetensors(head, source.size):
         try:
             return Checkpoint(*read_safetensors(file, source), source.path)
@@ -84,9 +82,7 @@ def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
                 f"{source.path} is not a whole safetensors file ({_reason(error)}); download it again"
             ) from error
     try:
-        read = read_zip if head.startswith(b"PK") or zipfile.is_zipfile(file) else read_legacy
-        file.seek(0)
-        return Checkpoint(read(file, source), {}, source.path)
+        checkpoint = Checkpoint(read_pickled(file, source.size), {}, source.path)
     except NoStateDict as error:
         raise UnknownCheckpoint(f"{source.path} {error}") from error
     except Exception as error:
@@ -96,6 +92,9 @@ def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
             f"format, or holds code, which is never run ({_reason(error)}). Download it again, or take its safetensors version "
             f"from the Hub."
         ) from error
+    if not source.unchanged(file):
+        raise UnknownCheckpoint(f"{source.path} was changed while it was read; load it again")
+    return checkpoint
 
 
 def _pass_on(error: Exception) -> None:
@@ -105,4 +104,6 @@ def _pass_on(error: Exception) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line, without torch's advice to load the file with its code."""
+    reason = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return (reason.splitlines() or [type(error).__name__])[0]

@@ -6,6 +6,7 @@ https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, BinaryIO
@@ -44,22 +45,25 @@ def read_safetensors(file: BinaryIO, source: SourceFile) -> tuple[dict[str, Stor
     tensors: dict[str, StoredTensor] = {}
     ranges = [(0, 0)]
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{name} is of the unknown dtype {entry['dtype']!r}")
-        first, last = _whole_numbers(entry["data_offsets"])
-        shape = _whole_numbers(entry["shape"])
-        tensors[name] = source.stored(begin + first, _DTYPES[entry["dtype"]], shape)
-        if tensors[name].shape.numel() * tensors[name].dtype.itemsize != last - first:
-            raise ValueError(f"{name} of shape {shape} has {last - first} bytes")
-        ranges.append((first, last))
+        if name != "__metadata__":
+            if entry["dtype"] not in _DTYPES:
+                raise ValueError(f"{name} is of the unknown dtype {entry['dtype']!r}")
+            first, last = _whole_numbers(entry["data_offsets"])
+            tensors[name] = _tensor(source, begin + first, last - first, _DTYPES[entry["dtype"]], entry["shape"])
+            ranges.append((first, last))
     ranges.sort()
     if any(before[1] != after[0] for before, after in pairwise(ranges)):
         raise ValueError("tensors overlap, or something lies between them")
     if begin + ranges[-1][1] != source.size:
         raise ValueError(f"expected {begin + ranges[-1][1]} bytes, got {source.size}")
     return tensors, metadata
+
+
+def _tensor(source: SourceFile, offset: int, size: int, dtype: torch.dtype, shape: Any) -> StoredTensor:
+    lengths = _whole_numbers(shape)
+    if math.prod(lengths) * dtype.itemsize != size:
+        raise ValueError(f"a tensor of shape {shape} has {size} bytes")
+    return StoredTensor(torch.Size(lengths), dtype, lambda: source.read(offset, size).view(dtype).view(lengths))
 
 
 def read_header_metadata(file: BinaryIO, size: int) -> dict[str, str]:

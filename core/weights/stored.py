@@ -1,4 +1,4 @@
-"""Tensors that lie in a file and are read one at a time, each into memory of its own.
+"""Tensors that a file holds, read or still to be read, each in memory of its own.
 
 Nothing is memory-mapped, and no file stays open: what is loaded survives whatever happens to its file (Linux ends a process
 that reads a mapped file which was truncated; Windows replaces no file that somebody has mapped).
@@ -7,7 +7,7 @@ that reads a mapped file which was truncated; Windows replaces no file that some
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,32 +25,16 @@ class StoredTensor:
 
     shape: torch.Size
     dtype: torch.dtype
-    read: Callable[
-        [], Tensor
-    ]  # a tensor of its own at each call; raises UnknownCheckpoint if the file changed meanwhile
+    read: Callable[[], Tensor]  # on the CPU; raises UnknownCheckpoint if the file changed meanwhile
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> StoredTensor:
+        """One that is in memory."""
+        return cls(tensor.shape, tensor.dtype, lambda: tensor)
 
     def changed(self, shape: tuple[int, ...], change: Callable[[Tensor], Tensor]) -> StoredTensor:
         """What `change` makes of it once it is read, of this shape."""
         return StoredTensor(torch.Size(shape), self.dtype, lambda: change(self.read()))
-
-
-class ReadTensors(Mapping[str, Tensor]):
-    """Stored tensors by name; each is read at every look-up."""
-
-    def __init__(self, stored: Mapping[str, StoredTensor]) -> None:
-        self._stored = stored
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._stored[name].read()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._stored
 
 
 @dataclass(frozen=True)
@@ -76,34 +60,12 @@ class SourceFile:
                 room = data.numpy().data
                 while room and (got := file.readinto(room)):
                     room = room[got:]
-                if len(room) == 0 and SourceFile.of(self.path, file) == self:
+                if len(room) == 0 and self.unchanged(file):
                     return data
         except OSError as error:
             raise unreadable(self.path, error) from error
         raise UnknownCheckpoint(f"{self.path} was changed while it was read; load it again")
 
-    def stored(
-        self, offset: int, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...] | None = None
-    ) -> StoredTensor:
-        """The tensor whose numbers begin at this byte. Raises ValueError for what does not lie within the file.
-
-        stride: in numbers, as torch counts; None = one number after the other. Numbers that a tensor would show several
-        times, as `expand` does, are refused: a small file must not become a large tensor.
-        """
-        count = 1
-        for length in shape:
-            count *= length
-        span = count
-        if stride is not None and count:
-            span = 1 + sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
-        size = span * dtype.itemsize
-        if min(shape, default=0) < 0 or min(stride or (), default=0) < 0 or offset < 0 or offset + size > self.size:
-            raise ValueError(f"a tensor of shape {shape} lies outside the file")
-        if count > span:
-            raise ValueError(f"a tensor of shape {shape} has {span} numbers")
-
-        def read() -> Tensor:
-            flat = self.read(offset, size).view(dtype)
-            return flat.view(shape) if stride is None or not count else flat.as_strided(shape, stride)
-
-        return StoredTensor(torch.Size(shape), dtype, read)
+    def unchanged(self, file: BinaryIO) -> bool:
+        """Whether `file`, which is this one opened, is what it was."""
+        return SourceFile.of(self.path, file) == self

@@ -65,7 +65,7 @@ def test_a_clip_whose_width_divides_by_80_is_no_hps(tmp_path: Path) -> None:
     path = write.write_clip(tmp_path, name="ViT-L-14.pt", layout="open_clip", vision_width=320)
     scorer = load_scorer(path, device="cpu")
     assert scorer.info.name == "clip"
-    assert ViTSizes.of(ClipLayout("open_clip", "").vision_tensors(read_checkpoint(path).stored), "tower.").heads == 5
+    assert ViTSizes.of(ClipLayout("open_clip", "").vision_tensors(read_checkpoint(path).tensors), "tower.").heads == 5
 
 
 # -- activation ------------------------------------------------------------------------------------------------------

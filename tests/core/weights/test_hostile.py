@@ -59,13 +59,14 @@ def plain_archive(path: Path, data: bytes, **compression: int) -> None:
     with zipfile.ZipFile(path, "w", **compression) as archive:
         archive.writestr("m/data.pkl", data)
         archive.writestr("m/data/0", b"\0" * 64)
+        archive.writestr("m/version", "3\n")
 
 
 MODULE = b"c__torch__\nM\n)\x81"  # GLOBAL, EMPTY_TUPLE, NEWOBJ
 # A tensor of the storage 0; its size and stride are to be filled in.
 TENSOR = (
     b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"
-    b"X\x01\0\0\x000X\x03\0\0\0cpuK\x10tQK\0%b%bNNtR"
+    b"X\x01\0\0\x000X\x03\0\0\0cpuK\x10tQK\0%b%b\x89ccollections\nOrderedDict\n)RtR"
 )
 
 
@@ -81,12 +82,39 @@ def graph_of_40_levels(path: Path) -> None:
 
 
 def chain_of_modules(path: Path) -> None:
-    script_archive(path, b"\x80\x02" + (MODULE + b"}X\1\0\0\0a") * 100_000 + b"N" + b"sb" * 100_000 + b".")
+    script_archive(path, b"\x80\x02" + (MODULE + b"}X\1\0\0\0a") * 10_000 + b"N" + b"sb" * 10_000 + b".")
 
 
 def key_that_takes_for_ever(path: Path) -> None:
     """A dict's key of tuples of tuples, whose hash visits 2^60 of them."""
     plain_archive(path, b"\x80\x02}" + b")" + b"q\0h\0\x86" * 60 + b"Ks.")
+
+
+def key_of_nested_tuples(path: Path) -> None:
+    """A dict's key whose hash calls itself 400 000 times, which no stack holds."""
+    plain_archive(path, b"\x80\x02})" + b"\x85" * 400_000 + b"Ks.")
+
+
+def call_of_a_list_without_end(path: Path) -> None:
+    """Of a list of lists: 2^40 of them would be written into the error's message."""
+    plain_archive(path, b"\x80\x02]q\0" + b"](h\0h\0eq\0" * 40 + b")R.")
+
+
+def storage_larger_than_its_record(path: Path) -> None:
+    tensor = TENSOR.replace(b"K\x10tQ", b"J\0\0\0\1tQ") % (b"(J\0\0\0\1t", b"(K\1t")
+    plain_archive(path, b"\x80\x02}X\1\0\0\0a" + tensor + b"s.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("m/other", b"\0" * (1 << 26))  # so that the file is large enough
+
+
+def bytes_of_nothing(path: Path) -> None:
+    plain_archive(path, b"\x80\x02}X\1\0\0\0acbuiltins\nbytearray\nJ\0\0\0\x7f\x85Rs.")
+
+
+def bytes_that_double(path: Path) -> None:
+    calls = b"c_codecs\nencode\nq\0" + b"h\0" * 30
+    text = b"X\4\0\0\0abcdX\6\0\0\0latin1\x86R"
+    plain_archive(path, b"\x80\x02" + calls + text + b"X\3\0\0\0hex\x86R" * 30 + b".")
 
 
 def memo_at_the_end_of_the_address_space(path: Path) -> None:
@@ -179,6 +207,11 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "graph.pt": graph_of_40_levels,
     "chain.pt": chain_of_modules,
     "key.pt": key_that_takes_for_ever,
+    "deep-key.pt": key_of_nested_tuples,
+    "call.pt": call_of_a_list_without_end,
+    "larger-storage.pt": storage_larger_than_its_record,
+    "bytearray.pt": bytes_of_nothing,
+    "encode.pt": bytes_that_double,
     "memo.pt": memo_at_the_end_of_the_address_space,
     "steps.pt": many_steps,
     "nested.pt": nested_lists,
@@ -245,8 +278,8 @@ def test_a_shared_module_is_read_once_under_its_first_name(tmp_path: Path) -> No
     path = tmp_path / "shared.pt"
     script_archive(path, data + b".")
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("m/data/0", torch.tensor([1.0, 2.0]).numpy().tobytes())
-    tensors = read_checkpoint(path).tensors
+        archive.writestr("m/data/0", torch.arange(1.0, 17.0).numpy().tobytes())
+    tensors = read_checkpoint(path).read()
     assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"a.a.w": [1.0, 2.0]}
 
 

@@ -30,7 +30,7 @@ class Payload:
 def test_state_dicts_are_read_out_of_their_wrappers(tmp_path: Path, wrap, zipped: bool) -> None:
     path = tmp_path / "model.pt"
     torch.save(wrap(TENSORS), path, _use_new_zipfile_serialization=zipped)
-    tensors = read_checkpoint(path).tensors
+    tensors = read_checkpoint(path).read()
     assert tensors.keys() == TENSORS.keys()
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
 
@@ -68,12 +68,13 @@ def test_tensors_of_every_kind_come_out_as_torch_reads_them(tmp_path: Path, zipp
     if zipped and hasattr(torch, "uint16"):  # torch before 2.3 cannot save it
         tensors["float8"] = torch.arange(3.0).to(torch.float8_e4m3fn)
     torch.save(OrderedDict(tensors), path, _use_new_zipfile_serialization=zipped)
-    read = read_checkpoint(path)
-    assert list(read.stored) == list(tensors)
+    checkpoint = read_checkpoint(path)
+    read = checkpoint.read()
+    assert list(read) == list(tensors)
     for name, tensor in tensors.items():
-        assert read.stored[name].shape == read.tensors[name].shape == tensor.shape
-        assert read.stored[name].dtype == read.tensors[name].dtype == tensor.dtype
-        assert torch.equal(_comparable(read.tensors[name]), _comparable(tensor)), name
+        assert checkpoint.tensors[name].shape == read[name].shape == tensor.shape
+        assert checkpoint.tensors[name].dtype == read[name].dtype == tensor.dtype
+        assert torch.equal(_comparable(read[name]), _comparable(tensor)), name
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
@@ -81,7 +82,7 @@ def test_safetensors_are_known_by_content_and_bring_metadata(tmp_path: Path, nam
     path = tmp_path / name
     save_file(TENSORS, path, metadata={"dtype": "fp32"})
     checkpoint = read_checkpoint(path)
-    assert torch.equal(checkpoint.tensors["b"], TENSORS["b"])
+    assert torch.equal(checkpoint.tensors["b"].read(), TENSORS["b"])
     assert checkpoint.metadata == {"dtype": "fp32"} == read_metadata(path)
 
 

@@ -66,20 +66,18 @@ def test_a_loaded_scorer_survives_what_happens_to_its_file(tmp_path: Path, layou
     assert done.stdout.strip() == "survived"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_file_that_changes_between_two_tensors_is_said_to_have_changed(tmp_path: Path, layout: str) -> None:
-    path = write_layout(layout, tmp_path)
-    checkpoint = read_checkpoint(path)
-    name = next(iter(checkpoint.tensors))
-    first = checkpoint.tensors[name]
-    assert torch.equal(checkpoint.tensors[name], first)
-    assert checkpoint.tensors[name].data_ptr() != first.data_ptr()  # memory of its own
+def test_a_file_that_changes_between_two_tensors_is_said_to_have_changed(tmp_path: Path) -> None:
+    path = write_layout("safetensors", tmp_path)
+    tensor = next(iter(read_checkpoint(path).tensors.values()))
+    first = tensor.read()
+    assert torch.equal(tensor.read(), first)
+    assert tensor.read().data_ptr() != first.data_ptr()  # memory of its own
     os.utime(path, ns=(0, 0))
     with pytest.raises(UnknownCheckpoint, match="was changed while it was read"):
-        checkpoint.tensors[name]
+        tensor.read()
     path.unlink()
     with pytest.raises(UnknownCheckpoint, match="cannot be read"):
-        checkpoint.tensors[name]
+        tensor.read()
 
 
 def test_a_file_that_is_cut_while_it_is_read_raises_the_projects_error(tmp_path: Path) -> None:
@@ -99,7 +97,7 @@ def test_a_file_that_is_cut_while_it_is_read_raises_the_projects_error(tmp_path:
     try:
         for _ in range(100):
             try:
-                dict(read_checkpoint(path).tensors)
+                read_checkpoint(path).read()
             except UnknownCheckpoint:
                 errors += 1
     finally:
@@ -121,7 +119,7 @@ def test_nothing_in_the_repository_maps_a_file() -> None:
     """`safe_open` and `load_file` of safetensors, and `torch.load(mmap=True)`: `read_checkpoint` stands for all of them."""
     rooms = ("core", "comfyui_nodes", "sdwebui_extension", "scripts", "benchmarks", "examples")
     files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
-    signs = ("safe_open", "load_file(", "mmap", "memmap")
+    signs = ("safe_open", "load_file(", "mmap=True", "import mmap", "memmap")
     allowed = {("benchmarks", "judges.py")}
     found = [
         f"{path.relative_to(ROOT)}: {sign}"

@@ -29,7 +29,7 @@ class Model(nn.Module):
 def test_every_tensor_of_a_real_archive(tmp_path: Path):
     model = Model()
     torch.jit.script(model).save(str(tmp_path / "model.pt"))
-    tensors = read_checkpoint(tmp_path / "model.pt").tensors
+    tensors = read_checkpoint(tmp_path / "model.pt").read()
     expected = model.state_dict()
     assert set(expected) <= set(tensors)
     for name, tensor in expected.items():

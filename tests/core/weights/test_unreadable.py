@@ -32,7 +32,7 @@ CASES: dict[str, tuple[BaseException, type[ImageRewardError], str]] = {
 }
 
 
-@pytest.mark.parametrize("at", ["open", "read_zip", "read_safetensors"])
+@pytest.mark.parametrize("at", ["open", "read_pickled", "read_safetensors"])
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_not_told_as_damage(case: str, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error, kind, words = CASES[case]
@@ -56,7 +56,7 @@ def test_damage_is_still_told_as_damage(tmp_path: Path) -> None:
 
 
 def test_a_tensor_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_imagereward(tmp_path)
+    path = write_imagereward(tmp_path, format="safetensors")
 
     real = torch.empty
 

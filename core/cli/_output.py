@@ -41,11 +41,11 @@ class Output:
     @classmethod
     def of(cls, args: argparse.Namespace) -> Output:
         """What the options say. Raises UnwritableFile if the file cannot be written: before the work, not after it."""
-        from ..files.atomic import check_writable
+        from ..files.writable import expect_writable
 
         path = None if args.output is None or str(args.output) == "-" else args.output
         if path is not None:
-            check_writable(path)
+            expect_writable(path)
         ending = path.suffix.lower() if path is not None else ""
         return cls(args.format or _ENDINGS.get(ending, "table"), path)
 

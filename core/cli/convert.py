@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from ..weights.read import read_checkpoint
 
     target = args.output or args.file.with_suffix(".safetensors")
-    expect_writable(target.parent)
+    expect_writable(target)
     info = recognise(read_checkpoint(args.file))
     dtype = torch.float16 if args.dtype == "fp16" else torch.float32
     metadata = {

@@ -35,12 +35,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..files.writable import expect_writable
+    from ..files.writable import expect_writable_folder
     from ..preference.evaluate import evaluate
     from ..preference.reading import read_rankings
 
     rankings = read_rankings(args.data, args.images)
-    expect_writable(args.output)
+    expect_writable_folder(args.output)
     evaluation = evaluate(
         rankings,
         args.scorers,

@@ -81,14 +81,14 @@ class Row:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..files.atomic import check_writable
+    from ..files.writable import expect_writable
     from ..scoring.rate import judge
 
     if args.demo:
         _prepare_demo(args)
     output = Output.of(args)
     if args.html is not None:
-        check_writable(args.html)
+        expect_writable(args.html)
     items = _items(args)
     if not items:
         print("imagereward: no images given; try `imagereward score --demo`", file=sys.stderr)

@@ -113,31 +113,12 @@ def replacing(path: str | os.PathLike[str], *, keep_attributes: bool = False) ->
     Raises UnwritableFile before the block if the folder is missing or not writable or the file is read-only; after it
     if the disk has no room; FileInUse if another program keeps the old file open.
     """
-    if _is_pipe(path):
+    if is_pipe(path):
         with open(path, "wb") as pipe:
             yield pipe
         return
     with replacing_path(path, keep_attributes=keep_attributes) as temporary, open(temporary, "r+b") as file:
         yield file
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raises UnwritableFile if `replacing` would fail: for the results of long work, before the work. Makes the folder."""
-    path = Path(path)
-    if _is_pipe(path):
-        return
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            patiently(
-                lambda: os.close(os.open(path, os.O_RDWR)), path, "replace"
-            )  # Windows refuses what another has open
-    with suppress(_Enough), replacing(path):
-        raise _Enough
-
-
-class _Enough(Exception):
-    pass
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
@@ -149,7 +130,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
 def append_text(path: str | os.PathLike[str], text: str) -> None:
     """Adds a text to the end of a file, made if it is not there. A kill or a full disk may leave a part of it."""
     path = Path(path)
-    with _told(path), patiently(lambda: open(path, "ab"), path, "write") as file:
+    with as_unwritable(path), patiently(lambda: open(path, "ab"), path, "write") as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
@@ -166,13 +147,13 @@ def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = Fals
     before = _replaceable(target, keep_attributes)
     temporary = temporary_beside(target)
     try:
-        with _told(target):
+        with as_unwritable(target):
             temporary.open("xb").close()  # not tempfile: its files are unreadable to other users for good
         mode = stat.S_IMODE(temporary.stat().st_mode if before is None else before.st_mode)
         with _told_if_full(target):
             yield temporary
             _flush_to_disk(temporary)
-        with _told(target):
+        with as_unwritable(target):
             if before is not None and keep_attributes:
                 copy_attributes(target, before, temporary)
             temporary.chmod(mode)  # some libraries make a new file of it, with permissions of their own
@@ -201,7 +182,7 @@ def _in_use(path: Path, verb: str, error: OSError) -> FileInUse:
 
 def _replaceable(target: Path, keep_attributes: bool) -> os.stat_result | None:
     """What stands at `target`, None if nothing. Raises UnwritableFile if it must not or cannot be replaced."""
-    with _told(target):
+    with as_unwritable(target):
         try:
             before = target.stat()
         except FileNotFoundError:
@@ -232,7 +213,7 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _is_pipe(path: str | os.PathLike[str]) -> bool:
+def is_pipe(path: str | os.PathLike[str]) -> bool:
     """Whether it is a pipe or a device, which cannot be replaced."""
     with suppress(OSError):
         mode = os.stat(path).st_mode
@@ -241,7 +222,7 @@ def _is_pipe(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
+def as_unwritable(target: Path) -> Iterator[None]:
     """Every OSError within is about writing `target`, and becomes a sentence."""
     try:
         yield

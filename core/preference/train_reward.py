@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..files.writable import expect_writable
+from ..files.writable import expect_writable_folder
 from ..networks.devices import in_float64
 from ..networks.wordpiece import WordPiece
 from ..training.outputs import OutputFile
@@ -92,7 +92,7 @@ def train_reward(
     if recipe.head_only and processes.count > 1:
         raise ImageRewardError("training the head alone takes seconds; start it without accelerate or torchrun")
     if processes.first:
-        expect_writable(folder)
+        expect_writable_folder(folder)
     start = load_base(base, processes.device, fresh_head=fresh_head, seed=recipe.seed)
     reader = PromptReader(WordPiece(start.vocabulary), recipe.long_prompts)
     data = _data(training, validation, recipe, reader)
@@ -173,7 +173,7 @@ def _expect_room(trainer: Trainer, start: Base) -> None:
     """Room for the new scorer, for the best weights, and for two states with two averages of each weight."""
     model = sum(p.numel() for p in start.model.parameters()) + sum(t.numel() for t in start.carried.values())
     trained = sum(p.numel() for p in trainer.module.parameters() if p.requires_grad)
-    expect_writable(trainer.folder, room=4 * (model + 7 * trained))  # 4 bytes a number
+    expect_writable_folder(trainer.folder, room=4 * (model + 7 * trained))  # 4 bytes a number
 
 
 def _export(start: Base, folder: Path, metadata: dict[str, str]) -> Path:

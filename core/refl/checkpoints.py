@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ImageRewardError
 from ..files.atomic import remove, replace
-from ..files.writable import expect_writable
+from ..files.writable import expect_writable_folder
 from ..training.states import RecordFile, newest_readable, save_state
 from .config import ReflConfig, config_from, read_config, write_config
 
@@ -36,7 +36,7 @@ class RunFolder:
                 f"{self.path} already holds {len(list(self.path.iterdir()))} files"
                 f"{' of another run' if (self.path / CONFIG).exists() else ''}: choose another, or go on with it (--resume)"
             )
-        expect_writable(self.path)
+        expect_writable_folder(self.path)
 
     def claim(self, config: ReflConfig) -> None:
         try:

@@ -291,7 +291,7 @@ def test_a_full_disk_is_told_before_anything_loads(tmp_path: Path, monkeypatch: 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(ImageRewardError, match=r"cannot write into .*No space left"):
         RunFolder(tmp_path / "new" / "run").check_free()
     assert not (tmp_path / "new").exists()

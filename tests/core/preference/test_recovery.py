@@ -54,7 +54,7 @@ def stop_at(step: int) -> Any:
 
 @pytest.fixture(scope="module")
 def whole(few: list[Ranking], small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    return dict(read_checkpoint(train(few, small_base, tmp_path_factory.mktemp("whole")).path).tensors)
+    return tensors_of(train(few, small_base, tmp_path_factory.mktemp("whole")).path)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,12 @@ def folder(stopped: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(stopped, tmp_path / "run"))
 
 
+def tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor.read() for name, tensor in read_checkpoint(path).tensors.items()}
+
+
 def assert_same(path: Path, expected: dict[str, torch.Tensor]) -> None:
-    found = read_checkpoint(path).tensors
+    found = tensors_of(path)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -23,6 +23,7 @@ _NO_TEXT = re.compile(
     r"embeds?$|upsampling|shape|dtype|padding",
     re.IGNORECASE,
 )
+_NO_TEXT_LINK = re.compile(r"regex|pattern|system|instruct|delim|separat", re.IGNORECASE)
 # Inputs that lead away from the picture and from what describes it.
 _ASIDE = re.compile(
     r"model|^clip$|clip_vision|^vae|_vae|control_?net|unet|lora|mask|seed|noise|sigma|sampler|schedul|adapter|insight|"
@@ -30,6 +31,7 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 _SAMPLES = re.compile(r"sampl(?!es)|detail|hires|highres|upscal|refin|generat|k ?sampler", re.IGNORECASE)
+_BUNDLES = re.compile(r"(?:to|from|edit|make)_?\w*pipe|pipe_?(?:edit|in|out|to)", re.IGNORECASE)
 _SAMPLES_FIELDS = {"steps", "cfg", "sampler_name", "noise_seed", "denoise", "sigmas", "guider", "scheduler"}
 _SAVES = re.compile(
     r"\bsave|saver|saveimage|imagesave|save_|output|export|send|upload|websocket|combine", re.IGNORECASE
@@ -124,7 +126,7 @@ def leads_to_picture(key: str, kind: str) -> bool:
 @lru_cache(8192)
 def leads_to_text(key: str, kind: str) -> bool:
     """Whether a link into this input of a node between texts may carry text."""
-    return kind not in _PRIMITIVE_TYPES and not is_aside(key)
+    return kind not in _PRIMITIVE_TYPES and not is_aside(key) and not _NO_TEXT_LINK.search(key)
 
 
 @lru_cache(8192)
@@ -134,6 +136,8 @@ def _found(pattern: re.Pattern[str], text: str) -> bool:
 
 def samples(node: Node) -> bool:
     """Whether a node makes a picture out of noise or of another picture."""
+    if _found(_BUNDLES, node.kind):
+        return False
     return _found(_SAMPLES, node.kind) or not _SAMPLES_FIELDS.isdisjoint((*node.values, *node.links))
 
 
@@ -146,6 +150,8 @@ def shows(node: Node) -> bool:
 
 
 def may_make_pictures(node: Node) -> bool:
+    if node.outputs and all(kind in _OTHER_TYPES for _, kind in node.outputs):
+        return False
     return not _found(_NO_MAKER, node.kind) and not saves(node)
 
 

@@ -175,7 +175,7 @@ def _is_stage(node: Node, piped: bool) -> bool:
     """Whether a node makes a picture by a text. piped: it was reached as a bundle of settings, not as a picture."""
     if piped and not fields.samples(node):
         return any(fields.is_positive(key) and isinstance(value, str) for key, value in node.values.items())
-    if any(fields.is_condition(key) or fields.is_pipe(key) for key in node.links):
+    if any(fields.is_condition(key) or fields.is_pipe(key) or key.endswith("_sampler") for key in node.links):
         return not fields.saves(node)
     if not fields.may_make_pictures(node):
         return False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 from . import comfyui_fields as fields
+from . import comfyui_rewriting as rewriting
 from .comfyui_graph import UNNAMED, Graph, Link, Node, consumers
 from .comfyui_switch import delivered, families, is_switch
 
@@ -24,6 +25,7 @@ _BEFORE, _AFTER = (
     re.compile(r"suffix|append|after|^post_", re.IGNORECASE),
 )
 _DRAWN = re.compile(r"__[\w/ *-]+__|\{[^{}]*\|[^{}]*\}")
+_FRAMES = re.compile(r"\s*[\"']?\d+[\"']?\s*:\s*[\"'(]")
 
 
 class Said(NamedTuple):
@@ -127,19 +129,20 @@ class Texts:
             return self._shown_by_others(node)
         if is_switch(node) and (node.links or len(node.values) > 1):
             return (yield from self._switched(node, slot, wanted, "text"))
-        populated = node.values.get("populated_text")
-        if isinstance(populated, str) and populated.strip():
-            return Said(populated, node.name)
-        changed = yield from self._replaced(node, wanted)
-        if changed is not None:
-            return changed
-        found = yield from self._parts(node, wanted)
-        if fields.shows(node) and (found.doubt or not found.text.strip()):
+        populated = _populated(node, _of_polarity([*node.values], wanted))
+        if populated.text:
+            return populated
+        template = rewriting.template_of(node)
+        found = yield from (self._filled(node, template, wanted) if template else self._replaced(node, wanted))
+        untold = rewriting.what_is_not_told(node, found.text)
+        if untold and found.text.strip():
+            return found._replace(doubt=found.doubt or untold)
+        if fields.shows(node) and found.node != node.name and (found.doubt or not found.text.strip()):
             shown = _shown(node)
             if shown:
                 reason = f"{found.doubt}; the text that {node} showed is taken" if found.doubt else ""
                 return Said(shown, node.name, reason)
-        if not found.text.strip() and not found.doubt:
+        if not found.text.strip() and not found.doubt and not _holds_nothing(node, wanted):
             return Said("", node.name, f"{node} does not hold the text that it gives")
         return found
 
@@ -147,7 +150,8 @@ class Texts:
         """The texts that a node is given or holds, joined as it joins them."""
         linked = [key for key in node.links if fields.leads_to_text(key, self._type(node.links[key]))]
         held = [key for key, value in node.values.items() if isinstance(value, str) and _is_part(key)]
-        keys = _of_polarity([*linked, *held], wanted)
+        replaced = {key for pair in rewriting.replacements(node) for key in pair}
+        keys = _of_polarity([key for key in (*linked, *held) if key not in replaced], wanted)
         joined = _joining(keys)
         if joined:
             found = []
@@ -164,19 +168,34 @@ class Texts:
         doubt = f"{node} holds {len(words)} texts, of which the longest is taken" if len(words) > 1 else ""
         return Said(max(words, key=len), node.name, doubt)
 
-    def _replaced(self, node: Node, wanted: str) -> Generator[Step, Said, Said | None]:
-        """Of a node that replaces words: the text with the words replaced."""
-        find, new = node.values.get("find"), node.values.get("replace")
-        if not (isinstance(find, str) and isinstance(new, str)) or "regex" in node.kind.lower():
-            return None
+    def _replaced(self, node: Node, wanted: str) -> Steps:
+        """What a node is given or holds, with the words replaced that it replaces."""
         said = yield from self._parts(node, wanted)
-        return said._replace(text=said.text.replace(find, new) if find else said.text)
+        for old_key, new_key in rewriting.replacements(node):
+            old = yield from self._field(node, old_key, wanted)
+            new = yield from self._field(node, new_key, wanted)
+            if old.text:
+                said = said._replace(text=said.text.replace(old.text, new.text), doubt=said.doubt or new.doubt)
+        return said
+
+    def _filled(self, node: Node, template: str, wanted: str) -> Steps:
+        """The template that a node holds, with what its other inputs say in place of their names."""
+        texts: dict[str, str] = {}
+        doubt = ""
+        text = str(node.values[template])
+        for key in rewriting.places_of(text):
+            if key in node.links:
+                said = yield Step("text", node.links[key], wanted)
+                texts[key], doubt = said.text, doubt or said.doubt
+            elif isinstance(node.values.get(key), (str, int, float)):
+                texts[key] = str(node.values[key])
+        return Said(rewriting.filled(text, texts), node.name, doubt)
 
     def _fields(self, node: Node, keys: list[str], wanted: str) -> Steps:
         """What the text fields of an encoder say together; of a wildcard node what was drawn, not what it drew from."""
-        populated = node.values.get("populated_text")
-        if isinstance(populated, str) and populated.strip() and "populated_text" in keys:
-            return Said(populated, node.name)
+        populated = _populated(node, keys)
+        if populated.text:
+            return populated
         found = []
         for key in keys:
             found.append((yield from self._field(node, key, wanted)))
@@ -188,11 +207,11 @@ class Texts:
         value = node.values.get(key)
         if not isinstance(value, str) or not value.strip():
             return NOTHING
-        doubt = (
-            f"{node} draws from {value.strip()[:40]!r}, and what it drew is not in the file"
-            if _DRAWN.search(value)
-            else ""
-        )
+        doubt = ""
+        if _DRAWN.search(value):
+            doubt = f"{node} draws from {value.strip()[:40]!r}, and what it drew is not in the file"
+        elif _FRAMES.match(value):
+            doubt = f"{node} holds a prompt for each frame"
         return Said(value, node.name, doubt)
 
     def _switched(self, node: Node, slot: int, wanted: str, ask: str) -> Steps:
@@ -209,6 +228,8 @@ class Texts:
                     break
         if len({said.text.strip() for said in found}) > 1:
             return found[0]._replace(doubt=f"which input {node} delivered is not in the file")
+        if not found and not node.links:
+            return Said("", node.name, f"{node} does not hold the text that it gives")
         return found[0] if found else NOTHING
 
     def _shown_by_others(self, node: Node) -> Said:
@@ -229,11 +250,21 @@ class Texts:
         return node.output_type(link[1]) if node is not None else ""
 
 
+def _populated(node: Node, keys: Iterable[str]) -> Said:
+    """Of a wildcard node the text that it drew, NOTHING where none of the fields holds one."""
+    for key in keys:
+        value = node.values.get(key)
+        if "populated" in key and isinstance(value, str) and value.strip():
+            return Said(value, node.name)
+    return NOTHING
+
+
 def unnamed_words(node: Node, wanted: str) -> Said:
     """Of fields that carry no names: the first that holds words is taken for the prompt, the second for the negative one."""
-    words = [v for key, v in node.values.items() if key.endswith(UNNAMED) and fields.looks_like_words(v)]
+    held = [v for key, v in node.values.items() if key.endswith(UNNAMED)]
+    words = [v for v in held if v == "" or fields.looks_like_words(v)]
     place = 0 if wanted == POSITIVE else 1
-    if len(words) <= place:
+    if len(words) <= place or not words[place]:
         return NOTHING
     return Said(words[place], node.name, f"the fields of {node} carry no names in this file")
 
@@ -283,6 +314,7 @@ def _conditions(node: Node, wanted: str) -> list[str]:
     given = [key for key in node.links if not fields.is_aside(key) and not fields.is_pipe(key)]
     named = _of_polarity(given, wanted)
     conditions = [key for key in named if fields.is_condition(key) or fields.is_negative(key)]
+    conditions = [key for key in conditions if not key.startswith("refiner")] or conditions
     # A reroute or a node of an unknown pack calls its input as it likes.
     chosen = conditions or [key for key in named if not re.match(r"image|pixels|latent|text", key, re.IGNORECASE)]
     return chosen + [key for key in node.links if fields.is_pipe(key)] if not conditions else chosen
@@ -307,7 +339,16 @@ def _joining(keys: list[str]) -> list[str]:
     return [*before, *(key for key in main if key not in before and key not in after), *after]
 
 
+def _holds_nothing(node: Node, wanted: str) -> bool:
+    """Whether a node has a field for its text, which is empty."""
+    keys = _of_polarity([key for key, value in node.values.items() if isinstance(value, str) and _is_part(key)], wanted)
+    return bool(keys) and not fields.shows(node)
+
+
 def _delimiter(node: Node) -> str:
+    broken = node.values.get("linebreak_addition")  # older WAS nodes
+    if isinstance(broken, str):
+        return "\n" if broken == "true" else ""
     value = next((value for key, value in node.values.items() if _DELIMITER.search(key)), ", ")
     if not isinstance(value, str):
         return ", "

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .comfyui_fields import is_negative, is_positive
 from .comfyui_graph import UNNAMED, Graph, Link, Node
 
 _MUTED, _BYPASSED = 2, 4
@@ -21,6 +22,10 @@ _SEED_MODES = {"fixed", "increment", "decrement", "randomize"}
 # Fields of nodes that were saved before the editor named them: those up to the last text.
 _SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
 _WILDCARDS = ("wildcard_text", "populated_text", "mode")
+_EASY_LOADER = (
+    *("ckpt_name", "vae_name", "clip_skip", "lora_name", "lora_model_strength", "lora_clip_strength", "resolution"),
+    *("empty_latent_width", "empty_latent_height", "positive", "negative"),
+)
 _FIELDS: dict[str, tuple[str, ...]] = {
     "CLIPTextEncodeSDXL": (*_SIZES, "text_g", "text_l"),
     "CLIPTextEncodeSDXLRefiner": ("ascore", "width", "height", "text"),
@@ -48,15 +53,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
         *("base_ckpt_name", "base_clip_skip", "refiner_ckpt_name", "refiner_clip_skip", "positive_ascore"),
         *("negative_ascore", "vae_name", "positive", "negative"),
     ),
-    "easy a1111Loader": (
-        *("ckpt_name", "vae_name", "clip_skip", "lora_name", "lora_model_strength", "lora_clip_strength", "resolution"),
-        *("empty_latent_width", "empty_latent_height", "positive", "positive_token_normalization"),
-        *("positive_weight_interpretation", "negative"),
-    ),
-    "easy comfyLoader": (
-        *("ckpt_name", "vae_name", "clip_skip", "lora_name", "lora_model_strength", "lora_clip_strength", "resolution"),
-        *("empty_latent_width", "empty_latent_height", "positive", "negative"),
-    ),
+    "easy a1111Loader": _EASY_LOADER,
+    "easy comfyLoader": _EASY_LOADER,
     "easy fullLoader": (
         *(
             "ckpt_name",
@@ -71,6 +69,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
         *("positive_weight_interpretation", "negative"),
     ),
     "easy wildcards": ("text",),
+    "easy stylesSelector": ("styles", "positive", "negative", "select_styles"),
+    "easy promptReplace": ("prompt", "find1", "replace1", "find2", "replace2", "find3", "replace3"),
     "easy cascadeLoader": (
         *("stage_c", "stage_b", "stage_a", "clip_name", "lora_name", "lora_model_strength", "lora_clip_strength"),
         *("resolution", "empty_latent_width", "empty_latent_height", "compression", "positive", "negative"),
@@ -78,6 +78,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "ImpactSwitch": ("select", "sel_mode"),
     "SDXLPromptStyler": ("text_positive", "text_negative", "style"),
 }
+
+
+_FIELDS_WHERE_FEW = {("Text Concatenate", 1): ("linebreak_addition",)}  # of older versions
 
 
 @dataclass
@@ -145,7 +148,24 @@ def _level(data: Mapping[str, Any], prefix: str, outer: tuple[_Level, dict[str, 
         start = _key_in(nodes, link.get("upstream"))
         if isinstance(end[1], int) and isinstance(link.get("upstream_slot"), int) and start is not None:
             level.everywhere[end[0], end[1]] = (start, link["upstream_slot"])
+    if not isinstance(extra, dict) or "ue_links" not in extra:
+        level.everywhere |= _prompts_everywhere(level)
     return level
+
+
+def _prompts_everywhere(level: _Level) -> dict[tuple[str, int], tuple[Any, int]]:
+    """What "Prompts Everywhere" sends, where the editor did not write it down: to open inputs called positive and negative."""
+    found: dict[tuple[str, int], tuple[Any, int]] = {}
+    senders = [row for row in level.nodes.values() if row["type"] == "Prompts Everywhere"]
+    for sender in senders[:1]:
+        sent = [_input(level, sender, 0), _input(level, sender, 1)]
+        for key, row in level.nodes.items():
+            for number, slot in enumerate(_dicts(row.get("inputs"))):
+                name = str(slot.get("name"))
+                start = sent[0] if is_positive(name) else sent[1] if is_negative(name) else None
+                if start is not None and slot.get("link") is None:
+                    found[str(key), number] = start
+    return found
 
 
 def _origins(links: Any) -> Iterator[tuple[Any, tuple[Any, int]]]:
@@ -292,7 +312,7 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
         return {}
     slots = [slot for slot in _dicts(row.get("inputs")) if isinstance(slot.get("widget"), dict)]
     names = [str(slot["widget"].get("name") or slot.get("name")) for slot in slots]
-    listed = _FIELDS.get(row["type"], ())
+    listed = _FIELDS_WHERE_FEW.get((row["type"], len(held))) or _FIELDS.get(row["type"], ())
     rest = _without_seed_modes(held)
     if len(names) == len(rest) and not (listed and len(names) < len(listed)):
         return dict(zip(names, rest, strict=True))

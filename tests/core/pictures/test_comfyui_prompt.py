@@ -69,6 +69,20 @@ FOUND = {
         "n1": node("ToBasicPipe", model=["4", 0], clip=["4", 1], vae=["4", 2], positive=["6", 0], negative=["7", 0]),
         "n3": node("ImpactKSamplerBasicPipe", basic_pipe=["1", 0], latent_image=["5", 0], steps=20),
     },
+    "a pipe with what was drawn": {
+        "n1": node(
+            "MakeBasicPipe //Inspire",
+            positive_wildcard_text="a {grey|red} fox",
+            positive_populated_text=FOX,
+            negative_populated_text=NO,
+        ),
+        "n3": node("KSamplerPipe //Inspire", basic_pipe=["1", 0], latent=["5", 0], steps=20),
+    },
+    "samplers as providers": {
+        "n1": node("ToBasicPipe", model=["4", 0], clip=["4", 1], vae=["4", 2], positive=["6", 0], negative=["7", 0]),
+        "n2": node("KSamplerAdvancedProvider", basic_pipe=["1", 0], cfg=7.0),
+        "n3": node("TwoAdvancedSamplersForMask", samples=["5", 0], base_sampler=["2", 0], mask=["99", 0]),
+    },
     "context": {
         "n1": node("Context Big (rgthree)", model=["4", 0], positive=["6", 0], negative=["7", 0], latent=["5", 0]),
         "n3": sampler(positive=("1", 4), negative=("1", 5), latent=("1", 6)),
@@ -95,6 +109,24 @@ FOUND = {
     "a named delimiter": text(node("JPS Text", delimiter="space", text1=["12", 0], text2=["13", 0]), **PARTS),
     "prefix": text(node("AddPrefix", prefix="a red", text="fox in deep snow", separator=" ")),
     "replaced": text(node("StringReplace", string="a grey fox in deep snow", find="grey", replace="red")),
+    "replaced by what others hold": text(
+        node("easy promptReplace", prompt=["12", 0], find1="{x}", replace1=["13", 0], find2="", replace2=""),
+        n12=node("PrimitiveString", value="a {x} fox in deep snow"),
+        n13=node("PrimitiveString", value="red"),
+    ),
+    "replaced by action": text(
+        node("StringFunction|pysssss", action="replace", text_a="a grey fox in deep snow", text_b="grey", text_c="red")
+    ),
+    "a template": text(node("StringFormat", template="{a} {b}", a=["12", 0], b=["13", 0]), **PARTS),
+    "an older Text Concatenate": text(
+        node("Text Concatenate", linebreak_addition="false", text_a="a red fox ", text_b=["13", 0]), **PARTS
+    ),
+    "joined with nothing": text(
+        node("Text Concatenate", delimiter=" ", text_a=["12", 0], text_b=["13", 0]),
+        n12=node("PrimitiveString", value=FOX),
+        n13=node("Text Multiline", text=""),
+    ),
+    "no style": text(node("SDXLPromptStyler", text_positive=FOX, text_negative="", style="base")),
     # what was drawn, not what it was drawn from; sentences, not tags
     "ImpactWildcardEncode": {
         "n6": node(
@@ -143,6 +175,12 @@ FOUND = {
         "n12": node("easy preDetailerFix", pipe=["3", 0], positive=["11", 0]),
         "n8": node("easy detailerFix", pipe=["12", 0]),
         "n9": node("SaveImage", images=["8", 1]),
+    },
+    "detailer of a bundle": {
+        "n10": node("ToDetailerPipe", model=["4", 0], positive=["11", 0], negative=["7", 0]),
+        "n11": encoder("detailed face"),
+        "n12": node("DetailerForEachPipe", image=["8", 0], segs=["30", 0], detailer_pipe=["10", 0]),
+        "n9": node("SaveImage", images=["12", 0]),
     },
     "regions of one conditioning": {
         "n3": sampler(positive=("10", 0)),
@@ -267,6 +305,28 @@ def test_what_cannot_be_known_is_uncertain() -> None:
 # -- the editor's workflow alone ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "changer",
+    [
+        node("RegexReplace", string="a [[x]] fox", regex_pattern="x", replace="red"),
+        node("StringSubstring", string=FOX, start=0, end=5),
+        node("Text Parse Tokens", text="a fox with [ears]"),
+        node("Text Random Line", text=f"{FOX}\na green parrot", seed=3),
+        node("easy stylesSelector", styles="fooocus_styles", positive=FOX, select_styles="Fooocus Enhance"),
+        node("StringFormat", template="a {} fox", value=["12", 0]),
+    ],
+    ids=lambda changer: changer["class_type"],
+)
+def test_a_text_that_a_node_changes_out_of_sight_is_uncertain(changer: dict[str, Any]) -> None:
+    found = graph(**text(changer, n12=node("PrimitiveString", value="red")))
+    assert found.uncertain.startswith("node 11 (")
+
+
+def test_a_prompt_for_each_frame_is_uncertain() -> None:
+    found = graph(n6=node("BatchPromptSchedule", text='"0": "a red fox",\n"12": "a cat"', clip=["4", 1]))
+    assert "each frame" in found.uncertain
+
+
 def row(number: int, kind: str, inputs: dict[str, int | None], widgets: Any = None, **more: Any) -> dict[str, Any]:
     slots = [
         {"name": name, "type": more.get("types", {}).get(name, "X"), "link": link} for name, link in inputs.items()
@@ -345,6 +405,35 @@ def test_fields_without_names() -> None:
     found = workflow(unknown, links=[[1, 6, 0, 3, 0, "C"], NEGATIVE_LINK])
     assert found.prompt == FOX
     assert found.uncertain
+
+
+def test_fields_without_names_that_are_empty_keep_their_places() -> None:
+    found = workflow(
+        row(1, "## loader [2c8c61]", {}, ["paintmix.safetensors", "", NO], outputs=["BASIC_PIPE"]),
+        row(3, "ImpactKSamplerBasicPipe", {"basic_pipe": 1}),
+        row(7, "Note", {}),
+        links=[[1, 1, 0, 3, 0, "BASIC_PIPE"]],
+    )
+    assert found.prompt == ""
+
+
+def test_prompts_that_are_sent_everywhere() -> None:
+    found = workflow(
+        row(1, "easy wildcards", {}, [FOX], outputs=["STRING"]),
+        row(2, "easy negative", {}, [NO], outputs=["STRING"]),
+        row(4, "Prompts Everywhere", {"STRING": 1, "STRING2": 2}),
+        row(5, "easy comfyLoader", {"positive": None, "negative": None}, ["x", *[0] * 8, "Positive", "Negative", 1]),
+        row(3, "easy kSampler", {"pipe": 3}),
+        links=[[1, 1, 0, 4, 0, "STRING"], [2, 2, 0, 4, 1, "STRING"], [3, 5, 0, 3, 0, "PIPE"]],
+    )
+    assert (found.prompt, found.negative) == (FOX, NO)
+
+
+def test_a_node_that_gives_text_alone_makes_no_picture() -> None:
+    asks = row(3, "GeminiNode", {"images": 1}, ["Describe this image"], outputs=["STRING"])
+    others = (row(2, "LoadImage", {}, ["x.png"]), row(7, "Note", {}), row(9, "Log", {}))
+    found = workflow(*others, asks, links=[[1, 2, 0, 3, 0, "IMAGE"]])
+    assert found.prompt == ""
 
 
 def test_the_workflow_beside_a_graph_tells_what_was_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from .comfyui_graph import Node
 
@@ -49,9 +50,21 @@ def places_of(template: str) -> list[str]:
     return _PLACE.findall(template)
 
 
-def filled(template: str, texts: dict[str, str]) -> str:
-    """The template with the texts in place of their {names}; what has none stays."""
-    return _PLACE.sub(lambda place: texts.get(place[1], place[0]), template)
+def replaced(text: str, old: str, new: str, longest: int) -> str:
+    """The text with its words replaced, right up to `longest` characters: beyond, what is cut off anyway stays."""
+    return text.replace(old, new, longest // max(1, len(new)) + 1) if old else text
+
+
+def filled(template: str, texts: Mapping[str, str], longest: int) -> str:
+    """The template with the texts in place of their {names}, right up to `longest` characters; what has none stays."""
+    parts, end, length = [], 0, 0
+    for place in _PLACE.finditer(template):
+        parts += [template[end : place.start()], texts.get(place[1], place[0])]
+        end = place.end()
+        length += len(parts[-1]) + len(parts[-2])
+        if length > longest:
+            break
+    return "".join([*parts, template[end:]])
 
 
 def what_is_not_told(node: Node, text: str) -> str:
@@ -68,6 +81,11 @@ def what_is_not_told(node: Node, text: str) -> str:
         if style.strip().lower() not in _NO_STYLE:
             return f"{node} adds the words of the style {style[:40]!r}, which are not in the file"
     return ""
+
+
+def first_of_drawn(node: Node, text: str) -> str:
+    """Of a node that draws one of several lines the first, as of a choice in a prompt; of others the text as it is."""
+    return text.strip().split("\n")[0] if _DRAWS_LINE.search(node.kind) else text
 
 
 def _is_template_by_number(node: Node) -> bool:

@@ -136,13 +136,13 @@ class Texts:
         found = yield from (self._filled(node, template, wanted) if template else self._replaced(node, wanted))
         untold = rewriting.what_is_not_told(node, found.text)
         if untold and found.text.strip():
-            return found._replace(doubt=found.doubt or untold)
+            return found._replace(text=rewriting.first_of_drawn(node, found.text), doubt=found.doubt or untold)
         if fields.shows(node) and found.node != node.name and (found.doubt or not found.text.strip()):
             shown = _shown(node)
             if shown:
                 reason = f"{found.doubt}; the text that {node} showed is taken" if found.doubt else ""
                 return Said(shown, node.name, reason)
-        if not found.text.strip() and not found.doubt and not _holds_nothing(node, wanted):
+        if not found.text.strip() and not found.doubt and not self._holds_nothing(node, wanted):
             return Said("", node.name, f"{node} does not hold the text that it gives")
         return found
 
@@ -175,7 +175,8 @@ class Texts:
             old = yield from self._field(node, old_key, wanted)
             new = yield from self._field(node, new_key, wanted)
             if old.text:
-                said = said._replace(text=said.text.replace(old.text, new.text), doubt=said.doubt or new.doubt)
+                text = rewriting.replaced(said.text, old.text, new.text, LONGEST)
+                said = said._replace(text=text, doubt=said.doubt or new.doubt)
         return said
 
     def _filled(self, node: Node, template: str, wanted: str) -> Steps:
@@ -189,7 +190,7 @@ class Texts:
                 texts[key], doubt = said.text, doubt or said.doubt
             elif isinstance(node.values.get(key), (str, int, float)):
                 texts[key] = str(node.values[key])
-        return Said(rewriting.filled(text, texts), node.name, doubt)
+        return Said(rewriting.filled(text, texts, LONGEST), node.name, doubt)
 
     def _fields(self, node: Node, keys: list[str], wanted: str) -> Steps:
         """What the text fields of an encoder say together; of a wildcard node what was drawn, not what it drew from."""
@@ -244,6 +245,12 @@ class Texts:
         if node.shown:
             return Said(node.shown, node.name, f"{reason}; the text that it showed is taken")
         return Said("", node.name, f"{reason}, and is not in the file")
+
+    def _holds_nothing(self, node: Node, wanted: str) -> bool:
+        """Whether a node has a field for its text, or is given one, so that the text is known to be empty."""
+        held = [key for key, value in node.values.items() if isinstance(value, str) and _is_part(key)]
+        given = [key for key, link in node.links.items() if link[0] in self.graph and fields.is_text(key)]
+        return bool(_of_polarity([*held, *given], wanted)) and not fields.shows(node)
 
     def _type(self, link: Link) -> str:
         node = self.graph.get(link[0])
@@ -337,12 +344,6 @@ def _joining(keys: list[str]) -> list[str]:
     if len(main) < 2:
         main = [key for key in keys if key not in before and key not in after][:1]
     return [*before, *(key for key in main if key not in before and key not in after), *after]
-
-
-def _holds_nothing(node: Node, wanted: str) -> bool:
-    """Whether a node has a field for its text, which is empty."""
-    keys = _of_polarity([key for key, value in node.values.items() if isinstance(value, str) and _is_part(key)], wanted)
-    return bool(keys) and not fields.shows(node)
 
 
 def _delimiter(node: Node) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -322,6 +323,16 @@ def test_a_text_that_a_node_changes_out_of_sight_is_uncertain(changer: dict[str,
     assert found.uncertain.startswith("node 11 (")
 
 
+def test_of_lines_that_are_drawn_from_the_first_is_taken() -> None:
+    assert graph(**text(node("Text Random Line", text=f"{FOX}\na green parrot", seed=3))).prompt == FOX
+
+
+def test_an_empty_text_is_known_through_other_nodes() -> None:
+    joined = node("Text Concatenate", text_a=["12", 0], text_b=["12", 0])
+    found = graph(**text(joined, n12=node("Text Multiline", text="")))
+    assert (found.prompt, found.uncertain) == ("", "")
+
+
 def test_a_prompt_for_each_frame_is_uncertain() -> None:
     found = graph(n6=node("BatchPromptSchedule", text='"0": "a red fox",\n"12": "a cat"', clip=["4", 1]))
     assert "each frame" in found.uncertain
@@ -553,3 +564,22 @@ def test_long_chains_and_doubling_texts() -> None:
     assert found is not None
     assert 0 < len(found.prompt) <= 16384
     assert json.dumps(found.prompt)
+
+
+@pytest.mark.parametrize(
+    "grower",
+    [
+        node("StringReplace", string=["1", 0], find="a", replace=["2", 0]),
+        node("StringFormat", template="{x}" * 20_000, x=["2", 0]),
+    ],
+    ids=["replaced", "filled"],
+)
+def test_texts_that_multiply_stay_short(grower: dict[str, Any]) -> None:
+    held = {"1": node("Text Multiline", text="a" * 16_000), "2": node("Text Multiline", text="b" * 16_000)}
+    tracemalloc.start()
+    found = read_graph(held | {"3": grower, "4": encoder(["3", 0]), "5": node("KSampler", positive=["4", 0])})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is not None
+    assert found.prompt == "b" * 16_384
+    assert peak < 10e6

@@ -322,6 +322,9 @@ def _conditions(node: Node, wanted: str) -> list[str]:
     named = _of_polarity(given, wanted)
     conditions = [key for key in named if fields.is_condition(key) or fields.is_negative(key)]
     conditions = [key for key in conditions if not key.startswith("refiner")] or conditions
+    share = node.values.get("conditioning_to_strength")  # of an average; at its ends one of the two alone counts
+    if share in (0, 1):
+        conditions = [key for key in conditions if key == ("conditioning_to" if share else "conditioning_from")]
     # A reroute or a node of an unknown pack calls its input as it likes.
     chosen = conditions or [key for key in named if not re.match(r"image|pixels|latent|text", key, re.IGNORECASE)]
     return chosen + [key for key in node.links if fields.is_pipe(key)] if not conditions else chosen

@@ -310,6 +310,9 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
         return {str(key): value for key, value in held.items()}
     if not isinstance(held, list):
         return {}
+    promoted = _promoted(row)
+    if promoted and len(promoted) == len(held):
+        return {name: value for name, value in zip(promoted, held, strict=True) if name and value is not None}
     slots = [slot for slot in _dicts(row.get("inputs")) if isinstance(slot.get("widget"), dict)]
     names = [str(slot["widget"].get("name") or slot.get("name")) for slot in slots]
     listed = _FIELDS_WHERE_FEW.get((row["type"], len(held))) or _FIELDS.get(row["type"], ())
@@ -319,6 +322,14 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
     if listed and len(held) >= min(2, len(listed)):
         return dict(zip(listed, held, strict=False))
     return _guessed(row["type"], held)
+
+
+def _promoted(row: dict[str, Any]) -> list[str]:
+    """The names of the fields on the outside of a subgraph; "" for those whose values a node inside holds."""
+    properties = row.get("properties")
+    rows = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    pairs = [pair for pair in rows if isinstance(pair, list) and len(pair) == 2] if isinstance(rows, list) else []
+    return [str(name) if str(node) == "-1" else "" for node, name in pairs]
 
 
 def _without_seed_modes(held: list[Any]) -> list[Any]:

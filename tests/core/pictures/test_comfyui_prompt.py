@@ -183,6 +183,13 @@ FOUND = {
         "n12": node("DetailerForEachPipe", image=["8", 0], segs=["30", 0], detailer_pipe=["10", 0]),
         "n9": node("SaveImage", images=["12", 0]),
     },
+    "an average of one alone": {
+        "n3": sampler(positive=("10", 0)),
+        "n10": node(
+            "ConditioningAverage", conditioning_to=["6", 0], conditioning_from=["11", 0], conditioning_to_strength=1.0
+        ),
+        "n11": encoder("a green parrot"),
+    },
     "regions of one conditioning": {
         "n3": sampler(positive=("10", 0)),
         "n10": node("ConditioningSetArea", conditioning=["6", 0], width=64, height=64, x=0, y=0, strength=1.0),
@@ -399,6 +406,11 @@ def test_subgraphs_with_a_field_on_their_outside() -> None:
     links = [[1, 20, 0, 3, 0, "C"], NEGATIVE_LINK]
     found = workflow(outside, links=links, definitions={"subgraphs": [inside]})
     assert (found.prompt, found.node) == (FOX, "node 20:6 (CLIPTextEncode)")
+    beside = {
+        "widgets_values": [None, FOX, None],
+        "properties": {"proxyWidgets": [["3", "seed"], ["-1", "text"], ["3", "x"]]},
+    }
+    assert workflow(outside | beside, links=links, definitions={"subgraphs": [inside]}).prompt == FOX
     inside["nodes"].append(row(7, "0a1b", {}))  # one that holds itself
     assert workflow(outside, links=links, definitions={"subgraphs": [inside]}).prompt == FOX
 

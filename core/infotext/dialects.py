@@ -22,6 +22,11 @@ _CHOICE = re.compile(r"<(?:random|alternate|alt|fromto)(?:\[[^\[\]<>]*\])?:([^<>
 _REST = re.compile(
     r"<(?:lora|lyco|embed|embedding|comment|param|preset|setvar|setmacro|break|trigger|region|base)\b[^<>]{0,500}>"
 )
+# prompt-control, a pack of ComfyUI.
+_CONTROL = re.compile(
+    r"\b(?:STYLE|SHIFT|SHUFFLE|NOSTRIP|I?MASK|MASKW|MASK_SIZE|AREA|FEATHER|FILL|SDXL|NOISE|TE_WEIGHT|ATTN)\([^()]{0,200}\)"
+)
+_CONTROL_JOIN = re.compile(r"\b(?:COUPLE|AVG)\([^()]{0,200}\)")
 
 
 def without_invokeai(text: str) -> str:
@@ -49,3 +54,8 @@ def without_swarmui(text: str) -> str:
     helper = _PART.search(text)
     text = _REST.sub("", text[: helper.start()] if helper else text)
     return _CHOICE.sub(lambda choice: re.split(r"\|\||[,|]", choice[1])[0], text)
+
+
+def without_prompt_control(text: str) -> str:
+    """STYLE(A1111) a fox MASK(0 0.5, 0 1) COUPLE(0.5 1, 0 1) snow"""
+    return _CONTROL_JOIN.sub(",", _CONTROL.sub("", text))

@@ -18,7 +18,8 @@ dynamic-prompts and Regional Prompter extensions:
     __wildcard__                                          stays
 
 There no bracket and no backslash is left, escaped or not ("a cat (sleeping)" is emphasis to the hosts and reads "a cat
-sleeping"). ComfyUI has these but for comments and AND without weights; BREAK stays inside quotation marks. The others:
+sleeping"). ComfyUI has these but for comments and AND without weights; BREAK stays inside quotation marks, and the
+functions of prompt-control (STYLE(A1111), MASK(..), COUPLE(..)) go. The others:
 
     InvokeAI      red++, (red fox)-, (red fox)1.2, ("a", "b").and(), a.swap(b), <embedding>
     NovelAI       {x}, [x], 1.3::red fox::, a | b; round brackets are text
@@ -173,7 +174,13 @@ _PLAIN: tuple[Rule, ...] = (_without_networks, _without_brackets)
 # What is syntax in the prompts of a program, and in no other's.
 SYNTAX: dict[str, tuple[Rule, ...]] = {
     "A1111": (_without_comments, _without_networks, _without_and, _without_breaks, _without_brackets),
-    "ComfyUI": (_without_system_prompt, _without_networks, _without_comfyui_breaks, _without_brackets),
+    "ComfyUI": (
+        _without_system_prompt,
+        dialects.without_prompt_control,
+        _without_networks,
+        _without_comfyui_breaks,
+        _without_brackets,
+    ),
     "text file": (_without_networks, _without_comfyui_breaks, _without_brackets),
     "InvokeAI": (dialects.without_invokeai, _without_brackets),
     "NovelAI": (dialects.without_novelai,),

@@ -138,6 +138,7 @@ OTHERS = [
     ("SwarmUI", "a <random:red,grey> (fox:1.2) <lora:x:1> <segment:face> detailed face", "a red fox"),
     ("ComfyUI", 'a sign "BREAK", BREAK, (rock:1.2) AND roll #1', 'a sign "BREAK", rock AND roll #1'),
     ("ComfyUI", "a cat AND dog :0.8", "a cat, dog"),
+    ("ComfyUI", "STYLE(A1111) a cat MASK(0 0.5, 0 1) COUPLE(0.5 1, 0 1) a (red) dog", "a cat, a red dog"),
     ("ComfyUI", "You are an assistant designed to draw. <Prompt Start> a fox", "a fox"),
     ("text file", "a mug #1 (red:1.2) <lora:x:1>", "a mug #1 red"),
     ("Fooocus", "#1 (red:1.2) BREAK", "#1 red BREAK"),

@@ -31,7 +31,7 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 _SAMPLES = re.compile(r"sampl(?!es)|detail|hires|highres|upscal|refin|generat|k ?sampler", re.IGNORECASE)
-_BUNDLES = re.compile(r"(?:to|from|edit|make)_?\w*pipe|pipe_?(?:edit|in|out|to)", re.IGNORECASE)
+_BUNDLES = re.compile(r"(?:To|From|Edit|Make)(?:[A-Z_]\w*)?Pipe|[pP]ipe_?(?:Edit|EDIT|In|IN|Out|OUT|To|2)(?![a-z])")
 _SAMPLES_FIELDS = {"steps", "cfg", "sampler_name", "noise_seed", "denoise", "sigmas", "guider", "scheduler"}
 _SAVES = re.compile(
     r"\bsave|saver|saveimage|imagesave|save_|output|export|send|upload|websocket|combine", re.IGNORECASE

@@ -14,7 +14,9 @@ _PLACE_BY_NUMBER = re.compile(r"\{\d*\}")
 _CUTS = re.compile(r"regex|extract|substring|slice|\bsplit|truncat", re.IGNORECASE)
 _FILLS_TOKENS = re.compile(r"parse ?_?tokens|noodle ?soup", re.IGNORECASE)
 _TOKEN = re.compile(r"\[\w+\]|__\w+__")
-_DRAWS_LINE = re.compile(r"random|shuffle", re.IGNORECASE)
+_DRAWS = re.compile(r"random|shuffle", re.IGNORECASE)
+_HAS_LINES = re.compile(r"(?<!multi)(?<!multi[ _])lines?(?![a-z])|lists?(?![a-z])", re.IGNORECASE)
+_CHOOSES_LINE = re.compile(r"index|seed|rows?$|select|^line", re.IGNORECASE)
 _STYLES = ("select_styles", "style_name", "style", "styles")  # "styles" is a file where the styles are selected
 _NO_STYLE = {"", "none", "base", "no style", "default", "[]"}
 
@@ -74,7 +76,7 @@ def what_is_not_told(node: Node, text: str) -> str:
         return f"{node} changes its text, and what it made of it is not in the file"
     if _FILLS_TOKENS.search(kind) and _TOKEN.search(text):
         return f"{node} puts words in place of {_TOKEN.findall(text)[0]!r}, and which is not in the file"
-    if _DRAWS_LINE.search(kind) and "\n" in text.strip():
+    if _gives_one_line(node) and "\n" in text.strip():
         return f"{node} gives one of several lines, and which is not in the file"
     if "styl" in kind.lower():
         style = next((str(node.values[key]) for key in _STYLES if key in node.values), "")
@@ -84,8 +86,14 @@ def what_is_not_told(node: Node, text: str) -> str:
 
 
 def first_of_drawn(node: Node, text: str) -> str:
-    """Of a node that draws one of several lines the first, as of a choice in a prompt; of others the text as it is."""
-    return text.strip().split("\n")[0] if _DRAWS_LINE.search(node.kind) else text
+    """Of a node that gives one of several lines the first, as of a choice in a prompt; of others the text as it is."""
+    return text.strip().split("\n")[0] if _gives_one_line(node) else text
+
+
+def _gives_one_line(node: Node) -> bool:
+    if _DRAWS.search(node.kind):
+        return True
+    return bool(_HAS_LINES.search(node.kind)) and any(map(_CHOOSES_LINE.search, (*node.values, *node.links)))
 
 
 def _is_template_by_number(node: Node) -> bool:

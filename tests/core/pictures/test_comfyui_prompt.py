@@ -84,6 +84,10 @@ FOUND = {
         "n2": node("KSamplerAdvancedProvider", basic_pipe=["1", 0], cfg=7.0),
         "n3": node("TwoAdvancedSamplersForMask", samples=["5", 0], base_sampler=["2", 0], mask=["99", 0]),
     },
+    "a sampler whose name reads like one of a bundle": {
+        "n1": node("ToBasicPipe", model=["4", 0], clip=["4", 1], vae=["4", 2], positive=["6", 0], negative=["7", 0]),
+        "n3": node("CustomSamplerPipe", basic_pipe=["1", 0], latent_image=["5", 0]),
+    },
     "context": {
         "n1": node("Context Big (rgthree)", model=["4", 0], positive=["6", 0], negative=["7", 0], latent=["5", 0]),
         "n3": sampler(positive=("1", 4), negative=("1", 5), latent=("1", 6)),
@@ -320,6 +324,7 @@ def test_what_cannot_be_known_is_uncertain() -> None:
         node("StringSubstring", string=FOX, start=0, end=5),
         node("Text Parse Tokens", text="a fox with [ears]"),
         node("Text Random Line", text=f"{FOX}\na green parrot", seed=3),
+        node("easy promptLine", prompt=f"{FOX}\na green parrot", start_index=0, max_rows=1000),
         node("easy stylesSelector", styles="fooocus_styles", positive=FOX, select_styles="Fooocus Enhance"),
         node("StringFormat", template="a {} fox", value=["12", 0]),
     ],
@@ -332,6 +337,11 @@ def test_a_text_that_a_node_changes_out_of_sight_is_uncertain(changer: dict[str,
 
 def test_of_lines_that_are_drawn_from_the_first_is_taken() -> None:
     assert graph(**text(node("Text Random Line", text=f"{FOX}\na green parrot", seed=3))).prompt == FOX
+
+
+def test_several_lines_are_one_prompt() -> None:
+    found = graph(**text(node("PrimitiveStringMultiline", value="a red fox\nin deep snow", index=0)))
+    assert (found.prompt, found.uncertain) == ("a red fox\nin deep snow", "")
 
 
 def test_an_empty_text_is_known_through_other_nodes() -> None:

@@ -72,6 +72,7 @@ class _Reader:
         )
         if len({answer[1].text.strip() for answer in answers}) > 1:
             doubt = doubt or "the graph saves pictures of several prompts"
+        stage = stage or self._silent_stage()
         negative = self._told(self.graph[stage], NEGATIVE) if stage else NOTHING
         used = list(upstream(self.graph, [stage] if stage else self.graph))
         holder = self.graph.get(positive.node)
@@ -155,6 +156,15 @@ class _Reader:
                     later.add(name)
                     waiting.append(name)
         return [name for name in stages if name not in later] or stages
+
+    def _silent_stage(self) -> str:
+        """The sampler that a picture began with, where none is told a prompt: it may have a negative one."""
+        for ways in self._ends():
+            for ends in ways:
+                stages = self._stages(ends, _is_stage)
+                if stages:
+                    return self._first_of(stages)[0]
+        return ""
 
     def _lone_encoder(self) -> tuple[str, Said, str]:
         """The text of a graph without samplers, where just one node encodes text."""

@@ -339,6 +339,11 @@ def test_of_lines_that_are_drawn_from_the_first_is_taken() -> None:
     assert graph(**text(node("Text Random Line", text=f"{FOX}\na green parrot", seed=3))).prompt == FOX
 
 
+def test_a_negative_prompt_alone() -> None:
+    found = graph(n6=encoder(""))
+    assert (found.prompt, found.negative, found.uncertain) == ("", NO, "")
+
+
 def test_several_lines_are_one_prompt() -> None:
     found = graph(**text(node("PrimitiveStringMultiline", value="a red fox\nin deep snow", index=0)))
     assert (found.prompt, found.uncertain) == ("a red fox\nin deep snow", "")

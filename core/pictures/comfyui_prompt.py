@@ -18,6 +18,7 @@ from .comfyui_text import NEGATIVE, NOTHING, POSITIVE, SEEKS_NEGATIVE, Said, Tex
 from .comfyui_workflow import graph_of_workflow
 
 _MOST_ENDS = 6  # savers looked at
+_MOST_ROUNDS = 64  # samplers one behind the other that tell nothing, before the search ends
 IsStage = Callable[[Node, bool], bool]
 
 
@@ -91,20 +92,22 @@ class _Reader:
         saving = [name for name, node in nodes if fields.saves(node)]
         saving.sort(key=lambda name: (name in self.given, not self.graph[name].kind.startswith("SaveImage")))
         last = [name for name in self.graph if name not in self.given] or list(self.graph)
-        showing = [name for name, node in nodes if name in last and (fields.shows(node) or fields.samples(node))]
+        outermost = set(last)
+        showing = [name for name, node in nodes if name in outermost and (fields.shows(node) or fields.samples(node))]
         return [*([[name] for name in names[:_MOST_ENDS]] for names in (saving, showing)), [last]]
 
     def _described(self, ends: list[str], is_stage: IsStage) -> tuple[str, Said, str] | None:
         """(the sampler that the picture began with, its text, why it may be another one); None if nothing tells."""
         stages = self._stages(ends, is_stage)
-        while stages:
+        for _ in range(_MOST_ROUNDS):
             first = self._first_of(stages)
             told = [(name, self._told(self.graph[name], POSITIVE)) for name in first]
             told = [(name, said) for name, said in told if said.text.strip() or said.doubt]
             if told:
                 several = len({said.text.strip() for _, said in told}) > 1
                 return (*told[0], f"the picture is put together from {len(told)} samplers" if several else "")
-            stages = [name for name in stages if name not in first]
+            silent = set(first)
+            stages = [name for name in stages if name not in silent]
         for end in ends:  # a saver that is told the prompt, behind nodes that tell nothing
             said = self.texts.own(
                 self.graph[end], POSITIVE, lambda key: fields.is_positive(key) and fields.is_text(key)
@@ -142,7 +145,8 @@ class _Reader:
                 yield link
 
         ways = list(upstream(self.graph, ends, follow))
-        return [name for name in ways if name not in ends and is_stage(self.graph[name], name in piped)] or [
+        outermost = set(ends)
+        return [name for name in ways if name not in outermost and is_stage(self.graph[name], name in piped)] or [
             name for name in ends if is_stage(self.graph[name], False)
         ]
 

@@ -16,6 +16,7 @@ from .comfyui_graph import UNNAMED, Graph, Link, Node, consumers
 from .comfyui_switch import delivered, families, is_switch
 
 LONGEST = 16384  # characters: what is joined from joined texts must not grow without bound
+_MOST_ENCODERS = 64  # of one model
 POSITIVE, NEGATIVE = "positive", "negative"
 SEEKS_NEGATIVE = "seeks negative"  # no input said yet that it is the negative one
 _DELIMITER = re.compile(r"delim|separat|joiner|^sep$|glue|divider", re.IGNORECASE)
@@ -373,15 +374,14 @@ def _joined(found: Iterable[Said], delimiter: str, *, distinct: bool) -> Said:
 def _of_encoders(found: Iterable[Said]) -> Said:
     """What several encoders of one model are told: all that differs, and of sentences and lists of tags the sentences."""
     parts = [said for said in found if said.text.strip() or said.doubt]
-    kept = [said for said in parts if not any(said is not other and _within(said, other) for other in parts)]
+    folded = {said: " ".join(said.text.lower().split()) for said in parts}
+    distinct = set(folded.values())
+    if len(distinct) > _MOST_ENCODERS:  # no model has as many, and each is looked for in all
+        distinct = set()
+    kept = [said for said in parts if not any(folded[said] != other and folded[said] in other for other in distinct)]
     kept = list({said.text.strip(): said for said in kept}.values()) or parts[:1]
     sentences = [said for said in kept if not _is_tags(said.text)]
     return _joined(sentences or kept, ", ", distinct=True)
-
-
-def _within(said: Said, other: Said) -> bool:
-    short, long = (" ".join(text.lower().split()) for text in (said.text, other.text))
-    return short != long and short in long
 
 
 def _is_tags(text: str) -> bool:

@@ -579,6 +579,33 @@ def test_random_graphs_are_read_in_no_time_and_never_fail(seed: int) -> None:
     assert taken < 0.2  # a machine that has other things to do, too; it takes a tenth of it
 
 
+def row_of_samplers(size: int) -> dict[str, Any]:
+    return {str(n): node("KSampler", latent_image=[str(n + 1), 0]) for n in range(size)}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {str(n): node("KSampler", seed=n) for n in range(20_000)},
+        row_of_samplers(20_000),
+        row_of_samplers(20_000) | {"s": node("SaveImage", images=["0", 0])},
+        {
+            "k": node("KSampler", positive=["e", 0]),
+            "e": node("CLIPTextEncode", **{f"text{n}": FOX for n in range(20_000)}),
+        },
+        {
+            "k": node("KSampler", positive=["e", 0]),
+            "e": node("CLIPTextEncode", **{f"text{n}": f"{FOX} {n}" for n in range(20_000)}),
+        },
+    ],
+    ids=["samplers alone", "samplers in a row", "saved", "one text many times", "many texts"],
+)
+def test_graphs_of_one_kind_take_time_in_proportion_to_their_size(nodes: dict[str, Any]) -> None:
+    before = time.process_time()
+    assert read_graph(nodes) is not None
+    assert time.process_time() - before < 5.0  # it takes a fifth of it; in the square of the size it takes ten times it
+
+
 def test_long_chains_and_doubling_texts() -> None:
     chain = {str(n): node("Reroute", **{"": [str(n + 1), 0]}) for n in range(20_000)}
     chain |= {"20000": encoder(FOX), "s": node("KSampler", positive=["0", 0])}

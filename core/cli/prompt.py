@@ -23,7 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         help="show the prompt that is read out of an image file, from where and why",
         example="imagereward prompt image.png",
     )
-    parser.epilog = "exit codes: 0 a prompt in each file; 1 a file has none, an uncertain one, or cannot be read; 2 wrong use"
+    parser.epilog = (
+        "exit codes: 0 a prompt in each file; 1 a file has none, an uncertain one, or cannot be read; 2 wrong use"
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images of any program")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print (default: text)")
     parser.set_defaults(run=run)

@@ -105,9 +105,9 @@ class _Reader:
             told = [(name, said) for name, said in told if said.text.strip() or said.doubt]
             if told:
                 several = len({said.text.strip() for _, said in told}) > 1
-                return (*told[0], f"the picture is put together from {len(told)} samplers" if several else "")
-            silent = set(first)
-            stages = [name for name in stages if name not in silent]
+                doubt = f"the picture is put together from {len(told)} samplers" if several else ""
+                return (*told[0], doubt or self._told_otherwise(stages, first, told[0][1]))
+            stages = [name for name in stages if name not in first]
         for end in ends:  # a saver that is told the prompt, behind nodes that tell nothing
             said = self.texts.own(
                 self.graph[end], POSITIVE, lambda key: fields.is_positive(key) and fields.is_text(key)
@@ -115,6 +115,13 @@ class _Reader:
             if said.text.strip():
                 return end, said, ""
         return None
+
+    def _told_otherwise(self, stages: list[str], first: list[str], said: Said) -> str:
+        """Why the first prompt may be a mere beginning: two or more later samplers are told one other, longer prompt."""
+        later = [self._told(self.graph[name], POSITIVE).text.strip() for name in stages if name not in first]
+        longer = [text for text in later if len(text) > len(said.text.strip())]
+        several = any(longer.count(text) > 1 for text in set(longer))
+        return "most samplers are told another prompt than the first one" if several else ""
 
     def _told(self, node: Node, wanted: str) -> Said:
         """What a sampler is told: through its conditionings, a pipe, or fields of its own."""

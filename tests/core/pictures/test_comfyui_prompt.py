@@ -355,6 +355,16 @@ def test_an_empty_text_is_known_through_other_nodes() -> None:
     assert (found.prompt, found.uncertain) == ("", "")
 
 
+def test_a_beginning_that_most_samplers_paint_over_is_uncertain() -> None:
+    found = graph(
+        n3=sampler(latent=("20", 0)),
+        n20=sampler(latent=("21", 0)),
+        n21=sampler(positive=("22", 0)),
+        n22=encoder("fractal"),
+    )
+    assert "another prompt" in found.uncertain
+
+
 def test_a_prompt_for_each_frame_is_uncertain() -> None:
     found = graph(n6=node("BatchPromptSchedule", text='"0": "a red fox",\n"12": "a cat"', clip=["4", 1]))
     assert "each frame" in found.uncertain

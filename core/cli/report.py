@@ -41,15 +41,14 @@ def run(args: argparse.Namespace) -> int:
     from ..curate.report import write_report
     from ..curate.workplace import open_to_read
     from ..errors import ImageRewardError
+    from ..files.writable import expect_writable
 
     if not args.folder.is_dir():
         raise ImageRewardError(f"expected a folder, and {args.folder} is none")
     with open_to_read(args.folder, args.store) as store:
         judge = chosen_judge(store, args.scorer)
-        try:
-            count = write_report(store, judge, args.output, top=args.top, linked=args.link)
-        except OSError as error:
-            raise ImageRewardError(f"cannot write {args.output}: {error.strerror or error}") from error
+        expect_writable(args.output)
+        count = write_report(store, judge, args.output, top=args.top, linked=args.link)
     print(f"{count} pictures: {args.output}", file=sys.stderr)
     return EXIT_OK
 

@@ -114,6 +114,7 @@ class _Pass:
         self.strict = strict
         self.scorers = [scorer for _, scorer in scorers]
         self.judges = [Judge.of(key, scorer.info) for key, scorer in scorers]
+        self.reads_prompts = any(one.reads_prompt for one in self.judges)
         self.on_progress = on_progress or (lambda done, found: None)
         self.workers = workers
         self.batch_size = batch_size or max(default_batch_size(scorer) for scorer in self.scorers)
@@ -255,7 +256,7 @@ class _Pass:
         self.store.put_scores(one, rows)
 
     def _count_prompt(self, picture: Picture) -> None:
-        if picture.prompt is None and not picture.error:
+        if picture.prompt is None and not picture.error and self.reads_prompts:
             self.summary.no_prompt += 1
             if len(self.summary.without_prompt) < _LISTED:
                 self.summary.without_prompt.append(picture.path)

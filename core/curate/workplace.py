@@ -69,7 +69,7 @@ def open_workplace(
     say = unfailing(say)
     if dry_run:
         path = chosen or find_store(root) or root / FILE_NAME
-        with _private_copy(path) as store:
+        with _told_of_the_original(path), _private_copy(path) as store:
             yield Workplace(store, journal_beside(path), dry_run)
         return
     path = chosen or default_store(root)
@@ -162,6 +162,17 @@ def _told_and_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
         if chosen:
             raise ImageRewardError(f"{error}. {_CHOOSE}.") from error
         raise ImageRewardError(f"{error}; moved aside to {_move_aside(path)}. Run the command again.") from error
+
+
+@contextmanager
+def _told_of_the_original(path: Path) -> Iterator[None]:
+    """A copy with damage deep inside means nothing to the user."""
+    try:
+        yield
+    except StoreDamaged as error:
+        raise ImageRewardError(
+            f"{path} is damaged or not a store. Run the command without --dry-run: it scores everything anew"
+        ) from error
 
 
 def _move_aside(path: Path) -> Path:

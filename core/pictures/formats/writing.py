@@ -35,6 +35,8 @@ def read_as_written(comment: bytes, order: str = "") -> tuple[str, str]:
         low_first = text.startswith(codecs.BOM_UTF16_LE)
         return text.decode(encoding, "replace").strip("\0"), ("utf-16-le" if low_first else encoding)
     encodings = encodings or ("utf-8", *_UTF16)
+    if encodings[0] == "shift_jis" and b"\x1b" in text:  # only ISO-2022-JP switches alphabets by escape sequences
+        encodings = ("iso2022_jp",)
     readings = [(_repaired(reading), encoding) for reading, encoding in _readings(text, encodings, order)]
     best = max(readings, key=lambda reading: likeness(reading[0]))
     return best if _clearly_better(best[0], readings[0][0], order) else readings[0]

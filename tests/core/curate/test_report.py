@@ -71,6 +71,11 @@ def test_unscored_folder_and_unknown_scorer_say_what_to_do(
     assert "technical" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder), "--output", str(folder)]) == 2
+    assert capsys.readouterr().err.count("cannot write") == 1
+
+
 def test_averages_equal_the_textbook() -> None:
     values = [0.3, -1.2, 0.8, 2.5, 0.1]
     average = Average("x")

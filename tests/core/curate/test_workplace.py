@@ -320,6 +320,24 @@ def test_what_passes_by_itself_is_never_a_reason_to_delete(
     assert f"0 scored, {COUNT} unchanged" in run()[1]
 
 
+def test_damage_deep_inside_is_told_of_the_store_and_not_of_the_copy_that_a_dry_run_reads(root: Path, run: Run) -> None:
+    run()
+    store = root / FILE_NAME
+    data = bytearray(store.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    store.write_bytes(data)
+    code, err = run("--dry-run")
+    assert code == 2
+    assert f"{store} is damaged or not a store. Run the command without --dry-run" in err
+    assert store.read_bytes() == data
+    run()  # moves it aside
+    assert run()[0] == 0
+
+
+def test_a_picture_without_a_prompt_lacks_nothing_for_a_scorer_that_reads_none(root: Path, run: Run) -> None:
+    assert "prompt" not in run()[1]
+
+
 def test_a_store_that_another_program_locks_is_waited_for(
     root: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -289,6 +289,7 @@ SWARM = '{"sui_image_params": {"prompt": "a red fox", "seed": 1}}'
         b"\x01\x02\xff\xfe\x80 a camera's own",
         b"UNICODE\0" + b"a fox",
         b"UNICODE\0a",
+        b"JIS\0\0\0\0\0" + "狐".encode("iso2022_jp"),
     ],
 )
 def test_a_comment_that_is_not_understood_is_left_alone(tmp_path: Path, suffix: str, raw: bytes) -> None:

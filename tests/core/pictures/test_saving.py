@@ -156,6 +156,7 @@ def test_encodings_of_comments():
     assert decode_comment(b"\0" * 8 + "é".encode()) == "é"
     assert decode_comment("plain é".encode()) == "plain é"
     assert decode_comment(b"JIS\0\0\0\0\0" + "猫".encode("shift_jis")) == "猫"
+    assert decode_comment(b"JIS\0\0\0\0\0" + "猫".encode("iso2022_jp")) == "猫"
     assert decode_comment(b"UNICODE\0" + TEXT.encode("utf-16")) == TEXT
     assert decode_comment(b"UNICODE\0" + TEXT.encode("utf-16-le")) == TEXT
     assert decode_comment(b"UNICODE\0" + b"\xfe\xff" + TEXT.encode("utf-16-be")) == TEXT

@@ -9,6 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# The command `imagereward` of this checkout, whatever its folder is called and whether it is installed or not.
+COMMAND = [
+    sys.executable,
+    "-c",
+    f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from mounting import mount_package; mount_package(); "
+    "from sd_imagereward.core.cli import main; sys.exit(main())",
+]
+
+
 def mount_package() -> None:
     mounted = sys.modules.get("sd_imagereward")
     if mounted is not None and Path(str(mounted.__file__)).parent == ROOT:

@@ -5,13 +5,16 @@ It says nothing about what the picture shows. It is for machines without weights
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..networks.devices import full_precision
+from ..pictures.resize import as_float
 from . import technical_measures as measure
 from .base import Scorer, ScorerInfo
 from .registry import register
@@ -38,6 +41,8 @@ ORDINARY_STD = 0.53
 NOISE_SEEN = 7.0 / 255.0  # noise that half counts; texture stays below
 CONTRAST_ENOUGH = 0.08  # scales on which more of it stops to matter
 COLOUR_ENOUGH = 20.0
+
+MOST_PIXELS = 4096**2  # of a picture that is measured as it is; the measures take some fifty bytes a pixel
 
 
 class TechnicalNetwork(nn.Module):
@@ -129,6 +134,10 @@ class TechnicalScorer(Scorer):
         scorer.network.to(device=device, dtype=dtype)
         return scorer
 
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """As every scorer does; a picture of more than `MOST_PIXELS` is measured at a half, a third ... of its size."""
+        return super().prepare(_reduced(self._on_device(pixels)))
+
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         return self.parts(pixels, prompts)[self.info.title]
 
@@ -148,3 +157,13 @@ class TechnicalScorer(Scorer):
     def _network(self) -> TechnicalNetwork:
         assert isinstance(self.network, TechnicalNetwork)
         return self.network
+
+
+def _reduced(pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) -> the means of squares of n x n pixels as float32, n such that `MOST_PIXELS` at most are left."""
+    height, width = pixels.shape[-2:]
+    n = math.ceil(math.sqrt(height * width / MOST_PIXELS))
+    if n == 1:
+        return pixels
+    bands = torch.split(pixels, 64 * n, dim=-2)  # so that the whole picture is never there as floats
+    return torch.cat([F.avg_pool2d(as_float(band), n, ceil_mode=True) for band in bands], dim=-2)

@@ -201,7 +201,11 @@ def _batches(scorer: Scorer, pixels: Sequence[Tensor]) -> Iterator[tuple[list[in
     for i, p in enumerate(pixels):
         groups.setdefault((p.shape, p.dtype, p.device), []).append(i)
     for positions in groups.values():
-        yield positions, torch.stack([pixels[i] for i in positions])
+        # A single one is not copied: it may be large.
+        yield (
+            positions,
+            pixels[positions[0]][None] if len(positions) == 1 else torch.stack([pixels[i] for i in positions]),
+        )
 
 
 def _halving(scorer: Scorer, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -6,18 +6,15 @@ import argparse
 import errno
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mounting import ROOT
+from mounting import COMMAND, ROOT
 from sd_imagereward import core
 from sd_imagereward.core import cli
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.errors import BadImage, WeightsNotFound
-
-COMMAND = [sys.executable, "-m", "sd_imagereward.core.cli"]
 
 
 @pytest.fixture
@@ -120,7 +117,7 @@ def test_a_wrong_option_is_one_line(capsys) -> None:
 
 
 def process(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT.parent), "IMAGEREWARD_HOME": str(ROOT / "nowhere")}
+    environment = os.environ | {"IMAGEREWARD_HOME": str(ROOT / "nowhere")}
     environment |= {name: str(value) for name, value in options.items()}
     return subprocess.Popen(
         [*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
@@ -141,7 +138,6 @@ def test_a_full_disk_behind_stdout_is_said() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*COMMAND, "scorers"],
-            env=os.environ | {"PYTHONPATH": str(ROOT.parent)},
             stdout=full,
             stderr=subprocess.PIPE,
             cwd=ROOT,

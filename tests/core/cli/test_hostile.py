@@ -12,7 +12,7 @@ from pathlib import Path
 
 import checkpoints
 import pytest
-from mounting import ROOT
+from mounting import COMMAND
 from PIL import Image
 from sd_imagereward.core.cli import main, make_parser
 
@@ -158,10 +158,10 @@ def test_a_console_that_lacks_the_characters(encoding: str, tmp_path: Path, monk
 def test_a_process_whose_output_is_redirected(encoding: str, tmp_path: Path) -> None:
     picture = tmp_path / "雪の狐🦊.png"
     Image.new("RGB", (64, 64), "teal").save(picture)
-    environment = os.environ | {"PYTHONPATH": str(ROOT.parent), "PYTHONIOENCODING": encoding}
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
     environment["IMAGEREWARD_HOME"] = str(tmp_path / "红狐")
     for arguments, codes in ((["score", picture, "gone ☕.png", "--scorer", "technical"], {1}), (["doctor"], {0, 1})):
-        command = [sys.executable, "-m", "sd_imagereward.core.cli", *map(str, arguments)]
+        command = [*COMMAND, *map(str, arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
         assert done.returncode in codes
         assert b"Traceback" not in done.stderr

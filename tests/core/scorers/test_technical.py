@@ -10,6 +10,7 @@ from PIL import Image
 from sd_imagereward.core.demo.degradations import DEGRADATIONS, Degradation
 from sd_imagereward.core.demo.pictures import demo_images
 from sd_imagereward.core.pictures.pixels import to_pixels
+from sd_imagereward.core.scorers import technical
 from sd_imagereward.core.scorers import technical_measures as measure
 from sd_imagereward.core.scorers.technical import WEIGHTS, TechnicalScorer
 from torch import Tensor
@@ -245,3 +246,17 @@ def test_gradients_stay_finite_on_flat_and_broken_pictures(scorer: TechnicalScor
     scorer.score(pixels, [""]).sum().backward()
     assert pixels.grad is not None
     assert pixels.grad.isfinite().all()
+
+
+def test_a_very_large_picture_is_measured_at_a_whole_fraction_of_its_size(
+    scorer: TechnicalScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = to_pixels(next(iter(demo().values())))[None]  # 512 x 512
+    monkeypatch.setattr(technical, "MOST_PIXELS", 200 * 200)
+    assert scorer.prepare(pixels).shape == (1, 3, 171, 171)
+    assert torch.allclose(scorer.prepare(pixels)[..., 0, 0], pixels[..., :3, :3].float().mean((-2, -1)) / 255)
+    assert torch.equal(scorer.prepare(scorer.prepare(pixels)), scorer.prepare(pixels))
+    floats = (pixels.float() / 255).requires_grad_()
+    scorer.score(floats, [""]).backward()
+    assert floats.grad is not None
+    assert floats.grad.isfinite().all()

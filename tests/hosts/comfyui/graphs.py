@@ -55,12 +55,15 @@ def from_workflow(path: Path, object_info: dict[str, Any]) -> Graph:
 
 
 def _widget_values(one: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
-    """`widgets_values` stand in the order of the widgets; a seed is followed by what happens to it after a run."""
+    """`widgets_values` stand in the order of the widgets; a seed is followed by what happens to it after a run.
+
+    A widget that a newer host has added has its default, as on the page.
+    """
     left = list(one.get("widgets_values", []))
     values = {}
-    for name, (kind, *_) in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
+    for name, (kind, *options) in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
         if isinstance(kind, list) or kind in WIDGETS:
-            values[name] = left.pop(0)
+            values[name] = left.pop(0) if left else options[0]["default"]
             if left and left[0] in SEED_CONTROLS:
                 left.pop(0)
     assert not left, f"{one['type']} has more values than widgets: {left}"

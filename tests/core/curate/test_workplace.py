@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sd_imagereward import core
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate import store as store_module
 from sd_imagereward.core.curate import workplace
@@ -65,6 +66,7 @@ def run(capsys: pytest.CaptureFixture[str], root: Path) -> Run:
 COMMAND = """
 import sys
 sys.path.insert(0, {tests!r}); import conftest
+from sd_imagereward import core
 from sd_imagereward.core.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -364,13 +366,24 @@ def as_nobody(tmp_path: Path, root: Path) -> Iterator[Path]:
     shutil.copytree(root, place / "pictures")
     (place / "pictures").chmod(0o555)
     is_root = os.geteuid() == 0
-    if is_root:
+    if is_root:  # who may write anywhere
         os.seteuid(65534)
-    yield place / "pictures"
-    if is_root:
-        os.seteuid(0)
+    try:
+        if not all(_may_list(folder) for folder in (Path(core.__path__[0]), Path(np.__path__[0]))):
+            pytest.skip("nobody may read the checkout or the Python that runs this")
+        yield place / "pictures"
+    finally:
+        if is_root:
+            os.seteuid(0)
     (place / "pictures").chmod(0o755)
     shutil.rmtree(place)
+
+
+def _may_list(folder: Path) -> bool:
+    try:
+        return bool(os.listdir(folder))
+    except OSError:
+        return False
 
 
 def test_a_read_only_folder_keeps_its_store_in_the_cache(

@@ -26,11 +26,7 @@ def move_file(old: Path, new: Path, temporary: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         copy_file(old, new, temporary)
-        try:
-            remove(old)
-        except OSError:
-            remove(new)
-            raise
+        _remove_or_take_back(old, new)
 
 
 def copy_file(old: Path, new: Path, temporary: Path) -> None:
@@ -64,7 +60,17 @@ def _rename(old: Path, new: Path) -> None:
             raise
         _rename_over_placeholder(old, new)
         return
-    remove(old)
+    _remove_or_take_back(old, new)
+
+
+def _remove_or_take_back(old: Path, new: Path) -> None:
+    """The end of a move: where the old name stays, as in a folder that cannot be written, the new one goes."""
+    try:
+        remove(old)
+    except OSError:
+        with suppress(OSError):
+            remove(new)
+        raise
 
 
 def _rename_over_placeholder(old: Path, new: Path) -> None:

@@ -103,13 +103,13 @@ def measure(what: str, folder: Path) -> dict[str, float]:
     from sd_imagereward.core.curate.pipeline import score_files
     from sd_imagereward.core.curate.workplace import open_workplace
     from sd_imagereward.core.scorers.loading import load_scorer
-    from sd_imagereward.core.scoring.rate import rate
+    from sd_imagereward.core.scoring.score import score_images
 
     scorer = load_scorer("technical")
     start = time.perf_counter()
     if what == "loop":
         for path in sorted(folder.rglob("*.*")):
-            rate(scorer, path, "")
+            score_images(scorer, path, "")
     else:
         with open_workplace(folder) as place:
             summary = score_files(folder, [("technical", scorer)], place.store)
@@ -124,7 +124,7 @@ def measure_known(folder: Path, count: int) -> dict[str, float]:
     from sd_imagereward.core.curate import pipeline
     from sd_imagereward.core.curate.listing import list_csv
     from sd_imagereward.core.curate.ranking import Ranked
-    from sd_imagereward.core.curate.records import Judge, Picture, content_hash
+    from sd_imagereward.core.curate.records import Picture, ScorerRecord, content_hash
     from sd_imagereward.core.curate.store import Store
     from sd_imagereward.core.curate.workplace import default_store
     from sd_imagereward.core.pictures.scan import Entry
@@ -134,16 +134,16 @@ def measure_known(folder: Path, count: int) -> dict[str, float]:
         return (Entry(folder / f"{i // 1000:04}" / f"{i:07}.png", 1000, i) for i in range(count))
 
     scorer = load_scorer("technical")
-    judge = Judge.of("technical", scorer.info)
+    record = ScorerRecord.of("technical", scorer.info)
     pipeline.scan = walk
     with Store(default_store(folder)) as store:
-        store.add_judge(judge)
+        store.add_scorer(record)
         run = store.begin_run()
         entries = walk()
         while chunk := list(islice(entries, 500)):
             hashes = [content_hash(str(entry.mtime_ns).encode()) for entry in chunk]
             store.put_scores(
-                judge, [(h, None, entry.mtime_ns / count, {}) for h, entry in zip(hashes, chunk, strict=True)]
+                record, [(h, None, entry.mtime_ns / count, {}) for h, entry in zip(hashes, chunk, strict=True)]
             )
             store.put(
                 [
@@ -158,7 +158,7 @@ def measure_known(folder: Path, count: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
         assert summary.unchanged == count, summary
         start = time.perf_counter()
-        list_csv(Ranked(store, judge, folder), folder / "all.csv", say=print)
+        list_csv(Ranked(store, record, folder), folder / "all.csv", say=print)
         return {
             "seconds": seconds,
             "table_seconds": time.perf_counter() - start,

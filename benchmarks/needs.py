@@ -1,4 +1,4 @@
-"""What each judge needs of memory: bytes of its parameters, and of its activations at the peak, for one picture.
+"""What each scorer needs of memory: bytes of its parameters, and of its activations at the peak, for one picture.
 
     python benchmarks/needs.py
 
@@ -54,7 +54,7 @@ def aesthetic() -> tuple[nn.Module, Run]:
     return tower, tower
 
 
-JUDGES: dict[str, Callable[[], tuple[nn.Module, Run]]] = {
+SCORERS: dict[str, Callable[[], tuple[nn.Module, Run]]] = {
     "`imagereward`": imagereward,
     "`blip`": blip,
     "`clip`": lambda: clip(VIT_L14, TEXT_L, "quick_gelu"),
@@ -96,9 +96,9 @@ class LiveBytes(TorchDispatchMode):
 
 
 def main() -> None:
-    print("| judge | fp32 | fp16, bf16 | a picture, fp32 |\n|---|---|---|---|")
+    print("| scorer | fp32 | fp16, bf16 | a picture, fp32 |\n|---|---|---|---|")
     with torch.device("meta"), torch.no_grad():
-        for name, make in JUDGES.items():
+        for name, make in SCORERS.items():
             network, run = make()
             numbers = sum(parameter.numel() for parameter in network.parameters())
             pixels = torch.rand(1, 3, 224, 224)

@@ -1,8 +1,8 @@
-"""How near each judge comes to its original on equal random weights at real size; writes the table of PARITY.md.
+"""How near each scorer comes to its original on equal random weights at real size; writes the table of PARITY.md.
 
     python benchmarks/parity.py --reference-python PYTHON --images FOLDER --clip-tokenizer FOLDER --bert-vocabulary FILE
 
-PYTHON has the originals (tests/reference/judges.py tells how to install them). Scored are the four pictures of the goldens,
+PYTHON has the originals (tests/reference/scorers.py tells how to install them). Scored are the four pictures of the goldens,
 which have other shapes than a square, and then those of FOLDER. One checkpoint at a time is made, scored by the original and
 by this package in fp32, fp16 and bf16 on the CPU, and deleted; ViT-H needs about 10 GB of memory and disk.
 """
@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import conftest  # noqa: E402, F401 - mounts this checkout as sd_imagereward
-import judge_checkpoints as write  # noqa: E402
+import scorer_checkpoints as write  # noqa: E402
 import torch  # noqa: E402
-from sd_imagereward.core import judge, load_scorer  # noqa: E402
+from sd_imagereward.core import load_scorer, score_images  # noqa: E402
 
 DTYPES = ("fp32", "fp16", "bf16")
 
@@ -74,7 +74,7 @@ def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
         for file in args.clip_tokenizer.iterdir():
             shutil.copy(file, folder)
         shutil.copy(args.bert_vocabulary, folder / "vocab.txt")
-        script = str(ROOT / "tests" / "reference" / "judges.py")
+        script = str(ROOT / "tests" / "reference" / "scorers.py")
         command = [args.reference_python, script, case.name, str(checkpoint), *images]
         said = subprocess.run(
             command, input=json.dumps(write.GOLDEN_PROMPTS), capture_output=True, text=True, cwd=folder
@@ -85,7 +85,7 @@ def measure(case: Case, args: argparse.Namespace) -> dict[str, float]:
         found = {"range": (expected.max() - expected.min()).item()}
         for dtype in args.dtypes:
             scorer = load_scorer(checkpoint, device="cpu", dtype=dtype)
-            ours = torch.stack([judge(scorer, images, prompt).total for prompt in write.GOLDEN_PROMPTS], dim=1)
+            ours = torch.stack([score_images(scorer, images, prompt).total for prompt in write.GOLDEN_PROMPTS], dim=1)
             found[dtype] = (ours - expected).abs().max().item()
             print(f"{case.name}, {dtype}: {found[dtype]:.1e} of {found['range']:.3f}", file=sys.stderr, flush=True)
             scorer.unload()
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[case.name for case in CASES])
     args = parser.parse_args()
     print(
-        f"| judge | original | range of its scores | {' | '.join(args.dtypes)} |\n|---|---|---|{'---|' * len(args.dtypes)}"
+        f"| scorer | original | range of its scores | {' | '.join(args.dtypes)} |\n|---|---|---|{'---|' * len(args.dtypes)}"
     )
     for case in CASES:
         if case.name in args.only:

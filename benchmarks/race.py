@@ -1,4 +1,4 @@
-"""Contestants, each a process of its own, that score the same new pictures in turn: what score.py and judges.py share.
+"""Contestants, each a process of its own, that score the same new pictures in turn: what score.py and scorers.py share.
 
 They take turns measurement by measurement, so that a busy machine is unfair to none.
 """

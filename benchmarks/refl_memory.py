@@ -106,22 +106,22 @@ def estimate(size: str) -> None:
             seen = x0.detach().requires_grad_()
             pixels = F.interpolate(generator.decode(seen), (224, 224), mode="bicubic", antialias=True)
             loss = reward_loss(reward(tokens, None, reward.image_features(pixels)))
-            (slope,) = torch.autograd.grad(loss, seen)
+            (gradient,) = torch.autograd.grad(loss, seen)
             del pixels, loss
-            judging = storages.take_peak()
-            (slope * x0).sum().backward()
+            scoring = storages.take_peak()
+            (gradient * x0).sum().backward()
             drawing = max(drawing, storages.take_peak())
     lora = sum(parameter.numel() * 4 for parameter in tuning.parameters().values())
-    network, judges = bytes_of(generator.network) - lora, bytes_of(generator.vae) + bytes_of(reward)
+    network, scorers = bytes_of(generator.network) - lora, bytes_of(generator.vae) + bytes_of(reward)
     rows = {
         "U-Net, bfloat16": network,
         "VAE, bfloat16": bytes_of(generator.vae),
         "ImageReward, float32": bytes_of(reward),
         "LoRA and Adam's two moments, float32": 3 * lora,
         "activations at most: U-Net, there and back": drawing,
-        "activations at most: VAE and ImageReward": judging,
-        "at most, all networks in memory": network + judges + 3 * lora + max(drawing, judging),
-        "at most, taking turns": 3 * lora + max(network + drawing, judges + judging),
+        "activations at most: VAE and ImageReward": scoring,
+        "at most, all networks in memory": network + scorers + 3 * lora + max(drawing, scoring),
+        "at most, taking turns": 3 * lora + max(network + drawing, scorers + scoring),
     }
     print(f"{size}: {side} pixels square, LoRA rank 8, batch 1, gradient checkpointing (estimate)")
     for what, count in rows.items():

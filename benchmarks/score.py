@@ -46,11 +46,11 @@ LOAD_GOAL, MEMORY_GOAL, IMPORT_GOAL = 5.0, 3.0, 2.0
 def ours(checkpoint: Path, device: str, mode: str) -> Load:
     """Imports; what it returns loads; what that returns scores."""
     mount()
-    from sd_imagereward.core import load_scorer, rate
+    from sd_imagereward.core import load_scorer, score_images
 
     def load() -> Score:
         scorer = load_scorer(checkpoint, device=device, dtype=mode)
-        return lambda images: rate(scorer, images, PROMPT).tolist()
+        return lambda images: score_images(scorer, images, PROMPT).total.tolist()
 
     return load
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 
 from ..core.errors import ImageRewardError
-from . import carried, judging
+from . import carried, scoring
 from .carried import Carried
 from .hosting import expect_reward_model
 from .images import to_pixels
@@ -115,7 +115,7 @@ def _scores(pixels: list[Any], scores: Any, reward_model: Any, prompt: Sequence[
     if not reward_model:
         raise ImageRewardError("Neither scores nor a reward model: connect 'scores', or 'reward_model' and 'prompt'.")
     model = expect_reward_model(reward_model[0])
-    return judging.score(model, pixels, judging.prompts_for(model, prompt, len(pixels), plain=True))
+    return scoring.score(model, pixels, scoring.prompts_for(model, prompt, len(pixels), plain=True))
 
 
 def _carry(name: str, items: Carried | None, positions: Sequence[int]) -> Any:

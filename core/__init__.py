@@ -1,4 +1,4 @@
-"""The public surface: load a scorer, rate images. Nothing is imported before it is used."""
+"""The public surface: load a scorer, score images. Nothing is imported before it is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .scorers.mix import MixScorer
     from .scorers.mixture import Mixture
     from .scorers.registry import scorer_infos
-    from .scoring.rate import Ratings, get_reward_score, judge, rate
+    from .scoring.score import ImageScores, get_reward_score, score_images
 
 __version__ = "0.1.0"
 
@@ -20,30 +20,28 @@ _HOME = {
     "ImageRewardError": "errors",
     "MixScorer": "scorers.mix",
     "Mixture": "scorers.mixture",
-    "Ratings": "scoring.rate",
+    "ImageScores": "scoring.score",
     "Scorer": "scorers.base",
     "ScorerInfo": "scorers.base",
-    "get_reward_score": "scoring.rate",
-    "judge": "scoring.rate",
+    "get_reward_score": "scoring.score",
+    "score_images": "scoring.score",
     "load_scorer": "scorers.loading",
     "loaded_scorers": "scorers.loading",
-    "rate": "scoring.rate",
     "scorer_infos": "scorers.registry",
     "unload_all": "scorers.loading",
 }
 
 __all__ = [
     "ImageRewardError",
+    "ImageScores",
     "MixScorer",
     "Mixture",
-    "Ratings",
     "Scorer",
     "ScorerInfo",
     "get_reward_score",
-    "judge",
     "load_scorer",
     "loaded_scorers",
-    "rate",
+    "score_images",
     "scorer_infos",
     "unload_all",
 ]

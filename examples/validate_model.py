@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from sd_imagereward.core import Scorer, judge, load_scorer
+from sd_imagereward.core import Scorer, load_scorer, score_images
 from sd_imagereward.core.infotext.scores import set_scores
 from sd_imagereward.core.networks.devices import default_device
 from sd_imagereward.core.pictures.saving import save_image
@@ -57,13 +57,13 @@ def validate(
     n: int,
     seed: int,
 ) -> Validation:
-    """Makes an image for each of `n` prompts a topic, saves it with its scores inside, and judges them all."""
+    """Makes an image for each of `n` prompts a topic, saves it with its scores inside, and scores them all."""
     found = [(topic, s.text) for topic, some in zip(topics, library.suggest(topics, n), strict=True) for s in some]
     folder.mkdir(parents=True, exist_ok=True)
     images = [generate(prompt, seed + i) for i, (_, prompt) in enumerate(found)]
-    ratings = judge(scorer, images, [prompt for _, prompt in found])
-    titles = [scorer.info.title, *(title for title in ratings.parts if title != scorer.info.title)]
-    rewards = {title: (ratings.total if title == titles[0] else ratings.parts[title]).tolist() for title in titles}
+    scores = score_images(scorer, images, [prompt for _, prompt in found])
+    titles = [scorer.info.title, *(title for title in scores.components if title != scorer.info.title)]
+    rewards = {title: (scores.total if title == titles[0] else scores.components[title]).tolist() for title in titles}
     for i, ((_, prompt), image) in enumerate(zip(found, images, strict=True)):
         text = set_scores(f"{prompt}\nSeed: {seed + i}", {title: values[i] for title, values in rewards.items()})
         save_image(image, folder / f"{i:04d}.png", parameters=text)

@@ -25,7 +25,7 @@ from ..core.errors import BadImage, ImageRewardError
 from ..core.infotext.syntax import plain_prompt
 from ..core.pictures.opening import open_header, open_picture
 from ..core.scorers.registry import scorer_infos
-from ..core.scoring.rate import Ratings
+from ..core.scoring.score import ImageScores
 from ..core.weights.locate import find_weight
 from .folders import add_weights_folders
 from .request import scorer_name
@@ -83,7 +83,7 @@ def get_scorers() -> list[dict[str, Any]]:
         {
             "name": info.name,
             "title": info.title,
-            "judges": info.judges,
+            "measures": info.measures,
             "reads_prompt": info.reads_prompt,
             "mean": info.mean,
             "std": info.std,
@@ -132,12 +132,12 @@ def _score(body: bytes) -> dict[str, Any]:
         return _answer(asked, None, [], errors)
     with queue_lock:  # never beside a generation
         try:
-            ratings = service.score(asked.scorer, list(images.values()), [asked.prompts[i] for i in images])
+            scores = service.score(asked.scorer, list(images.values()), [asked.prompts[i] for i in images])
         except ImageRewardError as error:
             raise HTTPException(503, str(error)) from error
         finally:
             service.settle()
-    return _answer(asked, ratings, list(images), errors)
+    return _answer(asked, scores, list(images), errors)
 
 
 def _parse(body: bytes) -> _Asked:
@@ -188,16 +188,17 @@ def _decode(text: str) -> Image.Image:
         raise ValueError(str(error)) from None
 
 
-def _answer(asked: _Asked, ratings: Ratings | None, positions: list[int], errors: dict[int, str]) -> dict[str, Any]:
-    parts: dict[str, list[float | None]] = {}
-    scores: list[float | None] = [None] * len(asked.images)
-    if ratings is not None:
-        scores = _spread(ratings.total.tolist(), positions, len(asked.images))
-        parts = {title: _spread(part.tolist(), positions, len(asked.images)) for title, part in ratings.parts.items()}
+def _answer(asked: _Asked, scores: ImageScores | None, positions: list[int], errors: dict[int, str]) -> dict[str, Any]:
+    count = len(asked.images)
+    total: list[float | None] = [None] * count
+    components: dict[str, list[float | None]] = {}
+    if scores is not None:
+        total = _spread(scores.total.tolist(), positions, count)
+        components = {title: _spread(values.tolist(), positions, count) for title, values in scores.components.items()}
     return {
         "scorer": asked.scorer,
-        "scores": scores,
-        "parts": parts,
+        "scores": total,
+        "parts": components,
         "errors": {str(i): reason for i, reason in errors.items()},
     }
 

@@ -12,7 +12,7 @@ import torch
 from modules import shared
 from modules.call_queue import wrap_queued_call
 
-from ..core.curate.judges import store_key
+from ..core.curate.records import store_key
 from ..core.gallery.addresses import Addresses
 from ..core.gallery.album import Album
 from ..core.gallery.page import build_page

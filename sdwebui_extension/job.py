@@ -91,7 +91,7 @@ class Job:
         image.info[TAG] = picture.number
         self.pictures.append(picture)
         self.live = picture
-        self._judge(picture)
+        self._scorer(picture)
         picture.rejected = (
             self.request.filter and not math.isnan(picture.score) and not self.request.passes(picture.score)
         )
@@ -105,19 +105,19 @@ class Job:
             p.extra_generation_params.pop(key, None)
         self._published.clear()
 
-    def _judge(self, picture: Picture) -> None:
+    def _scorer(self, picture: Picture) -> None:
         if self.unavailable:
             return
         prompt = plain_prompt(picture.prompt) if self.request.plain_prompt else picture.prompt
         try:
-            ratings = service.score(self.request.scorer, [picture.image], [prompt])
+            scores = service.score(self.request.scorer, [picture.image], [prompt])
         except Exception as error:  # whatever happens, the image goes its way
             self.unavailable = isinstance(error, ScorerUnavailable)
             self.note(advice(error))
             return
         # The score that is shown is the one that counts: an image of 0.5812 reaches a limit of 0.5812.
-        picture.score = float(format_score(float(ratings.total[0]), settings.decimals()))
-        values = {title: float(part[0]) for title, part in ratings.parts.items()}
+        picture.score = float(format_score(float(scores.total[0]), settings.decimals()))
+        values = {title: float(part[0]) for title, part in scores.components.items()}
         picture.texts = {score_key(title): format_score(value, settings.decimals()) for title, value in values.items()}
         if settings.get("image_reward_aesthetic_pair"):
             for title, value in values.items():

@@ -17,8 +17,8 @@ from ..core.infotext.syntax import plain_prompt
 from ..core.networks.devices import full_precision
 from ..core.scorers.base import Scorer
 from ..core.scorers.loading import load_scorer
-from ..core.scoring.fallback import dtype_on, judge_with_fallback, move_if_room
-from ..core.scoring.rate import Ratings
+from ..core.scoring.fallback import dtype_on, move_if_room, score_with_fallback
+from ..core.scoring.score import ImageScores
 from . import host, settings
 from .folders import WEIGHTS_FOLDER, add_weights_folders
 
@@ -37,10 +37,10 @@ class Service:
 
     # -- scoring -------------------------------------------------------------------------------------------------
 
-    def score(self, name: str, images: Sequence[Any], prompts: Sequence[str]) -> Ratings:
-        """Scores images (whatever `judge` takes) with the scorer `name`, loading it if need be.
+    def score(self, name: str, images: Sequence[Any], prompts: Sequence[str]) -> ImageScores:
+        """Scores images (whatever `score_images` takes) with the scorer `name`, loading it if need be.
 
-        Raises ScorerUnavailable when there is no such model to be had, else what `judge` raises.
+        Raises ScorerUnavailable when there is no such model to be had, else what `score_images` raises.
         """
         try:
             scorer = self._ready(name)
@@ -49,7 +49,7 @@ class Service:
             reason = str(error) if isinstance(error, ImageRewardError) else f"{type(error).__name__}: {error}"
             raise ScorerUnavailable(reason) from error
         with full_precision(scorer.device):
-            return judge_with_fallback(
+            return score_with_fallback(
                 scorer, images, prompts, on_cpu=lambda: self._ready_on_cpu(name), make_room=host.free_memory
             )
 
@@ -63,10 +63,10 @@ class Service:
             info = self._ready(name).info
             if not plain and info.reads_prompt:
                 raise ImageRewardError(f"{info.title} reads the prompt, and this image carries none")
-            ratings = self.score(name, [image], [plain])
+            scores = self.score(name, [image], [plain])
         finally:
             self.settle()
-        return {title: float(values[0]) for title, values in ratings.parts.items()}
+        return {title: float(values[0]) for title, values in scores.components.items()}
 
     def ready(self, name: str) -> Scorer:
         """The scorer `name`, loaded and where it runs, for work over many files. `settle` when that is done."""

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import checkpoints
-import judge_checkpoints
+import scorer_checkpoints
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ LAYOUTS = ("safetensors", "pt", "legacy", "torchscript")
 def write_layout(layout: str, folder: Path, **sizes: int) -> Path:
     """An ImageReward of these sizes, or as TorchScript a CLIP, with its tokenizer beside."""
     if layout == "torchscript":
-        judge_checkpoints.write_clip_tokenizer(folder)
-        return write_torchscript(judge_checkpoints.clip_state_dict(0, layout="open_clip"), folder / "ViT-L-14.pt")
+        scorer_checkpoints.write_clip_tokenizer(folder)
+        return write_torchscript(scorer_checkpoints.clip_state_dict(0, layout="open_clip"), folder / "ViT-L-14.pt")
     path = checkpoints.write_imagereward(folder, format="safetensors" if layout == "safetensors" else "pt", **sizes)
     if layout == "legacy":
         torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sd_imagereward.core import ImageRewardError, Scorer, judge, rate
+from sd_imagereward.core import ImageRewardError, Scorer, score_images
 from torch import Tensor
 
 PROMPTS = ["a painting of an ocean with clouds", "a photo of a cat", ""]
@@ -43,7 +43,7 @@ def check_roads(scorer: Scorer, folder: Path) -> None:
             pixels.float() / 255,
             pixels.double() / 255,
         ]
-        scores = torch.cat([rate(scorer, [road], prompt) for road in roads])
+        scores = torch.cat([score_images(scorer, [road], prompt).total for road in roads])
         assert torch.isfinite(scores).all()
         assert (scores - scores[0]).abs().max() <= 1e-5 * scores[0].abs().clamp(min=1)
 
@@ -51,9 +51,11 @@ def check_roads(scorer: Scorer, folder: Path) -> None:
 def check_batch(scorer: Scorer) -> None:
     """Together or one by one, in any order: the same scores; and they are not all one number."""
     images = pictures()
-    together = rate(scorer, images, PROMPTS)
-    alone = torch.cat([rate(scorer, [image], [prompt]) for image, prompt in zip(images, PROMPTS, strict=True)])
-    backwards = rate(scorer, images[::-1], PROMPTS[::-1]).flip(0)
+    together = score_images(scorer, images, PROMPTS).total
+    alone = torch.cat(
+        [score_images(scorer, [image], [prompt]).total for image, prompt in zip(images, PROMPTS, strict=True)]
+    )
+    backwards = score_images(scorer, images[::-1], PROMPTS[::-1]).total.flip(0)
     assert together.shape == (3,)
     assert together.dtype == torch.float32
     assert torch.allclose(together, alone, atol=2e-5, rtol=1e-5)
@@ -64,14 +66,14 @@ def check_batch(scorer: Scorer) -> None:
 def check_prompt(scorer: Scorer) -> None:
     """A scorer reads the prompt if and only if it says so, and an overlong prompt is cut, not refused."""
     image = pictures()[0]
-    scores = rate(scorer, [image] * 3, [PROMPTS[0], PROMPTS[1], PROMPTS[0] + " and a castle" * 60])
+    scores = score_images(scorer, [image] * 3, [PROMPTS[0], PROMPTS[1], PROMPTS[0] + " and a castle" * 60]).total
     assert torch.isfinite(scores).all()
     assert bool((scores[0] - scores[1]).abs() > 1e-5) == scorer.info.reads_prompt
 
 
 def check_empty(scorer: Scorer) -> None:
     assert scorer.score(torch.zeros(0, 3, 224, 224), []).shape == (0,)
-    assert judge(scorer, [], []).total.shape == (0,)
+    assert score_images(scorer, [], []).total.shape == (0,)
 
 
 def check_wrong_input(scorer: Scorer) -> None:
@@ -113,7 +115,7 @@ def skip_without_half_on_the_cpu(dtype: str) -> None:
 def check_half(scorer: Scorer, half: Scorer) -> None:
     """Half precision stays near single."""
     images = pictures()
-    exact, rounded = rate(scorer, images, PROMPTS), rate(half, images, PROMPTS)
+    exact, rounded = score_images(scorer, images, PROMPTS).total, score_images(half, images, PROMPTS).total
     tolerance = 0.02 if half.dtype == torch.float16 else 0.05  # bfloat16 has three bits less, and kernels differ
     assert (exact - rounded).abs().max() < tolerance * max(1.0, exact.abs().max().item())
 

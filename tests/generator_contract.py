@@ -37,14 +37,14 @@ class Scene:
         side = 64 // self.generator.sizes_divide_by * self.generator.sizes_divide_by
         return Sampling(width=side, height=side, steps=STEPS, sampler=self.sampler, guidance=1.0)
 
-    def walk(self, body: Callable[[Denoiser], Any], *, count: int = 1, seed: int = 1, **changes: Any) -> Any:
+    def rollout(self, body: Callable[[Denoiser], Any], *, count: int = 1, seed: int = 1, **changes: Any) -> Any:
         noise = SampleNoise.of_seeds(range(seed, seed + count))
         return self.generator.denoise(PROMPTS[:count], replace(self.sampling, **changes), noise, body)
 
     @torch.no_grad()
     def draw(self, count: int = 1, seed: int = 1, **changes: Any) -> Tensor:
         """Finished latents."""
-        found: Tensor = self.walk(lambda one: one.advance(one.start(), 0, STEPS), count=count, seed=seed, **changes)
+        found: Tensor = self.rollout(lambda one: one.advance(one.start(), 0, STEPS), count=count, seed=seed, **changes)
         return found
 
     def same(self, one: Tensor, other: Tensor) -> None:
@@ -56,7 +56,7 @@ def check_what_it_says_of_itself(scene: Scene) -> None:
     assert generator.family
     assert generator.native_resolution > 0
     assert generator.native_resolution % generator.sizes_divide_by == 0
-    parameters = scene.walk(lambda _: list(generator.network.parameters()))
+    parameters = scene.rollout(lambda _: list(generator.network.parameters()))
     assert not any(parameter.requires_grad for parameter in parameters)
     assert all(isinstance(layer, nn.Linear | nn.Conv2d) for layer in generator.layers().values())
     assert generator.plain("a cat") == "a cat"
@@ -65,10 +65,10 @@ def check_what_it_says_of_itself(scene: Scene) -> None:
 def check_start(scene: Scene) -> None:
     """Float32 noise of the picture's size that comes from the seeds and nowhere else."""
     before = torch.get_rng_state()
-    one, again, other = (scene.walk(lambda d: d.start(), seed=seed) for seed in (1, 1, 5))
+    one, again, other = (scene.rollout(lambda d: d.start(), seed=seed) for seed in (1, 1, 5))
     assert one.dtype == torch.float32
     assert one.shape[0] == 1
-    wide = scene.walk(lambda d: d.start(), width=2 * scene.sampling.width)
+    wide = scene.rollout(lambda d: d.start(), width=2 * scene.sampling.width)
     assert wide.shape[2:] == (one.shape[2], 2 * one.shape[3])
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -77,7 +77,7 @@ def check_start(scene: Scene) -> None:
 
 
 def check_steps(scene: Scene) -> None:
-    """No steps change nothing; some and then the rest are all; and the walk leads somewhere else than it began."""
+    """No steps change nothing; some and then the rest are all; and the rollout leads somewhere else than it began."""
 
     @torch.no_grad()
     def in_parts(denoiser: Denoiser) -> Tensor:
@@ -86,9 +86,9 @@ def check_steps(scene: Scene) -> None:
         return denoiser.advance(denoiser.advance(latents, 0, 2), 2, STEPS)
 
     whole = scene.draw()
-    scene.same(scene.walk(in_parts), whole)
+    scene.same(scene.rollout(in_parts), whole)
     assert torch.isfinite(whole).all()
-    assert not torch.allclose(whole, scene.walk(lambda d: d.start()))
+    assert not torch.allclose(whole, scene.rollout(lambda d: d.start()))
     assert torch.equal(scene.draw(), whole)
 
 
@@ -115,7 +115,7 @@ def check_x0(scene: Scene) -> None:
             (gradient,) = torch.autograd.grad(x0.square().sum(), latents)
         return x0.detach(), gradient
 
-    x0, gradient = scene.walk(body, count=2)
+    x0, gradient = scene.rollout(body, count=2)
     assert x0.shape == gradient.shape
     assert x0.dtype == torch.float32
     assert torch.isfinite(x0).all()
@@ -124,14 +124,14 @@ def check_x0(scene: Scene) -> None:
 
 
 def check_the_last_x0_is_the_picture(scene: Scene) -> None:
-    """At the last step, what is predicted is what the walk ends with."""
+    """At the last step, what is predicted is what the rollout ends with."""
 
     @torch.no_grad()
     def body(denoiser: Denoiser) -> tuple[Tensor, Tensor]:
         latents = denoiser.advance(denoiser.start(), 0, STEPS - 1)
         return denoiser.x0(latents, STEPS - 1), denoiser.advance(latents, STEPS - 1, STEPS)
 
-    x0, finished = scene.walk(body)
+    x0, finished = scene.rollout(body)
     scene.same(x0, finished)
 
 
@@ -145,7 +145,7 @@ def check_gradient_through_steps(scene: Scene) -> None:
             (gradient,) = torch.autograd.grad(finished.square().sum(), latents)
         return gradient
 
-    gradient = scene.walk(body)
+    gradient = scene.rollout(body)
     assert torch.isfinite(gradient).all()
     assert gradient.abs().max() > 0
 
@@ -160,7 +160,7 @@ def check_decode(scene: Scene) -> None:
             (gradient,) = torch.autograd.grad(pixels.sum(), given)
         return pixels.detach(), gradient
 
-    pixels, gradient = scene.walk(body, count=2)
+    pixels, gradient = scene.rollout(body, count=2)
     assert pixels.shape == (2, 3, scene.sampling.height, scene.sampling.width)
     assert pixels.dtype == torch.float32
     assert pixels.min() >= 0
@@ -199,11 +199,11 @@ def check_checkpointing(scene: Scene) -> None:
             return list(torch.autograd.grad(pixels.square().mean(), list(lora.parameters())))
 
     try:
-        plain = scene.walk(body, count=2)
+        plain = scene.rollout(body, count=2)
         scene.generator.gradient_checkpointing(True)
-        recomputed = scene.walk(body, count=2)
+        recomputed = scene.rollout(body, count=2)
         scene.generator.gradient_checkpointing(False)
-        again = scene.walk(body, count=2)
+        again = scene.rollout(body, count=2)
     finally:
         scene.generator.detach(lora)
     largest = max(float(each.abs().max()) for each in plain)
@@ -224,15 +224,15 @@ def check_guidance(scene: Scene) -> None:
 
 
 def check_signal_to_noise(scene: Scene) -> None:
-    ratios = scene.walk(lambda denoiser: [denoiser.signal_to_noise(step) for step in range(STEPS)])
+    ratios = scene.rollout(lambda denoiser: [denoiser.signal_to_noise(step) for step in range(STEPS)])
     assert all(ratio > 0 for ratio in ratios[1:])
     assert ratios == sorted(ratios)
 
 
-def check_remembered_prompts_draw_the_same(scene: Scene) -> None:
+def check_precomputed_prompts_draw_the_same(scene: Scene) -> None:
     fresh = replace(scene)
     before = fresh.draw(count=2)
-    fresh.generator.remember([*PROMPTS, ""])
+    fresh.generator.precompute_embeddings([*PROMPTS, ""])
     scene.same(fresh.draw(count=2), before)
 
 
@@ -244,7 +244,7 @@ def check_an_error_leaves_it_usable(scene: Scene) -> None:
         raise KeyboardInterrupt
 
     try:
-        scene.walk(fail)
+        scene.rollout(fail)
     except KeyboardInterrupt:
         pass
     else:

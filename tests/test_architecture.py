@@ -23,7 +23,7 @@ LAYERS = (
     ("cli", "drop_in", "gallery"),  # doors
     ("refl", "preference", "curate", "prompts"),  # subjects
     ("scoring", "training", "pages"),  # shared work
-    ("scorers",),  # judging
+    ("scorers",),  # scoring
     ("pictures",),  # matter
     ("infotext", "networks", "weights", "files", "demo", "errors"),  # ground
 )

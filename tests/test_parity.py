@@ -37,7 +37,7 @@ from sd_imagereward.core.pictures.pixels import to_pixels
 from sd_imagereward.core.pictures.resize import resize_crop
 from sd_imagereward.core.scorers.base import Scorer
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.score import score_images
 
 GOLDENS = Path(__file__).parent / "goldens"
 EXACT = 5e-5  # fp32, any processor
@@ -116,14 +116,14 @@ def test_a_palette_with_alpha_is_more_than_black(name: str):
 def test_every_picture_scores_the_same(case: Any):
     numbers, scorer = case
     names = [name for name, row in numbers["pictures"].items() if "score" in row and name not in DEVIATIONS]
-    ours = rate(scorer, [PICTURES[name]() for name in names], PROMPTS[PROMPT])
+    ours = score_images(scorer, [PICTURES[name]() for name in names], PROMPTS[PROMPT]).total
     within(ours, [numbers["pictures"][name]["score"] for name in names], names, EXACT)
 
 
 def test_pictures_of_other_modes_score_sanely(case: Any):
     numbers, scorer = case
     names = [name for name, row in numbers["pictures"].items() if "error" in row or name in DEVIATIONS]
-    assert torch.isfinite(rate(scorer, [PICTURES[name]() for name in names], PROMPTS[PROMPT])).all()
+    assert torch.isfinite(score_images(scorer, [PICTURES[name]() for name in names], PROMPTS[PROMPT]).total).all()
 
 
 # -- prompts -----------------------------------------------------------------------------------------------------------
@@ -133,7 +133,9 @@ def test_pictures_of_other_modes_score_sanely(case: Any):
 def test_every_prompt_scores_the_same(case: Any, picture: str):
     numbers, scorer = case
     rows = numbers["prompts"][picture]
-    ours = rate(scorer, [PICTURES[picture]()] * len(rows), [PROMPTS[name] for name in rows], batch_size=64)
+    ours = score_images(
+        scorer, [PICTURES[picture]()] * len(rows), [PROMPTS[name] for name in rows], batch_size=64
+    ).total
     within(ours, [row["score"] for row in rows.values()], list(rows), EXACT)
 
 
@@ -171,11 +173,11 @@ def test_berts_vocabulary_and_real_pictures(tmp_path: Path):
     scorer = rebuilt(tmp_path, numbers["sizes"], VOCABULARY)
     prompts = written_prompts()[:100]
     for path in SAMPLES:
-        ours = rate(scorer, [path] * len(prompts), prompts, batch_size=64)
+        ours = score_images(scorer, [path] * len(prompts), prompts, batch_size=64).total
         expected = numbers["pictures"][path.name]["scores"]
         within(ours, expected, [f"{path.name}: {prompt}" for prompt in prompts], EXACT)
     rows = numbers["prompts"]
-    ours = rate(scorer, [SAMPLES[0]] * len(rows), [PROMPTS[name] for name in rows])
+    ours = score_images(scorer, [SAMPLES[0]] * len(rows), [PROMPTS[name] for name in rows]).total
     within(ours, [row["score"] for row in rows.values()], list(rows), EXACT)
 
 
@@ -225,10 +227,12 @@ def test_weights_in_half_precision(size: str, tmp_path: Path):
     checkpoint = write_imagereward(tmp_path, dtype=torch.float16, format="safetensors", **numbers["sizes"])
     scorer = load_scorer(checkpoint, device="cpu", dtype="fp32")
     rows = numbers["prompts"][PICTURE]
-    ours = rate(scorer, [PICTURES[PICTURE]()] * len(rows), [PROMPTS[name] for name in rows], batch_size=64)
+    ours = score_images(
+        scorer, [PICTURES[PICTURE]()] * len(rows), [PROMPTS[name] for name in rows], batch_size=64
+    ).total
     within(ours, [row["score"] for row in rows.values()], list(rows), HALF)
     pictures = ["RGB", "L", "40 x 3000", "checkerboard"]
-    ours = rate(scorer, [PICTURES[name]() for name in pictures], PROMPTS[PROMPT])
+    ours = score_images(scorer, [PICTURES[name]() for name in pictures], PROMPTS[PROMPT]).total
     within(ours, [numbers["pictures"][name]["score"] for name in pictures], pictures, HALF)
     scorer.unload()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sd_imagereward.core import load_scorer, rate
+from sd_imagereward.core import load_scorer, score_images
 from sd_imagereward.core.scorers.registry import scorer_infos
 from sd_imagereward.core.weights.locate import find_weight, search_folders
 
@@ -22,4 +22,4 @@ def test_the_published_scores(shared_data: Path, dtype: str, tolerance: float) -
         pytest.skip(f"{', '.join(missing)} not in any of {', '.join(map(str, search_folders()))}")
     scorer = load_scorer("imagereward", device="cpu", dtype=dtype)
     images = [shared_data / "sample_images" / f"{i}.webp" for i in (1, 2, 3, 4)]
-    assert rate(scorer, images, PROMPT).tolist() == pytest.approx(PUBLISHED, abs=tolerance)
+    assert score_images(scorer, images, PROMPT).total.tolist() == pytest.approx(PUBLISHED, abs=tolerance)

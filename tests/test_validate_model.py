@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from judge_checkpoints import write_clip
 from PIL import Image
 from pipelines import pipeline
+from scorer_checkpoints import write_clip
 from sd_imagereward.core import load_scorer
 from sd_imagereward.core.infotext.scores import read_scores
 from sd_imagereward.core.pictures.texts import read_parameters

@@ -47,15 +47,15 @@ class ToyGenerator(Generator):
     def __init__(self, seed: int = 0) -> None:
         torch.manual_seed(seed)
         self.network = _Network().requires_grad_(False)
-        self.remembered: list[str] = []
+        self.embedded: list[str] = []
 
-    def remember(self, prompts: Sequence[str]) -> None:
-        self.remembered = list(prompts)
+    def precompute_embeddings(self, prompts: Sequence[str]) -> None:
+        self.embedded = list(prompts)
 
     def denoise(
-        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], Any]
+        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, rollout: Callable[[Denoiser], Any]
     ) -> Any:
-        return walk(_ToyDenoiser(self, prompts, sampling, noise))
+        return rollout(_ToyDenoiser(self, prompts, sampling, noise))
 
     def decode(self, latents: Tensor) -> Tensor:
         return torch.sigmoid(nn.functional.interpolate(latents[:, :3], scale_factor=8))

@@ -47,5 +47,7 @@ class FilterImages(io.ComfyNode):
     @classmethod
     def execute(cls, threshold: list[float], keep_at_least: list[int], **shared: Any) -> io.NodeOutput:
         gathered = gallery.gather(**shared)
-        parted = split(gathered.scores.total, threshold[0], at_least=keep_at_least[0])
-        return io.NodeOutput(*gathered.take(parted.kept), *gathered.take(parted.rejected), len(parted.kept))
+        split_scores = split(gathered.scores.total, threshold[0], at_least=keep_at_least[0])
+        return io.NodeOutput(
+            *gathered.take(split_scores.kept), *gathered.take(split_scores.rejected), len(split_scores.kept)
+        )

@@ -25,7 +25,7 @@ class LoadRewardModel(io.ComfyNode):
         return node_schema(
             "SDImageRewardLoad",
             "ImageReward Load Reward Model",
-            description="Loads a model that judges images. ImageReward reads the prompt too; 'technical' needs no "
+            description="Loads a model that scores images. ImageReward reads the prompt too; 'technical' needs no "
             "download. Files lie in models/ImageReward.",
             search_aliases=["reward model", "aesthetic", "scorer", "human preference"],
             inputs=[
@@ -54,7 +54,7 @@ class LoadRewardModel(io.ComfyNode):
                     advanced=True,
                 ),
             ],
-            outputs=[RewardModelType.Output("reward_model", tooltip="Judges images; connect it to ImageReward Score.")],
+            outputs=[RewardModelType.Output("reward_model", tooltip="Scores images; connect it to ImageReward Score.")],
         )
 
     @classmethod

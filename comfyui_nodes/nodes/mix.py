@@ -34,7 +34,7 @@ class MixRewardModels(io.ComfyNode):
                     "spread), so that equal weights mean equal influence.",
                 ),
             ],
-            outputs=[RewardModelType.Output("mixed_model", tooltip="Judges with all of them.")],
+            outputs=[RewardModelType.Output("mixed_model", tooltip="Scores with all of them.")],
         )
 
     @classmethod

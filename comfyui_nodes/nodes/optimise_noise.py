@@ -32,7 +32,7 @@ class OptimiseNoise(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A one-step or few-step model: SD1.x, SD2.x, SDXL, SD3 or Flux.1."),
                 io.Clip.Input("clip", tooltip="Encodes the prompt once and is then released."),
-                io.Vae.Input("vae", tooltip="Decodes the pictures that are judged."),
+                io.Vae.Input("vae", tooltip="Decodes the pictures that are scored."),
                 RewardModelType.Input("reward_model", tooltip="What the picture is to please."),
                 io.Latent.Input("latent", tooltip="Gives size and number of the pictures; what is in it is not read."),
                 io.Conditioning.Input(

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .. import judging
+from .. import scoring
 from ..captions import preview
 from ..host_version import fit, node_schema
 from ..hosting import expect_reward_model
@@ -41,7 +41,7 @@ class ScoreImages(io.ComfyNode):
                 fit(
                     io.Int.Input,
                     "chunk",
-                    default=judging.CHUNK,
+                    default=scoring.CHUNK,
                     min=1,
                     max=256,
                     tooltip="Images scored at once; halved by itself if the memory does not suffice.",
@@ -69,8 +69,8 @@ class ScoreImages(io.ComfyNode):
     ) -> io.NodeOutput:
         model = expect_reward_model(reward_model[0])
         pixels = to_pixels(image)
-        prompts = judging.prompts_for(model, prompt, len(pixels), plain_prompt[0])
-        scores = judging.score(model, pixels, prompts, chunk[0])
+        prompts = scoring.prompts_for(model, prompt, len(pixels), plain_prompt[0])
+        scores = scoring.score(model, pixels, prompts, chunk[0])
         return io.NodeOutput(
             image, scores, list(scores.total), scores.best, scores.mean, scores.text(), ui=preview(pixels, scores)
         )

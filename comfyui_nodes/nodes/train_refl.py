@@ -30,7 +30,7 @@ class TrainReflLora(io.ComfyNode):
         return node_schema(
             "SDImageRewardTrainReFL",
             "ImageReward Train ReFL LoRA",
-            description="Trains a LoRA whose pictures the reward model likes better: it draws from your prompts, judges, "
+            description="Trains a LoRA whose pictures the reward model likes better: it draws from your prompts, scores, "
             "and follows the gradient of the score back into the model (reward feedback learning). No pictures are needed.",
             search_aliases=["refl", "train lora", "reward feedback learning", "rlhf", "draft"],
             is_input_list=True,

@@ -76,7 +76,7 @@ def _sources() -> list[io.Input]:
             "applied to it stay applied.",
         ),
         io.Clip.Input("clip", tooltip="Encodes each prompt once and is then released."),
-        io.Vae.Input("vae", tooltip="Decodes the pictures that are judged."),
+        io.Vae.Input("vae", tooltip="Decodes the pictures that are scored."),
         RewardModelType.Input(
             "reward_model", tooltip="What the pictures are to please; from 'ImageReward Load Reward Model'."
         ),
@@ -159,7 +159,7 @@ def _usual() -> list[io.Input]:
             default=20,
             min=1,
             max=100000,
-            tooltip="Updates between two looks at the fixed pictures, judged by the reward and the second opinion.",
+            tooltip="Updates between two looks at the fixed pictures, scored by the reward and the second opinion.",
         ),
         io.Int.Input(
             "seed",
@@ -249,7 +249,7 @@ def _rare() -> list[io.Input]:
             min=-100.0,
             max=100.0,
             step=0.01,
-            tooltip="A picture with a higher score pulls no more. "
+            tooltip="A picture with a higher score contributes no loss. "
             "2 suits ImageReward; other scorers have other ranges.",
         ),
         _rarely(
@@ -290,7 +290,7 @@ def _rare() -> list[io.Input]:
             default=4,
             min=1,
             max=64,
-            tooltip="How many fixed pictures are judged and shown before and after.",
+            tooltip="How many fixed pictures are scored and shown before and after.",
         ),
         _rarely(
             io.Boolean.Input,

@@ -21,11 +21,11 @@ def expect_gradients(generator: ComfyGenerator, lora: Lora, sampling: Sampling, 
     side = min(SMALL * generator.sizes_divide_by, sampling.width, sampling.height)
     side = max(side // generator.sizes_divide_by, 1) * generator.sizes_divide_by
 
-    def walk(denoiser: Denoiser) -> None:
+    def rollout(denoiser: Denoiser) -> None:
         denoiser.x0(denoiser.start(), step).square().mean().backward()
 
     try:
-        generator.denoise([prompt], replace(sampling, width=side, height=side), SampleNoise.of_seeds([0]), walk)
+        generator.denoise([prompt], replace(sampling, width=side, height=side), SampleNoise.of_seeds([0]), rollout)
     except model_management.OOM_EXCEPTION:
         raise
     except (RuntimeError, NotImplementedError) as error:

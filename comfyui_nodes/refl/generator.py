@@ -27,7 +27,7 @@ from .stage import Stage
 
 
 class ComfyGenerator(Generator):
-    """Call everything under `memory.training_mode()`. `rewards`: whatever will judge the pictures."""
+    """Call everything under `memory.training_mode()`. `rewards`: whatever scores the pictures."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class ComfyGenerator(Generator):
         negative: Conditioning | None = None,
         dtype: torch.dtype | None = None,
         rewards: Sequence[RewardModel] = (),
-        on_walk: Callable[[], None] = lambda: None,
+        on_rollout: Callable[[], None] = lambda: None,
     ) -> None:
         if clip is None or vae is None:
             raise ImageRewardError(
@@ -53,7 +53,7 @@ class ComfyGenerator(Generator):
         self.vae, self.prompts = vae, EncodedPrompts(clip)
         self.negative = plain_copy(negative) if negative is not None else None
         self.stage = Stage(self.patcher, vae.patcher, rewards)
-        self.on_walk = on_walk
+        self.on_rollout = on_rollout
         self._attached: list[Lora] = []
         self.scale = int(getattr(vae, "downscale_ratio", 8))
         self.sizes_divide_by = self.scale * 2 ** (
@@ -78,8 +78,8 @@ class ComfyGenerator(Generator):
 
     # memory
 
-    def bring_judges(self, scorer: Scorer) -> None:
-        self.stage.bring_judges(scorer)
+    def bring_scorer(self, scorer: Scorer) -> None:
+        self.stage.bring_scorer(scorer)
 
     def bring_network(self) -> None:
         self.stage.bring_network()
@@ -94,7 +94,7 @@ class ComfyGenerator(Generator):
 
     # prompts
 
-    def remember(self, prompts: Sequence[str]) -> None:
+    def precompute_embeddings(self, prompts: Sequence[str]) -> None:
         self.prompts.encode(prompts)
         self.prompts.free()
 
@@ -104,7 +104,7 @@ class ComfyGenerator(Generator):
     # drawing
 
     def denoise(
-        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], T]
+        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, rollout: Callable[[Denoiser], T]
     ) -> T:
         self.stage.begin(sampling.width, sampling.height, len(prompts))
         guider = comfy.samplers.CFGGuider(self.patcher)
@@ -114,12 +114,12 @@ class ComfyGenerator(Generator):
         sampler, scheduler = samplers.choose(sampling.sampler, sampling.scheduler, families.is_flow(self.patcher.model))
         levels = self.patcher.get_model_object("model_sampling")
         sigmas = samplers.noise_levels(levels, sampler, scheduler, sampling.steps)
-        walker = _Walker(sampler, noise, walk)
+        rollout_sampler = _RolloutSampler(sampler, noise, rollout)
         channels = self.patcher.get_model_object("latent_format").latent_channels
         empty = torch.zeros(len(prompts), channels, sampling.height // self.scale, sampling.width // self.scale)
-        guider.sample(empty, empty, walker, sigmas, disable_pbar=True, seed=0)
-        self.on_walk()
-        return walker.result  # type: ignore[return-value]
+        guider.sample(empty, empty, rollout_sampler, sigmas, disable_pbar=True, seed=0)
+        self.on_rollout()
+        return rollout_sampler.result  # type: ignore[return-value]
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = self.patcher.get_model_object("latent_format").process_out(latents)
@@ -146,11 +146,11 @@ class ComfyGenerator(Generator):
             (checkpointing.switch_on if on else checkpointing.switch_off)(network)
 
 
-class _Walker(comfy.samplers.Sampler):  # type: ignore[misc]
-    """A host's sampler that lets the caller walk, while the host lends its model, conditioning and guidance."""
+class _RolloutSampler(comfy.samplers.Sampler):  # type: ignore[misc]
+    """A host's sampler that lets the caller do the rollout, while the host lends its model, conditioning and guidance."""
 
-    def __init__(self, sampler: str, noise: SampleNoise, walk: Callable[[Denoiser], Any]) -> None:
-        self.sampler, self.noise, self.walk = sampler, noise, walk
+    def __init__(self, sampler: str, noise: SampleNoise, rollout: Callable[[Denoiser], Any]) -> None:
+        self.sampler, self.noise, self.rollout = sampler, noise, rollout
         self.result: Any = None
 
     def sample(
@@ -164,24 +164,30 @@ class _Walker(comfy.samplers.Sampler):  # type: ignore[misc]
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        self.result = self.walk(_HostDenoiser(self, model_wrap, sigmas, extra_args, noise))
+        self.result = self.rollout(_HostDenoiser(self, model_wrap, sigmas, extra_args, noise))
         return noise  # what the guider would return is not looked at
 
 
 class _HostDenoiser(Denoiser):
-    def __init__(self, walker: _Walker, model: Any, sigmas: Tensor, extra: dict[str, Any], empty: Tensor) -> None:
-        self.walker, self.model, self.sigmas, self.extra, self.empty = walker, model, sigmas, extra, empty
+    def __init__(self, lent: _RolloutSampler, model: Any, sigmas: Tensor, extra: dict[str, Any], empty: Tensor) -> None:
+        self.lent, self.model, self.sigmas, self.extra, self.empty = (
+            lent,
+            model,
+            sigmas,
+            extra,
+            empty,
+        )
 
     def start(self) -> Tensor:
         levels = self.model.inner_model.model_sampling
-        highest = bool(self.walker.max_denoise(self.model, self.sigmas))
+        highest = bool(self.lent.max_denoise(self.model, self.sigmas))
         return levels.noise_scaling(self.sigmas[0], self._draw(), self.empty, highest)
 
     def advance(self, latents: Tensor, start: int, stop: int) -> Tensor:
         if start == stop:
             return latents
         sigmas = self.sigmas[start : stop + 1]
-        latents = samplers.advance(self.walker.sampler, _Predictor(self), latents, sigmas, self.extra, self._draw)
+        latents = samplers.advance(self.lent.sampler, _Predictor(self), latents, sigmas, self.extra, self._draw)
         if stop == len(self.sigmas) - 1:
             return self.model.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], latents)
         return latents
@@ -198,7 +204,7 @@ class _HostDenoiser(Denoiser):
         return self.model(latents, sigma, **extra).float()
 
     def _draw(self) -> Tensor:
-        return self.walker.noise.normal(self.empty.shape[1:]).to(self.empty.device)
+        return self.lent.noise.normal(self.empty.shape[1:]).to(self.empty.device)
 
 
 class _Predictor:

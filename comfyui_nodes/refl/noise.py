@@ -82,7 +82,7 @@ def optimise(task: Task, settings: Settings) -> tuple[Tensor, FoundNoise, Optimi
     with training_mode(), task.reward.scorer.lock, explained_memory(ADVICE):
         generator = ComfyGenerator(task.model, task.clip, task.vae, negative=task.negative, rewards=[task.reward])
         try:
-            generator.remember([*dict.fromkeys(prompts), task.sampling.negative_prompt])
+            generator.precompute_embeddings([*dict.fromkeys(prompts), task.sampling.negative_prompt])
             generator.gradient_checkpointing(True)
             seeds = [derive_seed(task.seed, "noise", n) for n in range(count)]
             channels = generator.patcher.get_model_object("latent_format").latent_channels

@@ -70,9 +70,7 @@ def advance(
     """
     function = _function(sampler)
     if function is None:
-        raise ImageRewardError(
-            f"No sampler '{sampler}' can be walked step by step. There are: {', '.join(sampler_names())}."
-        )
+        raise ImageRewardError(f"No sampler '{sampler}' can run step by step. There are: {', '.join(sampler_names())}.")
     options: dict[str, Any] = {"extra_args": extra, "disable": True}
     if "noise_sampler" in inspect.signature(function).parameters:
         options["noise_sampler"] = lambda sigma, sigma_next: draw().to(latents)

@@ -17,10 +17,11 @@ ACTIVATION_MIB_PER_MEGAPIXEL = 6912
 
 
 class Stage:
-    """The network draws and learns; decoder and reward judge. With room for all they stay, else they take turns.
+    """The network draws and learns; decoder and reward model score. With room for all they stay, else they take turns.
 
-    They can: `core.refl.judging` runs a backward pass of its own for decoder and reward, and the network's weights are not read
-    before its own begins. What the graph holds of them are the parameters themselves, which ComfyUI moves and brings back.
+    They can: `core.refl.reward_gradient` runs a backward pass of its own for decoder and reward; the network's weights are
+    not read before its own begins. What the graph holds of them are the parameters themselves, which ComfyUI moves and
+    brings back.
     """
 
     def __init__(self, network: ModelPatcher, decoder: ModelPatcher, rewards: Sequence[RewardModel]) -> None:
@@ -31,7 +32,7 @@ class Stage:
         self._together = True
 
     def begin(self, width: int, height: int, batch: int) -> None:
-        """Before a walk that draws `batch` pictures of that size."""
+        """Before a rollout that draws `batch` pictures of that size."""
         activations = (
             batch * width * height * ACTIVATION_MIB_PER_MEGAPIXEL
         )  # a megapixel has as many pixels as a MiB bytes
@@ -44,7 +45,7 @@ class Stage:
         elif grown or not are_held(self._all):
             hold(self._all, self._activations)
 
-    def bring_judges(self, scorer: Scorer) -> None:
+    def bring_scorer(self, scorer: Scorer) -> None:
         if not self._together:
             hold([self.decoder, *self._patchers.get(id(scorer), ())], self._activations)
 

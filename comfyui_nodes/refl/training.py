@@ -89,7 +89,7 @@ def train(job: Job, rescue: Path) -> Trained:
             negative=job.negative,
             dtype=job.dtype,
             rewards=[job.reward, held_out],
-            on_walk=progress.walked,
+            on_rollout=progress.rollout,
         )
         if generator.family in EXPERIMENTAL:
             log.warning(
@@ -158,7 +158,7 @@ def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:
 
 
 class Progress(Observer):
-    """ComfyUI's progress bar, one tick a walk from noise to picture, with the last picture as its preview."""
+    """ComfyUI's progress bar, one tick a rollout from noise to picture, with the last picture as its preview."""
 
     PREVIEW = 512  # pixels
 
@@ -169,7 +169,7 @@ class Progress(Observer):
         self.done, self.steps = 0, config.steps
         self.bar = comfy.utils.ProgressBar(self.total)
 
-    def walked(self) -> None:
+    def rollout(self) -> None:
         self.done = min(self.done + 1, self.total)
         self.bar.update_absolute(self.done, self.total)
 

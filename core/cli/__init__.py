@@ -81,7 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     parser = Parser(
         prog="imagereward",
-        description='example: imagereward score "a red fox in snow" *.png\n\nJudge generated images as people would.',
+        description='example: imagereward score "a red fox in snow" *.png\n\n'
+        "Score generated images with human-preference models.",
         epilog="Each command has a page of its own: imagereward COMMAND --help\n"
         "exit codes: 0 done; 1 a part could not be read, scored or written, or nothing passed; 2 wrong use; 3 no weights;\n"
         "4 the system refused (disk full, out of memory), or an error of this program; 130 stopped by Ctrl-C",

@@ -16,7 +16,7 @@ from .scorer_options import add_scorers_options, finite, load, positive
 if TYPE_CHECKING:
     from ..curate.outcome import Outcome
     from ..curate.pipeline import OnProgress, Summary
-    from ..curate.records import Judge
+    from ..curate.records import ScorerRecord
     from ..curate.store import Store
     from ..curate.workplace import Workplace
 
@@ -107,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
         if args.undo:
             return _undo(place)
         targets = [folder for _, folder in filter(None, (copying, moving))]
-        summary, judges = _score(args, place.store, targets)
+        summary, records = _score(args, place.store, targets)
         _tell(summary)
-        failed = [outcome for outcome in _act(args, place, summary.run, judges, copying, moving) if outcome.failed]
+        failed = [outcome for outcome in _act(args, place, summary.run, records, copying, moving) if outcome.failed]
     return EXIT_PARTIAL if failed or summary.broken or summary.unavailable or not summary.found else EXIT_OK
 
 
@@ -138,10 +138,9 @@ def _run_on_ray(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple[Summary, list[Judge]]:
-    from ..curate.judges import store_key
+def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple[Summary, list[ScorerRecord]]:
     from ..curate.pipeline import score_files
-    from ..curate.records import Judge
+    from ..curate.records import ScorerRecord, store_key
 
     loaded = [(name, load(args, name)) for name in args.scorers]
     scorers = [(store_key(name, scorer), scorer) for name, scorer in loaded]
@@ -159,7 +158,7 @@ def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple
     )
     for picture in islice((picture for picture in store.unscored(summary.run) if picture.error), LISTED):
         print(f"imagereward: not scored: {picture.path}: {picture.error}", file=sys.stderr)
-    return summary, [Judge.of(key, scorer.info) for key, scorer in scorers]
+    return summary, [ScorerRecord.of(key, scorer.info) for key, scorer in scorers]
 
 
 def _say_aside(line: str) -> None:
@@ -182,7 +181,7 @@ def _act(
     args: argparse.Namespace,
     place: Workplace,
     run: int,
-    judges: list[Judge],
+    records: list[ScorerRecord],
     copying: tuple[int, Path] | None,
     moving: tuple[float, Path] | None,
 ) -> Iterator[Outcome]:
@@ -191,7 +190,7 @@ def _act(
     from ..curate.listing import list_csv, list_jsonl
     from ..curate.ranking import Ranked
 
-    ranked = Ranked(place.store, judges[0], args.folder, run)
+    ranked = Ranked(place.store, records[0], args.folder, run)
     actions = Actions(ranked, place.journal, args.dry_run, say=print)
     wanted: list[tuple[str, Callable[[], Outcome]]] = []
     if args.csv is not None:
@@ -199,7 +198,7 @@ def _act(
     if args.jsonl is not None:
         wanted.append(("listed", lambda: list_jsonl(ranked, args.jsonl, dry_run=args.dry_run, say=print)))
     if args.label:
-        wanted.append(("labelled", lambda: actions.label(judges)))
+        wanted.append(("labelled", lambda: actions.label(records)))
     if args.sidecar:
         wanted.append(("sidecars written", actions.sidecar))
     if copying is not None:

@@ -13,7 +13,7 @@ from .curate import add_store_option
 from .scorer_options import positive
 
 if TYPE_CHECKING:
-    from ..curate.records import Judge
+    from ..curate.records import ScorerRecord
     from ..curate.store import Store
 
 
@@ -46,21 +46,21 @@ def run(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise ImageRewardError(f"expected a folder, and {args.folder} is none")
     with open_to_read(args.folder, args.store) as store:
-        judge = chosen_judge(store, args.scorer)
+        record = chosen_scorer(store, args.scorer)
         expect_writable(args.output)
-        count = write_report(store, judge, args.output, top=args.top, linked=args.link)
+        count = write_report(store, record, args.output, top=args.top, linked=args.link)
     print(f"{count} pictures: {args.output}", file=sys.stderr)
     return EXIT_OK
 
 
-def chosen_judge(store: Store, name: str | None) -> Judge:
+def chosen_scorer(store: Store, name: str | None) -> ScorerRecord:
     from ..errors import ImageRewardError
 
-    judges = store.judges()
-    if not judges:
+    records = store.scorers()
+    if not records:
         raise ImageRewardError(f"{store.path} has no scores yet; run: imagereward curate DIR")
-    found = [judge for judge in judges if name is None or name.lower() in (judge.key.lower(), judge.title.lower())]
+    found = [record for record in records if name is None or name.lower() in (record.key.lower(), record.title.lower())]
     if not found:
-        known = ", ".join(judge.key for judge in judges)
+        known = ", ".join(record.key for record in records)
         raise ImageRewardError(f"expected a scorer that scored this folder ({known}), got {name}")
     return found[0]

@@ -18,7 +18,7 @@ from .scorer_options import add_scorer_options, finite, load, positive, progress
 
 if TYPE_CHECKING:
     from ..scorers.base import Scorer
-    from ..scoring.rate import Ratings
+    from ..scoring.score import ImageScores
     from .inputs import Item
 
 DEMO_FOLDER = Path("imagereward-demo")
@@ -53,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
         "--long-prompts",
         choices=("cut", "mean", "min"),
         default="cut",
-        help="a prompt too long to read at once: cut it, as the reference does, or judge it in windows",
+        help="a prompt too long to read at once: cut it, as the reference does, or score it in windows",
     )
     add_output_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="also a contact sheet to look at")
@@ -82,7 +82,7 @@ class Row:
 
 def run(args: argparse.Namespace) -> int:
     from ..files.writable import expect_writable
-    from ..scoring.rate import judge
+    from ..scoring.score import score_images
 
     if args.demo:
         _prepare_demo(args)
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if scorer is None or not chosen:
         _tell(failed)
         return EXIT_USAGE
-    ratings = judge(
+    scores = score_images(
         scorer,
         [item.path for item in chosen],
         [item.prompt for item in chosen],
@@ -109,17 +109,17 @@ def run(args: argparse.Namespace) -> int:
     )
     chosen = [
         replace(item, prompt=prompt, prompt_from=origin.where, uncertain=origin.uncertain)
-        for item, prompt, origin in zip(chosen, ratings.prompts, ratings.origins, strict=True)
+        for item, prompt, origin in zip(chosen, scores.prompts, scores.origins, strict=True)
     ]
-    rows = _rows(chosen, ratings, args.top or 0, args.min_score)
+    rows = _rows(chosen, scores, args.top or 0, args.min_score)
     written = output.write([row.as_dict() for row in rows], _table(rows))
-    failed += [replace(chosen[position], error=reason) for position, reason in ratings.errors.items()]
+    failed += [replace(chosen[position], error=reason) for position, reason in scores.errors.items()]
     _tell(failed)
     for item in chosen:
         if item.uncertain:
             print(f"imagereward: the prompt of {one_line(item.path)} is uncertain: {item.uncertain}", file=sys.stderr)
     if args.html is not None:
-        written = _write_sheet(rows, args.html, ratings) and written
+        written = _write_sheet(rows, args.html, scores) and written
     return EXIT_OK if rows and written and not failed else EXIT_PARTIAL
 
 
@@ -173,19 +173,19 @@ def _read_prompts(path: Path, count: int) -> list[str]:
     return lines
 
 
-def _rows(items: list[Item], ratings: Ratings, top: int, min_score: float | None) -> list[Row]:
+def _rows(items: list[Item], scores: ImageScores, top: int, min_score: float | None) -> list[Row]:
     from ..scoring.selection import rank
 
-    scores = ratings.total.tolist()
+    total = scores.total.tolist()
     rows: list[Row] = []
-    for i in rank(scores):
-        if math.isnan(scores[i]) or (min_score is not None and scores[i] < min_score):
+    for i in rank(total):
+        if math.isnan(total[i]) or (min_score is not None and total[i] < min_score):
             continue
-        parts = {title: float(values[i]) for title, values in ratings.parts.items() if title != ratings.info.title}
-        percentile = ratings.info.percentile(scores[i])
+        parts = {title: float(values[i]) for title, values in scores.components.items() if title != scores.info.title}
+        percentile = scores.info.percentile(total[i])
         item = items[i]
         read = (item.prompt_from, item.uncertain)
-        rows.append(Row(len(rows) + 1, scores[i], percentile, item.path, item.prompt or "", parts, *read))
+        rows.append(Row(len(rows) + 1, total[i], percentile, item.path, item.prompt or "", parts, *read))
     return rows[:top] if top else rows
 
 
@@ -206,13 +206,13 @@ def _tell(failed: list[Item]) -> None:
         print(f"imagereward: not scored: {one_line(item.path)}: {item.error}", file=sys.stderr)
 
 
-def _write_sheet(rows: list[Row], path: Path, ratings: Ratings) -> bool:
+def _write_sheet(rows: list[Row], path: Path, scores: ImageScores) -> bool:
     from ..errors import ImageRewardError
     from ..pages.contact_sheet import SheetRow, write_contact_sheet
 
     sheet = [SheetRow(row.path, row.score, row.percentile, row.prompt, row.parts) for row in rows]
     try:
-        write_contact_sheet(sheet, path, title=f"{ratings.info.title} scores")
+        write_contact_sheet(sheet, path, title=f"{scores.info.title} scores")
     except (OSError, ImageRewardError) as error:
         print(f"imagereward: the contact sheet could not be written: {error}", file=sys.stderr)
         return False

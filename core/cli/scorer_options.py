@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def add_scorer_options(parser: argparse.ArgumentParser, default: str = "imagereward") -> None:
     group = parser.add_argument_group("scorer")
     group.add_argument(
-        "--scorer", default=default, metavar="NAME|FILE|hub:REPO", help=f"who judges (default {default}; see `scorers`)"
+        "--scorer",
+        default=default,
+        metavar="NAME|FILE|hub:REPO",
+        help=f"scorer to use (default {default}; see `scorers`)",
     )
     add_device_options(group)
 
@@ -29,7 +32,7 @@ def add_scorers_options(parser: argparse.ArgumentParser) -> None:
         type=names,
         default=["imagereward"],
         metavar="A,B,...",
-        help="who judges: names, checkpoint files or hub:REPO, separated by commas (default imagereward; see `scorers`)",
+        help="scorers to use: names, checkpoint files or hub:REPO, separated by commas (default imagereward; see `scorers`)",
     )
     add_device_options(group)
 

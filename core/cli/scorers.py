@@ -1,4 +1,4 @@
-"""`imagereward scorers`: who can judge, what is downloaded, under which licence."""
+"""`imagereward scorers`: the list of scorers, what is downloaded, under which licence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _row(info: ScorerInfo) -> dict[str, Any]:
         "std": info.std,
         "estimated": info.estimated,
         "licence": info.licence,
-        "judges": info.judges,
+        "measures": info.measures,
     }
 
 
@@ -54,12 +54,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
     from ..scorers.registry import scorer_infos
     from ..weights.locate import download_folder
 
-    lines = [f"{'name':<12} {'size':>8}  {'here':<10} {'typical':<18} {'licence':<12} judges"]
+    lines = [f"{'name':<12} {'size':>8}  {'here':<10} {'typical':<18} {'licence':<12} measures"]
     for row in rows:
         size = f"{row['bytes'] / 1e9:.2f} GB" if row["bytes"] else "-"
         typical = f"{'about ' if row['estimated'] else ''}{row['mean']:g} ± {row['std']:g}"
         lines.append(
-            f"{row['name']:<12} {size:>8}  {row['here']:<10} {typical:<18} {row['licence']:<12} {row['judges']}"
+            f"{row['name']:<12} {size:>8}  {row['here']:<10} {typical:<18} {row['licence']:<12} {row['measures']}"
         )
     lines += [
         "",

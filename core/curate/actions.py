@@ -22,7 +22,7 @@ from ..pictures.scan import Entry
 from ..scorers.mix import TITLE as MIXTURE
 from .outcome import Outcome, Say, unfailing
 from .ranking import Ranked
-from .records import Judge, Picture
+from .records import Picture, ScorerRecord
 from .templates import check_template, file_name
 from .trash import trash
 
@@ -48,10 +48,10 @@ class Actions:
         self.say = unfailing(self.say)
         self.store = self.ranked.store
 
-    def label(self, judges: Iterable[Judge] = (), decimals: int = 4) -> Outcome:
-        """Writes the scores into the files: those of this judge, a mixture's with its members', and of the others given."""
-        mine = self.ranked.judge
-        others = [judge for judge in judges if judge.key != mine.key]
+    def label(self, records: Iterable[ScorerRecord] = (), decimals: int = 4) -> Outcome:
+        """Writes the scores into the files: those of this scorer, a mixture's with its members', and of the others given."""
+        mine = self.ranked.scorer
+        others = [record for record in records if record.key != mine.key]
 
         def write(picture: Picture) -> bool:
             assert picture.score is not None
@@ -77,7 +77,7 @@ class Actions:
 
         def write(picture: Picture) -> bool:
             target = picture.path.with_name(f"{picture.path.name}.score.json")
-            shown = {"file": picture.path.name, "prompt": picture.prompt, self.ranked.judge.title: picture.score}
+            shown = {"file": picture.path.name, "prompt": picture.prompt, self.ranked.scorer.title: picture.score}
             text = json.dumps(shown | dict(picture.parts), indent=2, ensure_ascii=False) + "\n"
             data = text.encode("utf-8", "replace")
             if target.is_file() and target.read_bytes() == data:
@@ -197,11 +197,11 @@ class Actions:
             "name": Path(picture.first_name or picture.path.name).stem,
             "folder": picture.path.parent.name,
             "prompt": (picture.prompt or "")[:80],
-            "scorer": self.ranked.judge.title,
+            "scorer": self.ranked.scorer.title,
             "model": picture.model,
         }
         return file_name(template, values, picture.path)
 
-    def _scores_of(self, picture: Picture, judges: Iterable[Judge]) -> dict[str, float]:
-        found = {judge.title: self.store.score_of(picture, judge) for judge in judges}
+    def _scores_of(self, picture: Picture, records: Iterable[ScorerRecord]) -> dict[str, float]:
+        found = {record.title: self.store.score_of(picture, record) for record in records}
         return {title: score for title, score in found.items() if score is not None}

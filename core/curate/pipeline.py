@@ -1,4 +1,4 @@
-"""From files to scores: threads read, hash, decode and resize while the device judges, so that neither waits for the other
+"""From files to scores: threads read, hash, decode and resize while the device scores, so that neither waits for the other
 longer than it must.
 
     scan -> is it known? -> N readers -> batches on the device -> store
@@ -25,8 +25,8 @@ from ..pictures.prompt_in_file import Origin, find_origin, read_sidecar
 from ..pictures.reading import read_batches
 from ..pictures.scan import Entry, scan
 from ..scorers.base import Scorer
-from ..scoring.rate import default_batch_size, judge
-from .records import Judge, Picture
+from ..scoring.score import default_batch_size, score_images
+from .records import Picture, ScorerRecord
 from .store import Store
 
 OnProgress = Callable[[int, int], None]
@@ -64,11 +64,11 @@ class Summary:
 
 @dataclass
 class _Ready:
-    """A picture that was read, and what its missing judges are to see."""
+    """A picture that was read, and what its missing scorers are to see."""
 
     picture: Picture
     pixels: dict[int | None, Tensor] = field(default_factory=dict)
-    missing: list[int] = field(default_factory=list)  # positions of judges
+    missing: list[int] = field(default_factory=list)  # positions of scorers
     unavailable: str = ""  # why the file could not be read this time; nothing of it is stored then
 
 
@@ -113,8 +113,8 @@ class _Pass:
         self.root, self.store, self.prompt, self.without, self.tidy = root, store, prompt, without, tidy
         self.strict = strict
         self.scorers = [scorer for _, scorer in scorers]
-        self.judges = [Judge.of(key, scorer.info) for key, scorer in scorers]
-        self.reads_prompts = any(one.reads_prompt for one in self.judges)
+        self.records = [ScorerRecord.of(key, scorer.info) for key, scorer in scorers]
+        self.reads_prompts = any(one.reads_prompt for one in self.records)
         self.on_progress = on_progress or (lambda done, found: None)
         self.workers = workers
         self.batch_size = batch_size or max(default_batch_size(scorer) for scorer in self.scorers)
@@ -126,11 +126,11 @@ class _Pass:
         self.done = 0
 
     def run(self) -> Summary:
-        for one in self.judges:
-            self.store.add_judge(one)
+        for one in self.records:
+            self.store.add_scorer(one)
         self.summary.run = self.store.begin_run()
         try:
-            self._judge_all()
+            self._score_all()
         finally:
             self.store.commit()
         self.store.finish_run(self.summary.run)
@@ -174,7 +174,7 @@ class _Pass:
     def _missing(self, picture: Picture) -> list[int]:
         return [
             i
-            for i, one in enumerate(self.judges)
+            for i, one in enumerate(self.records)
             if (picture.prompt is not None or not one.reads_prompt)
             and not self.store.has_score(picture.hash, one, picture.prompt)
         ]
@@ -213,9 +213,9 @@ class _Pass:
         except BadImage as error:
             return _Ready(replace(picture, error=str(error)))
 
-    # -- judge -------------------------------------------------------------------------------------------------------
+    # -- score -------------------------------------------------------------------------------------------------------
 
-    def _judge_all(self) -> None:
+    def _score_all(self) -> None:
         committed = time.monotonic()
         reading = read_batches(self._to_read(), self._read, self.batch_size, waiting=self.waiting, workers=self.workers)
         with closing(reading) as batches:
@@ -229,8 +229,8 @@ class _Pass:
 
     def _take(self, batch: list[_Ready]) -> None:
         read = [one for one in batch if not one.unavailable]
-        for i in range(len(self.judges)):
-            self._judge_batch(i, [one for one in read if i in one.missing])
+        for i in range(len(self.records)):
+            self._score_batch(i, [one for one in read if i in one.missing])
         self.store.put((one.picture for one in read), self.summary.run)
         self.summary.scored += sum(bool(one.missing) for one in read)
         self.summary.broken += sum(bool(one.picture.error) for one in read)
@@ -242,16 +242,16 @@ class _Pass:
                 self.summary.not_read.append((one.picture.path, one.unavailable))
         self.done += len(batch)
 
-    def _judge_batch(self, position: int, batch: list[_Ready]) -> None:
+    def _score_batch(self, position: int, batch: list[_Ready]) -> None:
         if not batch:
             return
-        scorer, one = self.scorers[position], self.judges[position]
+        scorer, one = self.scorers[position], self.records[position]
         pixels = [item.pixels[scorer.input_size] for item in batch]
-        ratings = judge(scorer, pixels, [item.picture.prompt or "" for item in batch], batch_size=len(batch))
+        scores = score_images(scorer, pixels, [item.picture.prompt or "" for item in batch], batch_size=len(batch))
         rows = []
         for i, item in enumerate(batch):
-            score = float(ratings.total[i])
-            parts = {title: float(values[i]) for title, values in ratings.parts.items() if title != one.title}
+            score = float(scores.total[i])
+            parts = {title: float(values[i]) for title, values in scores.components.items() if title != one.title}
             rows.append((item.picture.hash, item.picture.prompt, score if math.isfinite(score) else None, parts))
         self.store.put_scores(one, rows)
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from .records import Judge, Picture
+from .records import Picture, ScorerRecord
 from .store import FILE_COLUMNS, PAGE, Store, marks
 
 _NUMBERS = itertools.count(1)
 
 
 class Ranking:
-    """The pictures of a run that a judge scored, best first; ties by path. Ranks count from 1.
+    """The pictures of a run that a scorer scored, best first; ties by path. Ranks count from 1.
 
     run: without one, what the last finished run left and what one that is going on has added.
 
@@ -26,17 +26,17 @@ class Ranking:
     and labelled. `close` gives the disk space back.
     """
 
-    def __init__(self, store: Store, judge: Judge, run: int | None = None) -> None:
-        self.judge = judge
+    def __init__(self, store: Store, scorer: ScorerRecord, run: int | None = None) -> None:
+        self.scorer = scorer
         self._store = store
         self._table = f"temp.ranking_{next(_NUMBERS)}"
         columns = ", ".join(f"f.{name} AS {name}" for name in FILE_COLUMNS)
         store.query(
             f"""CREATE TABLE {self._table} AS SELECT {columns}, s.score AS score, s.parts AS parts FROM files f
                 JOIN scores s ON s.hash = f.hash AND s.scorer = ?
-                AND s.prompt_key = {"f.prompt_key" if judge.reads_prompt else "x''"}
+                AND s.prompt_key = {"f.prompt_key" if scorer.reads_prompt else "x''"}
                 WHERE f.run >= ? AND f.error = '' AND s.score IS NOT NULL ORDER BY s.score DESC, f.path""",
-            (judge.key, store.last_run() if run is None else run),
+            (scorer.key, store.last_run() if run is None else run),
         )
         self._count = int(store.query(f"SELECT COALESCE(MAX(rowid), 0) FROM {self._table}")[0][0])
 
@@ -76,16 +76,16 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The pictures below a folder that a judge scored in a run, best first: each time in the order of that moment."""
+    """The pictures below a folder that a scorer scored in a run, best first: each time in the order of that moment."""
 
     store: Store
-    judge: Judge
+    scorer: ScorerRecord
     root: Path
     run: int | None = None  # see Ranking
 
     def __iter__(self) -> Iterator[Picture]:
         root = Path(os.path.realpath(self.root))
-        with Ranking(self.store, self.judge, self.run) as ranking:
+        with Ranking(self.store, self.scorer, self.run) as ranking:
             yield from (picture for picture in ranking if root in picture.path.parents)
 
     def below(self, threshold: float) -> Iterator[Picture]:
@@ -94,4 +94,4 @@ class Ranked:
     def percentile(self, picture: Picture) -> float:
         """Of typical images, the share in percent that scores less."""
         assert picture.score is not None
-        return round(100 * NormalDist(self.judge.mean, self.judge.std).cdf(picture.score), 2)
+        return round(100 * NormalDist(self.scorer.mean, self.scorer.std).cdf(picture.score), 2)

@@ -35,7 +35,7 @@ class ScoreBatch:
         from ..pictures.opening import open_picture
         from ..pictures.prompt_in_file import origin_of
         from ..pictures.texts import read_texts
-        from ..scoring.rate import judge
+        from ..scoring.score import score_images
 
         paths = [str(path) for path in batch["path"]]
         prompts: list[str | None] = []
@@ -56,8 +56,8 @@ class ScoreBatch:
                 errors.append(str(error))
         scores = np.full(len(paths), np.nan, dtype=np.float32)
         if images:
-            ratings = judge(self.scorer, list(images.values()), [prompts[i] or "" for i in images])
-            scores[list(images)] = ratings.total.numpy()
+            found = score_images(self.scorer, list(images.values()), [prompts[i] or "" for i in images])
+            scores[list(images)] = found.total.numpy()
         return {
             "path": np.array(paths, dtype=object),
             "prompt": np.array([prompt or "" for prompt in prompts], dtype=object),

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..pictures.scan import Entry
-from ..scorers.base import ScorerInfo
+from ..scorers.base import Scorer, ScorerInfo
+from ..scorers.registry import scorer_infos
 
 
 @dataclass(frozen=True)
-class Judge:
+class ScorerRecord:
     """A scorer as the store knows it."""
 
     key: str
@@ -23,12 +24,26 @@ class Judge:
     std: float
 
     @classmethod
-    def of(cls, key: str, info: ScorerInfo) -> Judge:
+    def of(cls, key: str, info: ScorerInfo) -> ScorerRecord:
         return cls(key, info.title, info.reads_prompt, info.mean, info.std)
 
     def prompt_key(self, prompt: str | None) -> bytes:
         """What the score depends on besides the picture."""
         return prompt_key(prompt) if self.reads_prompt else b""
+
+
+def store_key(spec: str, scorer: Scorer) -> str:
+    """The name of a scorer in the store. Two checkpoint files are two scorers; the precision makes no difference.
+
+    spec: what `load_scorer` was given.
+    """
+    if spec.lower() in scorer_infos():
+        return spec.lower()
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        return spec
+    stat = path.stat()
+    return f"{scorer.info.name}:{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 @dataclass(frozen=True)

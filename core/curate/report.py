@@ -23,7 +23,7 @@ from ..files.atomic import replacing
 from ..pages.contact_sheet import page_head, thumbnail_uri
 from .averages import Average, Averages, Best, best_of_sorted
 from .ranking import Ranking
-from .records import Judge, Picture, lora_names, search_text
+from .records import Picture, ScorerRecord, lora_names, search_text
 from .report_page import REPORT_SCRIPT, REPORT_STYLE
 from .store import Store
 
@@ -35,35 +35,35 @@ MOST_ROWS = 200  # of a table
 THUMBNAIL = 256  # pixels of the longer side
 
 
-def write_report(store: Store, judge: Judge, path: Path, *, top: int = 0, linked: bool = False) -> int:
+def write_report(store: Store, record: ScorerRecord, path: Path, *, top: int = 0, linked: bool = False) -> int:
     """Writes the page and returns the number of pictures on it.
 
     top: only the best so many become cards (0: all); tables and histogram count every picture. linked: the cards show the
     files themselves instead of embedded thumbnails, for folders too large to embed (a thumbnail takes about 10 KB).
 
-    Raises ImageRewardError if there is no picture that `judge` scored.
+    Raises ImageRewardError if there is no picture that `score_images` scored.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file, Ranking(store, judge) as ranking:
+    with replacing(path) as file, Ranking(store, record) as ranking:
         if not len(ranking):
-            raise ImageRewardError(f"no picture was scored by {judge.title} yet; run: imagereward curate DIR")
+            raise ImageRewardError(f"no picture was scored by {record.title} yet; run: imagereward curate DIR")
         scores = array("d", (score for (score,) in ranking.columns("score")))
         page = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
-        page.write(page_head(f"{judge.title} report", _summary(scores), REPORT_STYLE, POLICY))
+        page.write(page_head(f"{record.title} report", _summary(scores), REPORT_STYLE, POLICY))
         page.write(_histogram(scores) + _tables(ranking))
         page.write(_controls(scores[-1], scores[0]))
         shown = min(top or len(ranking), len(ranking))
         for rank, picture in enumerate(islice(ranking, shown), start=1):
-            _write_card(page, rank, picture, judge, path.parent, linked)
+            _write_card(page, rank, picture, record, path.parent, linked)
         page.write(f"</ol>\n<script>{REPORT_SCRIPT}</script>\n</body>\n</html>\n")
         page.detach()
     return shown
 
 
-def _write_card(page: TextIO, rank: int, picture: Picture, judge: Judge, folder: Path, linked: bool) -> None:
+def _write_card(page: TextIO, rank: int, picture: Picture, record: ScorerRecord, folder: Path, linked: bool) -> None:
     assert picture.score is not None
     score = picture.score
-    percentile = 100 * NormalDist(judge.mean, judge.std).cdf(score)
+    percentile = 100 * NormalDist(record.mean, record.std).cdf(score)
     name = picture.path.name
     words = search_text(name, picture.prompt, picture.model, picture.loras)
     page.write(

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ImageRewardError
 from ..pictures.scan import Entry
-from .records import Judge, Picture, lora_names, prompt_key
+from .records import Picture, ScorerRecord, lora_names, prompt_key
 
 PAGE = 500  # rows at a time; SQLite takes 999 parameters everywhere
 FILE_COLUMNS = (
@@ -153,15 +153,15 @@ class Store:
         """
         return int(self.query("SELECT COALESCE(MAX(run), 0) FROM runs WHERE finished")[0][0])
 
-    def add_judge(self, judge: Judge) -> None:
-        values = (judge.key, judge.title, judge.reads_prompt, judge.mean, judge.std)
+    def add_scorer(self, record: ScorerRecord) -> None:
+        values = (record.key, record.title, record.reads_prompt, record.mean, record.std)
         self._write("INSERT OR REPLACE INTO scorers VALUES (?, ?, ?, ?, ?)", values)
 
-    def judges(self) -> list[Judge]:
+    def scorers(self) -> list[ScorerRecord]:
         """Every scorer that ever scored here, the one with the most scores first."""
         query = """SELECT key, title, reads_prompt, mean, std FROM scorers
                    ORDER BY (SELECT COUNT(*) FROM scores WHERE scorer = key) DESC, title"""
-        return [Judge(k, t, bool(r), m, s) for k, t, r, m, s in self.query(query)]
+        return [ScorerRecord(k, t, bool(r), m, s) for k, t, r, m, s in self.query(query)]
 
     # -- files and scores ----------------------------------------------------------------------------------------------
 
@@ -179,21 +179,22 @@ class Store:
         """Marks unchanged files as seen in this run."""
         self._write_all("UPDATE files SET run = ? WHERE path = ?", [(run, self._key(path)) for path in paths])
 
-    def has_score(self, picture_hash: bytes, judge: Judge, prompt: str | None) -> bool:
+    def has_score(self, picture_hash: bytes, record: ScorerRecord, prompt: str | None) -> bool:
         query = "SELECT 1 FROM scores WHERE hash = ? AND scorer = ? AND prompt_key = ?"
-        return bool(self.query(query, (picture_hash, judge.key, judge.prompt_key(prompt))))
+        return bool(self.query(query, (picture_hash, record.key, record.prompt_key(prompt))))
 
-    def score_of(self, picture: Picture, judge: Judge) -> float | None:
+    def score_of(self, picture: Picture, record: ScorerRecord) -> float | None:
         query = "SELECT score FROM scores WHERE hash = ? AND scorer = ? AND prompt_key = ?"
-        found = self.query(query, (picture.hash, judge.key, judge.prompt_key(picture.prompt)))
+        found = self.query(query, (picture.hash, record.key, record.prompt_key(picture.prompt)))
         return found[0][0] if found else None
 
     def put_scores(
-        self, judge: Judge, rows: Iterable[tuple[bytes, str | None, float | None, Mapping[str, float]]]
+        self, record: ScorerRecord, rows: Iterable[tuple[bytes, str | None, float | None, Mapping[str, float]]]
     ) -> None:
         """(hash, prompt, score, parts) a picture."""
         values = [
-            (h, judge.key, judge.prompt_key(p), s, json.dumps(dict(parts)) if parts else "") for h, p, s, parts in rows
+            (h, record.key, record.prompt_key(p), s, json.dumps(dict(parts)) if parts else "")
+            for h, p, s, parts in rows
         ]
         self._write_all("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", values)
 

@@ -19,7 +19,7 @@ from ..pictures.pixels import ImageLike
 from ..scorers.base import Scorer
 from ..scorers.imagereward import PROMPT_TOKENS, ImageRewardScorer
 from ..scorers.loading import load_scorer
-from ..scoring.rate import judge
+from ..scoring.score import score_images
 
 _MODELS = {"ImageReward-v1.0": "imagereward"}
 _SCORES = {"CLIP": "clip", "BLIP": "blip", "Aesthetic": "aesthetic"}
@@ -86,7 +86,7 @@ class Score:
 
     def _rate(self, images: list[ImageLike], prompt: str) -> Tensor:
         """Scores (N,) of images as they are stored: the reference does not turn them as their EXIF orientation says."""
-        return judge(self.scorer, images, prompt, upright=False).total
+        return score_images(self.scorer, images, prompt, upright=False).total
 
 
 class Tokens(NamedTuple):

@@ -16,7 +16,7 @@ from ..curate.actions import Actions
 from ..curate.outcome import Outcome
 from ..curate.pipeline import OnProgress, Summary, score_files
 from ..curate.ranking import Ranked, Ranking
-from ..curate.records import Judge, Picture
+from ..curate.records import Picture, ScorerRecord
 from ..curate.store import Store
 from ..curate.workplace import Workplace, find_store, open_to_read, open_workplace
 from ..errors import ImageRewardError
@@ -71,7 +71,7 @@ class Album:
     trouble: str = ""  # why the store cannot be read
     _store_number: int = 0  # its inode
     _state: object = None  # of the store, when the following was read from it
-    _judges: list[Judge] = field(default_factory=list)
+    _scorers: list[ScorerRecord] = field(default_factory=list)
     _ranking: Ranking | None = None
     _found: Found | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -80,14 +80,14 @@ class Album:
     def open(cls, root: Path) -> Album:
         return cls(Path(os.path.realpath(root)))
 
-    def judges(self) -> list[Judge]:
+    def scorers(self) -> list[ScorerRecord]:
         with self._lock:
             self._follow()
-            return self._judges
+            return self._scorers
 
-    def judge(self, title: str) -> Judge | None:
-        judges = self.judges()
-        return next((one for one in judges if one.title == title), judges[0] if judges else None)
+    def scorer(self, title: str) -> ScorerRecord | None:
+        records = self.scorers()
+        return next((one for one in records if one.title == title), records[0] if records else None)
 
     def bounds(self, scorer: str) -> tuple[float, float]:
         """The lowest and the highest score."""
@@ -148,14 +148,14 @@ class Album:
 
     def act(self, action: str, scorer: str, number: float, text: str, *, dry_run: bool) -> tuple[Outcome, list[str]]:
         """One of the actions of `imagereward curate` with its number and its folder or template; what it did, as lines."""
-        judge = self.judge(scorer)
-        if judge is None:
+        record = self.scorer(scorer)
+        if record is None:
             raise ImageRewardError("nothing is scored yet")
         lines: list[str] = []
         with open_workplace(self.root, dry_run=dry_run, wait=WAIT_SECONDS, say=lines.append) as place:
             if action == "undo":
                 return place.undo(lines.append), lines
-            return self._act(place, judge, lines, action, number, text), lines
+            return self._act(place, record, lines, action, number, text), lines
 
     def score(self, scorers: Sequence[tuple[str, Scorer]], on_progress: OnProgress | None = None) -> Summary:
         """Scores the pictures that are new; see `score_files`."""
@@ -164,8 +164,10 @@ class Album:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _act(self, place: Workplace, judge: Judge, lines: list[str], action: str, number: float, text: str) -> Outcome:
-        actions = Actions(Ranked(place.store, judge, self.root), place.journal, place.dry_run, lines.append)
+    def _act(
+        self, place: Workplace, record: ScorerRecord, lines: list[str], action: str, number: float, text: str
+    ) -> Outcome:
+        actions = Actions(Ranked(place.store, record, self.root), place.journal, place.dry_run, lines.append)
         if action == "label":
             return actions.label()
         if action == "rename":
@@ -185,11 +187,11 @@ class Album:
         """Forgets what the store said before it changed; until then nothing is ranked twice."""
         store = self._opened()
         if store is None:
-            self._judges, self._state = [], None
+            self._scorers, self._state = [], None
             return
         state = store.state()
         if state != self._state:
-            self._state, self._judges = state, store.judges()
+            self._state, self._scorers = state, store.scorers()
             self._rank(None)
 
     def _opened(self) -> Store | None:
@@ -207,17 +209,17 @@ class Album:
                 self.trouble = str(error)
         return self._store
 
-    def _rank(self, judge: Judge | None) -> None:
+    def _rank(self, record: ScorerRecord | None) -> None:
         if self._ranking is not None:
             self._ranking.close()
         self._ranking = self._found = None
-        if judge is not None and self._store is not None:
-            self._ranking = Ranking(self._store, judge)
+        if record is not None and self._store is not None:
+            self._ranking = Ranking(self._store, record)
 
     def _ranking_of(self, scorer: str) -> Ranking | None:
-        judge = self.judge(scorer)
-        if self._ranking is None or self._ranking.judge != judge:
-            self._rank(judge)
+        record = self.scorer(scorer)
+        if self._ranking is None or self._ranking.scorer != record:
+            self._rank(record)
         return self._ranking
 
     def _search(self, choice: Choice) -> Found | None:

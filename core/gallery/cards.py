@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from statistics import NormalDist
 
-from ..curate.records import Judge, Picture
+from ..curate.records import Picture, ScorerRecord
 from ..errors import BadImage, ImageRewardError
 from ..pages.contact_sheet import thumbnail_uri
 from ..pictures.texts import read_texts
@@ -35,8 +35,8 @@ STYLE = """<style>
 
 
 def page_html(album: Album, choice: Choice) -> str:
-    judge = album.judge(choice.scorer)
-    if judge is None:
+    record = album.scorer(choice.scorer)
+    if record is None:
         note = album.trouble or "No picture of this folder is scored yet."
         return f'{STYLE}<p class="ir-note">{_escape(note)}</p>'
     shown = album.show(choice)
@@ -48,13 +48,13 @@ def page_html(album: Album, choice: Choice) -> str:
     if picking and not shown.pictures:
         note = "No two pictures share a prompt here."
     cards = "".join(
-        _card(album, judge, picture, n, shown, picking) for n, picture in enumerate(shown.pictures, start=1)
+        _card(album, record, picture, n, shown, picking) for n, picture in enumerate(shown.pictures, start=1)
     )
     prompt = f"<p><i>{_escape(shown.pictures[0].prompt or '')}</i></p>" if picking and shown.pictures else ""
     return f'{STYLE}<p class="ir-note">{note}</p>{prompt}<div class="ir-grid{" ir-picking" * picking}">{cards}</div>'
 
 
-def detail_html(album: Album, judge: Judge, identity: str) -> str:
+def detail_html(album: Album, record: ScorerRecord, identity: str) -> str:
     """The picture large, its scores, and every text of its file."""
     try:
         picture = album.picture(identity)
@@ -71,13 +71,13 @@ def detail_html(album: Album, judge: Judge, identity: str) -> str:
     notes = [f"Prompt: {read}" if read else "", f"Uncertain: {picture.uncertain}" if picture.uncertain else ""]
     told = "".join(f'<p class="ir-note">{_escape(note)}</p>' for note in notes if note)
     return (
-        f'<div class="ir-detail"><h3>{_escape(picture.path.name)}</h3><p>{_escape(judge.title)}: '
+        f'<div class="ir-detail"><h3>{_escape(picture.path.name)}</h3><p>{_escape(record.title)}: '
         f'<b>{picture.score:.4f}</b>, {size}</p><img src="{source}" alt="{_escape(picture.path.name)}"><ul>{parts}</ul>'
         f"{told}{blocks}</div>"
     )
 
 
-def _card(album: Album, judge: Judge, picture: Picture, number: int, shown: Shown, picking: bool) -> str:
+def _card(album: Album, record: ScorerRecord, picture: Picture, number: int, shown: Shown, picking: bool) -> str:
     identity = picture_id(picture)
     try:
         album.check_inside(picture.path)
@@ -86,8 +86,8 @@ def _card(album: Album, judge: Judge, picture: Picture, number: int, shown: Show
     except (BadImage, ImageRewardError, OSError) as error:
         image = f'<p class="ir-note">{_escape(str(error))}</p>'
     assert picture.score is not None
-    percentile = 100 * NormalDist(judge.mean, judge.std).cdf(picture.score)
-    # Who picks a winner should judge the pictures, not the scorer's numbers.
+    percentile = 100 * NormalDist(record.mean, record.std).cdf(picture.score)
+    # Who picks a winner should look at the pictures, not the scorer's numbers.
     line = f"<b>{number}</b>" if picking else f"<b>{picture.score:.4f}</b><span>{percentile:.0f} %</span>"
     below = "" if picking else f"<p>{_escape(picture.path.name)}</p><p>{_escape(picture.prompt or '')}</p>"
     won = " ir-winner" if identity == shown.winner else ""

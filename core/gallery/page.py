@@ -44,7 +44,7 @@ def build_page(
     names = list(by_name)
     first = albums[0]
     low, high = first.bounds("")
-    titles = [judge.title for judge in first.judges()] or list(scorers)  # the first one is shown
+    titles = [record.title for record in first.scorers()] or list(scorers)  # the first one is shown
     with gr.Row():
         folder = gr.Dropdown(names, value=names[0], label="Folder", visible=len(names) > 1)
         scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")
@@ -104,10 +104,10 @@ def build_page(
             return *restart(*values), ""
         album, choice = chosen(*values)
         identity = str(event.get("id", ""))
-        judge = album.judge(choice.scorer)
+        record = album.scorer(choice.scorer)
         if event.get("do") == "pick":
             album.pick(identity, choice)
-        opened = detail_html(album, judge, identity) if event.get("do") == "open" and judge is not None else ""
+        opened = detail_html(album, record, identity) if event.get("do") == "open" and record is not None else ""
         return choice.page, page_html(album, choice), opened
 
     def apply_action(what: str, amount: float, words: str, only_say: bool, *values: Any) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..curate.judges import store_key
+from ..curate.records import store_key
 from ..errors import ImageRewardError, extra_needed
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_infos

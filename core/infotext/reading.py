@@ -51,8 +51,8 @@ def _with_line_breaks(text: str) -> str:
         text = text.replace("\\n", "\n")
     text = _NEGATIVE.sub(NEGATIVE, text)
     if not any(map(_begins, text.split("\n"))) or _LEFT_OVER.search(_split(text)[0]):
-        parted = _INLINE.sub("\n", text)
-        text = parted if any(map(_begins, parted.split("\n"))) else text
+        split_text = _INLINE.sub("\n", text)
+        text = split_text if any(map(_begins, split_text.split("\n"))) else text
     return text
 
 

@@ -1,4 +1,4 @@
-"""The pixel statistics that CLIP was trained with; BLIP, ImageReward and every CLIP judge use them."""
+"""The pixel statistics that CLIP was trained with; BLIP, ImageReward and every CLIP scorer use them."""
 
 from __future__ import annotations
 

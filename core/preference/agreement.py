@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What the scores of one judge say about the human order, over all prompts."""
+    """What the scores of one scorer say about the human order, over all prompts."""
 
     prompts: int
     pairs: int  # that people ordered

@@ -113,7 +113,7 @@ def evaluate(
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Judges every image of `rankings` by every scorer and compares with the human order.
+    """Scores every image of `rankings` by every scorer and compares with the human order.
 
     scorers: what `load` takes (names, files, Hub repositories). output: a folder; scores are kept there as they come, and a
     later call goes on from them. Missing and unreadable images are listed and left out. Raises ImageRewardError if nothing

@@ -1,4 +1,4 @@
-"""Many images judged by several scorers: each image is decoded once, what is scored already is not scored again."""
+"""Many images scored by several scorers: each image is decoded once, what is scored already is not scored again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from ..errors import BadImage
 from ..pictures.opening import open_picture
 from ..scorers.base import Scorer
-from ..scoring.rate import rate
+from ..scoring.score import score_images
 from .rankings import ImageSource
 from .score_log import ScoreLog, key_of
 
@@ -74,7 +74,9 @@ def score_all(
             if todo:
                 scorer = load[name]()
                 with clocks[name].measuring(len(todo)):
-                    total = rate(scorer, [images[i] for i in todo], [items[i][1] for i in todo], batch_size=batch_size)
+                    total = score_images(
+                        scorer, [images[i] for i in todo], [items[i][1] for i in todo], batch_size=batch_size
+                    ).total
                 logs[name].add(zip((keys[i] for i in todo), total.tolist(), strict=True))
         done += len(chunk)
         if on_progress is not None:

@@ -263,7 +263,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> Tally:
-        """Loss and accuracy over all validation pairs, each process judging its share."""
+        """Loss and accuracy over all validation pairs, each process scoring its share."""
         self.module.eval()
         own = [(i, 1.0) for i in range(len(self.validation))][self.processes.rank :: self.processes.count]
         n = self.recipe.per_device * 2  # no gradients, so twice as many fit

@@ -96,7 +96,7 @@ class ReflConfig:
     ema: bool = _setting(False, "keep an exponential moving average of the weights; it is what is evaluated and saved")
     ema_decay: float = _setting(0.9999, "decay of the moving average")
     # the loss
-    threshold: float = _setting(2.0, "a reward above this pulls no more: loss = scale * relu(threshold - reward)")
+    threshold: float = _setting(2.0, "a reward above this contributes no loss: loss = scale * relu(threshold - reward)")
     scale: float = _setting(1e-3, "scale of the reward loss")
     prior_weight: float = _setting(
         0.0, "weight of the distance to the untuned prediction at the same latents; needs no images"
@@ -197,7 +197,7 @@ class ReflConfig:
             )
         if self.gradient_steps > low + 1:
             raise ImageRewardError(
-                f"gradient_steps is {self.gradient_steps}, but a walk may stop at step {low}, after {low + 1} steps: "
+                f"gradient_steps is {self.gradient_steps}, but a rollout may stop at step {low}, after {low + 1} steps: "
                 f"lower gradient_steps to {low + 1} or start stop_window at {self.gradient_steps - 1}"
             )
 

@@ -58,7 +58,7 @@ class DiffusersGenerator(Generator):
         self.scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.sizes_divide_by = self.scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
         self.native_resolution = pipeline.unet.config.sample_size * self.scale
-        self._remembered: dict[str, Conditioning] = {}
+        self._embeddings: dict[str, Conditioning] = {}
         self._freeze_and_place(torch.device(device) if device else default_device())
 
     @classmethod
@@ -83,10 +83,10 @@ class DiffusersGenerator(Generator):
 
     # prompts
 
-    def remember(self, prompts: Sequence[str]) -> None:
+    def precompute_embeddings(self, prompts: Sequence[str]) -> None:
         for prompt in prompts:
-            if prompt not in self._remembered:
-                self._remembered[prompt] = self._encode(prompt).to("cpu")
+            if prompt not in self._embeddings:
+                self._embeddings[prompt] = self._encode(prompt).to("cpu")
         for encoder in self.encoders:
             encoder.to("cpu")
 
@@ -101,7 +101,7 @@ class DiffusersGenerator(Generator):
         return Conditioning(encoded[0], encoded[2] if self.is_sdxl else None)
 
     def conditioning(self, prompts: Sequence[str]) -> Conditioning:
-        rows = [self._remembered[prompt] if prompt in self._remembered else self._encode(prompt) for prompt in prompts]
+        rows = [self._embeddings[prompt] if prompt in self._embeddings else self._encode(prompt) for prompt in prompts]
         rows = [row.to(self.device) for row in rows]
         pooled = torch.cat([row.pooled for row in rows]) if self.is_sdxl else None  # type: ignore[misc]
         return Conditioning(torch.cat([row.embeddings for row in rows]), pooled)
@@ -124,9 +124,9 @@ class DiffusersGenerator(Generator):
         return kinds[sampler].from_config(self.pipeline.scheduler.config, clip_sample=False)  # latents leave [-1, 1]
 
     def denoise(
-        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], T]
+        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, rollout: Callable[[Denoiser], T]
     ) -> T:
-        return walk(_Denoiser(self, prompts, sampling, noise))
+        return rollout(_Denoiser(self, prompts, sampling, noise))
 
     def time_ids(self, rows: Sequence[Sequence[int]], sampling_size: tuple[int, int]) -> Tensor:
         """SDXL's size and crop conditioning: (original h, w, crop top, left) of each row, then the target size."""

@@ -1,4 +1,4 @@
-"""The fixed pictures of a run: the same prompts from the same noises, drawn with the weights of the moment, judged twice."""
+"""The fixed pictures of a run: the same prompts from the same noises, drawn with the weights of the moment, scored twice."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..scorers.base import Scorer
 from ..training.backend import Backend
 from .generator import Generator, Sampling
 from .guard import Evaluation
-from .judging import look
 from .randomness import SampleNoise, derive_seed
+from .reward_gradient import decode_and_score
 from .update import draw
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Each process draws and judges its share; what is returned is the same on all."""
+    """Each process draws and scores its share; what is returned is the same on all."""
 
     generator: Generator
     scorer: Scorer
@@ -31,11 +31,11 @@ class Evaluator:
 
     def evaluate(self, update: int, strength: float) -> tuple[Evaluation, Tensor]:
         """The scores of all pictures, and this process's pictures, (n, 3, H, W) uint8 on the CPU."""
-        pixels, reward, held_out = self._judge_share()
+        pixels, reward, held_out = self._score_share()
         rewards, held = (self.backend.gather(each)[: len(self.prompts)].cpu() for each in (reward, held_out))
         return Evaluation(update, strength, tuple(rewards.tolist()), tuple(held.tolist())), pixels
 
-    def _judge_share(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _score_share(self) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures one by one, so that an evaluation needs no more memory than an update."""
         share = -(-len(self.prompts) // self.backend.world)
         pictures, rewards, held_out = [], [], []
@@ -44,8 +44,8 @@ class Evaluator:
             noise = SampleNoise.of_seeds([derive_seed(self.seed, "evaluation", n)])
             latents = draw(self.generator, self.sampling, [prompt], noise)
             with torch.no_grad():
-                pixels, reward = look(self.generator, self.scorer, latents, [prompt])
-                self.generator.bring_judges(self.held_out)
+                pixels, reward = decode_and_score(self.generator, self.scorer, latents, [prompt])
+                self.generator.bring_scorer(self.held_out)
                 held = self.held_out.score(pixels, [self.generator.plain(prompt)])
             rewards.append(reward.float().cpu())
             held_out.append(held.float().cpu())

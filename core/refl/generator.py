@@ -1,7 +1,7 @@
 """The protocol of what ReFL tunes: anything that turns noise and a prompt into pixels, step by step, with autograd.
 
 The loop, the losses, the guard and the report know nothing else of a host. A host brings one adapter: a `Generator`, which owns
-the networks and the conditioning, and its `Denoiser`, which walks one batch down the noise schedule.
+the networks and the conditioning, and its `Denoiser`, which takes one batch down the noise schedule.
 
 Control is turned inside out on purpose: `Generator.denoise` prepares the host, calls back with a ready `Denoiser`, and cleans
 up when the callback returns. A host that only lends its networks for the length of one sampling call (ComfyUI) can so be
@@ -95,11 +95,11 @@ class Generator(ABC):
 
     @abstractmethod
     def denoise(
-        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, walk: Callable[[Denoiser], T]
+        self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, rollout: Callable[[Denoiser], T]
     ) -> T:
-        """Call `walk` with a denoiser for these prompts (one per picture of the batch) and return what it returns.
+        """Call `rollout` with a denoiser for these prompts (one per picture of the batch) and return what it returns.
 
-        All randomness comes from `noise`. Gradient mode is the caller's. The denoiser is dead once `walk` returns.
+        All randomness comes from `noise`. Gradient mode is the caller's. The denoiser is dead once `rollout` returns.
         """
 
     @abstractmethod
@@ -123,10 +123,10 @@ class Generator(ABC):
         lora.unhook()
         del self.network.refl_lora
 
-    def remember(self, prompts: Sequence[str]) -> None:  # noqa: B027 (optional on purpose)
+    def precompute_embeddings(self, prompts: Sequence[str]) -> None:  # noqa: B027 (optional on purpose)
         """The run will use these prompts and no others: an adapter may encode them now and free its text encoder."""
 
-    def bring_judges(self, scorer: Scorer) -> None:  # noqa: B027 (optional on purpose)
+    def bring_scorer(self, scorer: Scorer) -> None:  # noqa: B027 (optional on purpose)
         """The decoder and this scorer are needed next and the network is not: an adapter short of memory may swap."""
 
     def bring_network(self) -> None:  # noqa: B027 (optional on purpose)

@@ -12,7 +12,7 @@ from .data import CaptionedImages
 from .generator import Generator, Sampling
 from .randomness import Draws, SampleNoise, derive_seed
 from .tuning import Tuning
-from .update import pretrain, walk
+from .update import pretrain, rollout
 
 
 class Gradients:
@@ -53,7 +53,7 @@ class Gradients:
             plan = self.draws.micro_batch(update, micro, self.backend.rank)
             with self.backend.accumulating(self.generator, last=micro == count - 1):
                 pretraining = self._pretrain(update, micro)
-                walked = walk(
+                result = rollout(
                     self.generator,
                     self.scorer,
                     self.tuning,
@@ -65,9 +65,9 @@ class Gradients:
                     self._backward,
                     self.backend.loss_scale,
                 )
-            terms = (walked.reward.mean(), walked.reward_loss, walked.prior_loss, pretraining)
+            terms = (result.reward.mean(), result.reward_loss, result.prior_loss, pretraining)
             sums += torch.stack([term.float().cpu() for term in terms]) / count
-        return sums, walked.pixels
+        return sums, result.pixels
 
     def _pretrain(self, update: int, micro: int) -> Tensor:
         if self.captioned is None:

@@ -1,12 +1,12 @@
 """The guard against reward hacking: a second opinion that training never sees.
 
-At fixed intervals the same prompts are drawn from the same noises with the tuned weights, and judged by the reward and by a
+At fixed intervals the same prompts are drawn from the same noises with the tuned weights, and scored by the reward and by a
 held-out scorer. Both are compared picture by picture with what the untuned model drew, so the noise of the drawing cancels.
 
 The rule. The held-out score *has fallen* when its mean change is below -tolerance standard errors of that mean. The best
 checkpoint is the one of highest reward among those whose held-out score has not fallen (if it fell at all of them, the one
 with the highest held-out score). The run stops when, `patience`
-evaluations in a row, the reward is up on the untuned model and the held-out score has fallen: they have parted ways.
+evaluations in a row, the reward is up on the untuned model and the held-out score has fallen: the run stops early.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The fixed pictures, judged. All values raw, in the scorers' own ranges."""
+    """The fixed pictures, scored. All values raw, in the scorers' own ranges."""
 
     update: int
     strength: float
@@ -54,7 +54,7 @@ class Evaluation:
 
 @dataclass
 class Guard:
-    """Remembers the evaluations of a run and rules on them. The first one is of the untuned model."""
+    """Keeps the evaluations of a run and decides on them. The first one is of the untuned model."""
 
     patience: int = 3
     tolerance: float = 1.0
@@ -72,13 +72,13 @@ class Guard:
         mean, error = _mean_and_error(evaluation.held_out, self.untuned.held_out)
         return not mean >= -self.tolerance * error  # NaN has fallen
 
-    def has_parted(self, evaluation: Evaluation) -> bool:
+    def has_stopped_early(self, evaluation: Evaluation) -> bool:
         return evaluation.mean_reward > self.untuned.mean_reward and self.has_fallen(evaluation)
 
     @property
     def should_stop(self) -> bool:
         last = self.evaluations[1:][-self.patience :]
-        return len(last) == self.patience and all(map(self.has_parted, last))
+        return len(last) == self.patience and all(map(self.has_stopped_early, last))
 
     @property
     def best_tuned(self) -> Evaluation | None:

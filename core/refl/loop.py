@@ -117,7 +117,7 @@ class ReflTrainer:
                     f"stopped after {self.update} updates: the reward rose while the held-out score fell for "
                     f"{self.config.patience} evaluations in a row"
                 )
-                return "parted"
+                return "early_stopped"
             if self.update >= self.config.steps:
                 return "finished"
             self._one_update()
@@ -148,12 +148,12 @@ class ReflTrainer:
             self.optimizer.zero_grad(set_to_none=True)
             self.update += 1
         self._count_nans(sound)
-        reward, pull, prior, pretraining = means.tolist()
+        reward, reward_loss, prior, pretraining = means.tolist()
         record = {
             "update": self.update,
             "reward": reward,
-            "loss": pull + self.config.prior_weight * prior + self.config.pretraining_weight * pretraining,
-            "reward_loss": pull,
+            "loss": reward_loss + self.config.prior_weight * prior + self.config.pretraining_weight * pretraining,
+            "reward_loss": reward_loss,
             "prior_loss": prior,
             "pretraining_loss": pretraining,
             "gradient_norm": float(norm),
@@ -181,14 +181,14 @@ class ReflTrainer:
     # the guard
 
     def _evaluate(self, strength: float = 1.0) -> Evaluation:
-        """Draw the fixed pictures, judge them, remember."""
+        """Draw the fixed pictures, score them, record the result."""
         assert self.evaluator is not None
         if not self.guard.evaluations:
             self._say(f"drawing {self._fixed_pictures} of the untuned model, to compare with")
         with self._averaged(), self.tuning.at(strength):
             evaluation, pixels = self.evaluator.evaluate(self.update, strength)
         if strength == 1:
-            self._remember(evaluation, pixels)
+            self._record(evaluation, pixels)
         for observer in self.observers:
             observer.on_evaluation(evaluation, pixels)
         return evaluation
@@ -205,7 +205,7 @@ class ReflTrainer:
         count = len(self.evaluation_prompts)
         return f"{count} fixed {'picture' if count == 1 else 'pictures'}"
 
-    def _remember(self, evaluation: Evaluation, pixels: Tensor) -> None:
+    def _record(self, evaluation: Evaluation, pixels: Tensor) -> None:
         first = not self.guard.evaluations
         self.guard.add(evaluation)
         if first:
@@ -281,7 +281,7 @@ class ReflTrainer:
         if self.folder is not None and self.backend.rank == 0:
             self.folder.claim(self.config)
         used, evaluated = self.gradients.used_prompts(), self.evaluation_prompts if self.config.guard else []
-        self.generator.remember(list(dict.fromkeys([*used, *evaluated, self.config.negative_prompt])))
+        self.generator.precompute_embeddings(list(dict.fromkeys([*used, *evaluated, self.config.negative_prompt])))
         self.backend.wait()
 
     def _state(self) -> dict[str, Any]:

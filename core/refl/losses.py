@@ -11,7 +11,7 @@ def reward_loss(rewards: Tensor, threshold: float = 2.0, scale: float = 1e-3) ->
     """scale * mean(relu(threshold - r)), scalar; rewards (B,) in the scorer's own range.
 
     ImageReward's algorithm 1 (arXiv 2304.05977) with phi = relu(2 - r) and lambda = 1e-3, as its trainers have it: a picture
-    better than the threshold no longer pulls.
+    better than the threshold contributes no loss.
     """
     return scale * F.relu(threshold - rewards).mean()
 

@@ -22,7 +22,7 @@ class Observer:
     """Hears of everything and does nothing; override what you want to know."""
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
-        """After each update: reward, loss, seconds, ...; `pixels` are the last walk's pictures, (B, 3, H, W) in 0..1."""
+        """After each update: reward, loss, seconds, ...; `pixels` are the last rollout's pictures, (B, 3, H, W) in 0..1."""
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         """After each evaluation; `pixels` are its pictures, (N, 3, H, W) uint8 on the CPU."""

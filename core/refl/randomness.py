@@ -83,7 +83,7 @@ class Draws:
     def _order(self, epoch: int) -> list[int]:
         key = (self.seed, self.prompts, epoch)
         if key not in _orders:
-            _orders.clear()  # runs walk forward: the last order is the only one asked for again
+            _orders.clear()  # runs go forward: the last order is the only one asked for again
             shuffled = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
             _orders[key] = torch.randperm(self.prompts, generator=shuffled).tolist()
         return _orders[key]

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..scorers.base import Scorer
 from ..training.settings import expect_kind, expect_range
 from .generator import Denoiser, Generator, Sampling
-from .judging import judge, look
 from .randomness import SampleNoise
+from .reward_gradient import decode_and_score, reward_gradient
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,22 @@ def optimise_noise(
     best: dict[str, Tensor] = {}
     first = torch.empty(0)
 
-    def walk(denoiser: Denoiser) -> tuple[Tensor, Tensor, Tensor]:
+    def rollout(denoiser: Denoiser) -> tuple[Tensor, Tensor, Tensor]:
         start = denoiser.start()
         latents = denoiser.advance(start, 0, sampling.steps)
         if torch.is_grad_enabled():
-            judged = judge(generator, scorer, latents, prompts, lambda rewards: -rewards.sum())
-            pixels, rewards = judged.pixels, judged.rewards
+            scored = reward_gradient(generator, scorer, latents, prompts, lambda rewards: -rewards.sum())
+            pixels, rewards = scored.pixels, scored.rewards
             penalty = settings.regularisation * norm_penalty(current).sum()
-            torch.autograd.backward((judged.slope * latents).sum() + penalty.to(latents.device))
+            torch.autograd.backward((scored.gradient * latents).sum() + penalty.to(latents.device))
         else:
-            pixels, rewards = look(generator, scorer, latents, prompts)
+            pixels, rewards = decode_and_score(generator, scorer, latents, prompts)
         return start.detach().cpu(), pixels.cpu(), rewards.float().cpu()
 
     for iteration in range(settings.iterations + 1):
         optimizer.zero_grad(set_to_none=True)
         with torch.set_grad_enabled(iteration < settings.iterations):  # the last one only looks
-            start, pixels, rewards = generator.denoise(prompts, sampling, GivenNoise(current, seeds), walk)
+            start, pixels, rewards = generator.denoise(prompts, sampling, GivenNoise(current, seeds), rollout)
         first = pixels if iteration == 0 else first
         history.append(rewards)
         _keep_better(best, {"noise": current.detach(), "start": start, "pixels": pixels, "rewards": rewards})

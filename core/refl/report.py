@@ -54,7 +54,7 @@ def write_report(path: str | Path, name: str, config: ReflConfig, result: ReflRe
 def _summary(config: ReflConfig, result: ReflResult) -> str:
     how = (
         "stopped by the guard: the reward rose while the held-out score fell"
-        if result.ended == "parted"
+        if result.ended == "early_stopped"
         else result.ended
     )
     parts = [f"{config.model}, tuned ({config.tune}) for {config.reward}: {result.updates} updates, {how}."]

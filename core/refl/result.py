@@ -18,7 +18,7 @@ class ReflResult:
 
     updates: int
     ended: str
-    """"finished", or "parted" when the guard stopped the run."""
+    """"finished", or "early_stopped" when the guard stopped the run."""
     records: list[dict[str, Any]]
     """One per update: reward, loss, gradient_norm, learning_rate, seconds, ..."""
     evaluations: list[Evaluation]

@@ -1,4 +1,4 @@
-"""One walk from noise to reward and back: what ReFL does between two backward passes (algorithm 1, arXiv 2304.05977)."""
+"""One rollout from noise to reward and back: what ReFL does between two backward passes (algorithm 1, arXiv 2304.05977)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from ..scorers.base import Scorer
 from .config import ReflConfig
 from .generator import Denoiser, Generator, Sampling
-from .judging import judge
 from .losses import pretraining_loss, prior_loss, reward_loss
 from .randomness import SampleNoise
+from .reward_gradient import reward_gradient
 from .tuning import Tuning
 
 
 @dataclass(frozen=True)
-class Walked:
-    """What one walk gave; everything detached."""
+class Rollout:
+    """What one rollout gave; everything detached."""
 
     reward: Tensor
     """(B,) float32: the raw reward of each picture."""
@@ -29,7 +29,7 @@ class Walked:
     """(B, 3, H, W) in 0..1."""
 
 
-def walk(
+def rollout(
     generator: Generator,
     scorer: Scorer,
     tuning: Tuning,
@@ -40,15 +40,15 @@ def walk(
     stop: int,
     backward: Callable[[Tensor], None],
     loss_scale: float = 1.0,
-) -> Walked:
-    """Walk to step `stop` (the last K - 1 steps with gradient), predict x0 there, judge it, and call `backward`.
+) -> Rollout:
+    """Denoise to step `stop` (the last K - 1 steps with gradient), predict x0 there, score it, and call `backward`.
 
-    What `backward` gets has the loss's gradients and not its value (see `judge`, also for `loss_scale`). It runs inside the
-    walk, while the host still holds everything that recomputation needs.
+    What `backward` gets has the loss's gradients and not its value (see `reward_gradient`, also for `loss_scale`). It runs
+    inside the rollout, while the host still holds everything that recomputation needs.
     """
     first = stop - (config.gradient_steps - 1)
 
-    def body(denoiser: Denoiser) -> Walked:
+    def body(denoiser: Denoiser) -> Rollout:
         with torch.no_grad():
             latents = denoiser.advance(denoiser.start(), 0, first)
         with torch.enable_grad():
@@ -59,11 +59,11 @@ def walk(
                 with torch.no_grad(), tuning.at(0):
                     untuned = denoiser.x0(latents, stop)
                 prior = prior_loss(x0, untuned, denoiser.signal_to_noise(stop))
-            judged = judge(generator, scorer, x0, prompts, pull, loss_scale)
-            backward((judged.slope * x0).sum() + config.prior_weight * prior)
-        return Walked(judged.rewards.cpu(), judged.loss, prior.detach(), judged.pixels)
+            scored = reward_gradient(generator, scorer, x0, prompts, loss_of, loss_scale)
+            backward((scored.gradient * x0).sum() + config.prior_weight * prior)
+        return Rollout(scored.rewards.cpu(), scored.loss, prior.detach(), scored.pixels)
 
-    def pull(rewards: Tensor) -> Tensor:
+    def loss_of(rewards: Tensor) -> Tensor:
         return reward_loss(rewards, config.threshold, config.scale)
 
     return generator.denoise(prompts, sampling, noise, body)

@@ -32,7 +32,7 @@ class ScorerInfo:
 
     name: str  # what `load_scorer`, `--scorer` and the dropdowns take: "imagereward"
     title: str  # what people read, and the key written into files: "ImageReward"
-    judges: str  # one sentence
+    measures: str  # one sentence
     reads_prompt: bool
     prompt_tokens: int | None  # longer prompts are cut there
     mean: float  # typical mean and standard deviation over generated images
@@ -55,7 +55,7 @@ class ScorerInfo:
 
 
 class Scorer(ABC):
-    """A judge of images. Subclass it in a file of its own in this folder and decorate it with `@register`.
+    """Scores images. Subclass it in a file of its own in this folder and decorate it with `@register`.
 
     `network` holds every parameter; a host's memory manager may move it, so device and dtype are read off it at each call.
     """
@@ -73,7 +73,7 @@ class Scorer(ABC):
         self.mixtures: WeakSet[Scorer] = WeakSet()  # those that this one is a member of
         self.on_unload: Callable[[Scorer], None] = lambda scorer: None  # set by whoever shares the instance
 
-    # -- judging -------------------------------------------------------------------------------------------------
+    # -- scoring -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -82,7 +82,7 @@ class Scorer(ABC):
         Differentiable in float pixels that require a gradient; any size, device and float dtype.
         """
 
-    def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The components of the score by title, each (B,) float32. A mixture has several."""
         return {self.info.title: self.score(pixels, prompts)}
 
@@ -100,7 +100,7 @@ class Scorer(ABC):
         return resize_crop(pixels, self.input_size).float() / 255.0
 
     def _count(self, pixels: Tensor, prompts: Sequence[str]) -> int:
-        """How many images there are to judge, a prompt for each."""
+        """How many images there are to score, a prompt for each."""
         self._require_loaded()
         if len(prompts) != pixels.shape[0]:
             raise ValueError(

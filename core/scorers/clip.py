@@ -1,4 +1,4 @@
-"""CLIP's cosine between prompt and picture (Radford et al. 2021, arXiv 2103.00020), and what every CLIP judge shares.
+"""CLIP's cosine between prompt and picture (Radford et al. 2021, arXiv 2103.00020), and what every CLIP scorer shares.
 
 Gives the numbers of `CLIPScore.score` in THUDM/ImageReward, ImageReward/models/CLIPScore.py.
 """
@@ -34,7 +34,7 @@ PROMPT_TOKENS = 77  # with start and end
 INFO = ScorerInfo(
     name="clip",
     title="CLIP",
-    judges="How well the picture matches its prompt: the cosine of CLIP ViT-L/14's embeddings, about 0.1 to 0.4.",
+    measures="How well the picture matches its prompt: the cosine of CLIP ViT-L/14's embeddings, about 0.1 to 0.4.",
     reads_prompt=True,
     prompt_tokens=PROMPT_TOKENS,
     mean=0.26,
@@ -49,7 +49,7 @@ INFO = ScorerInfo(
 
 @register
 class ClipScorer(Scorer):
-    """CLIP ViT-L/14. The judges that were tuned from a CLIP are subclasses, with what their recipe does otherwise."""
+    """CLIP ViT-L/14. The scorers that were tuned from a CLIP are subclasses, with what their recipe does otherwise."""
 
     variants: ClassVar[tuple[ScorerInfo, ...]] = (INFO,)
     activation: ClassVar[str | None] = (

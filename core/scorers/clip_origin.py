@@ -1,4 +1,4 @@
-"""What a CLIP checkpoint's tensors do not tell: its activation, and whether it was tuned to judge.
+"""What a CLIP checkpoint's tensors do not tell: its activation, and whether it was tuned on human preference.
 
 OpenAI's models compute with QuickGELU, LAION's with GELU, and ViT-H tuned on people's choices (HPS, PickScore) has the shape of
 LAION's ViT-H. With the wrong one of two the scores look right and are not: what may be LAION's is refused where nothing tells;

@@ -22,7 +22,7 @@ def _info(version: str, name: str, file: str, mean: float, std: float, typical: 
     return ScorerInfo(
         name=name,
         title=f"HPS v{version}",
-        judges=f"How much people would prefer the picture for its prompt (HPS v{version}), about 0.2 to 0.35.",
+        measures=f"How much people would prefer the picture for its prompt (HPS v{version}), about 0.2 to 0.35.",
         reads_prompt=True,
         prompt_tokens=PROMPT_TOKENS,
         mean=mean,

@@ -1,4 +1,4 @@
-"""What is said of a prompt that is longer than its judge reads."""
+"""What is said of a prompt that is longer than its scorer reads."""
 
 from __future__ import annotations
 

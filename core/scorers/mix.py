@@ -41,9 +41,9 @@ class MixScorer(Scorer):
             member.mixtures.add(self)
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        return self.parts(pixels, prompts)[self.info.title]
+        return self.components(pixels, prompts)[self.info.title]
 
-    def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The total under this mixture's title, and the raw score of each member under its own."""
         self._require_loaded()
         raw: dict[str, Tensor] = {}
@@ -83,7 +83,7 @@ def _describe(members: Sequence[Scorer], weights: Sequence[float], normalise: bo
     return ScorerInfo(
         name=notation(zip((info.name for info in infos), weights, strict=True), normalise),
         title=TITLE,
-        judges="The weighted sum of " + ", ".join(info.title for info in infos) + ".",
+        measures="The weighted sum of " + ", ".join(info.title for info in infos) + ".",
         reads_prompt=any(info.reads_prompt for info in infos),
         prompt_tokens=min(limits, default=None),
         mean=mean,

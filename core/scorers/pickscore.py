@@ -22,7 +22,7 @@ from .registry import register
 INFO = ScorerInfo(
     name="pickscore",
     title="PickScore v1",  # a title that ends in "Score" would be misread by image browsers
-    judges="Which picture users would pick for their prompt, about 17 to 24.",
+    measures="Which picture users would pick for their prompt, about 17 to 24.",
     reads_prompt=True,
     prompt_tokens=PROMPT_TOKENS,
     mean=21.0,

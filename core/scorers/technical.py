@@ -109,7 +109,7 @@ class TechnicalScorer(Scorer):
         ScorerInfo(
             name="technical",
             title="Technical",
-            judges="Whether a picture is sharp, clean, well exposed and whole, whatever it shows.",
+            measures="Whether a picture is sharp, clean, well exposed and whole, whatever it shows.",
             reads_prompt=False,
             prompt_tokens=None,
             mean=0.0,
@@ -139,9 +139,9 @@ class TechnicalScorer(Scorer):
         return super().prepare(_reduced(self._on_device(pixels)))
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        return self.parts(pixels, prompts)[self.info.title]
+        return self.components(pixels, prompts)[self.info.title]
 
-    def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The score, then what it is made of (`measures`)."""
         if len(prompts) != len(pixels):
             raise ValueError(f"expected one prompt an image, got {len(prompts)} prompts for {len(pixels)} images")

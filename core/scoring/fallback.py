@@ -10,7 +10,7 @@ import torch
 from ..errors import OutOfMemory
 from ..networks.devices import is_out_of_memory
 from ..scorers.base import Scorer
-from .rate import Prompts, Ratings, judge
+from .score import ImageScores, Prompts, score_images
 
 WORKING_BYTES = 512 << 20  # activations of one image and the allocator's slack, on top of the weights
 
@@ -40,7 +40,7 @@ def move_if_room(scorer: Scorer, device: torch.device | str, *, make_room: MakeR
     return True
 
 
-def judge_with_fallback(
+def score_with_fallback(
     scorer: Scorer,
     images: Any,
     prompts: Prompts,
@@ -48,25 +48,25 @@ def judge_with_fallback(
     on_cpu: Callable[[], Scorer],
     make_room: MakeRoom | None = None,
     **options: Any,
-) -> Ratings:
-    """`judge`, which halves its batch by itself; when not even one image fits, the host is asked for room, then the CPU.
+) -> ImageScores:
+    """`score_images`, which halves its batch by itself; when not even one image fits, the host is asked for room, then the CPU.
 
-    on_cpu: gives the same scorer on the CPU, in a dtype that runs there. options: what else `judge` takes.
+    on_cpu: gives the same scorer on the CPU, in a dtype that runs there. options: what else `score_images` takes.
     """
     home = scorer.device
     try:
-        return judge(scorer, images, prompts, **options)
+        return score_images(scorer, images, prompts, **options)
     except Exception as error:
         if home.type == "cpu" or not _no_room(error):
             raise
     if make_room is not None:
         make_room(WORKING_BYTES, home)
         try:
-            return judge(scorer, images, prompts, **options)
+            return score_images(scorer, images, prompts, **options)
         except Exception as error:
             if not _no_room(error):
                 raise
-    return judge(on_cpu(), images, prompts, **options)
+    return score_images(on_cpu(), images, prompts, **options)
 
 
 def _no_room(error: BaseException) -> bool:

@@ -56,7 +56,7 @@ def pictures() -> Callable[..., torch.Tensor]:
 
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each call of the scorer was given."""
     from sd_imagereward.core.scorers.imagereward import ImageRewardScorer
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 from run_node import PROMPT, run
-from sd_imagereward.comfyui_nodes import hosting, judging
+from sd_imagereward.comfyui_nodes import hosting, scoring
 from sd_imagereward.comfyui_nodes.nodes.score import ScoreImages
 from sd_imagereward.core.errors import BadImage, ImageRewardError
 from sd_imagereward.core.pictures.resize import quantise
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.score import score_images
 
 
 def score(model: hosting.RewardModel, image: Any, prompt: Any = PROMPT, **more: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_the_same_picture_scores_the_same_as_from_a_file(
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for picture, path in zip(batch, paths, strict=True):
         Image.fromarray(quantise(picture).numpy()).save(path)
-    from_files = rate(load_scorer(checkpoint, device="cpu"), paths, PROMPT)
+    from_files = score_images(load_scorer(checkpoint, device="cpu"), paths, PROMPT).total
     torch.testing.assert_close(torch.tensor(score(model, batch)["values"]), from_files, atol=1e-4, rtol=0)
 
 
@@ -56,7 +56,7 @@ def test_pixels_go_to_the_network_without_pil_or_numpy(
     monkeypatch.setattr(Image, "fromarray", forbidden)
     monkeypatch.setattr(np, "asarray", forbidden)
     monkeypatch.setattr(torch.Tensor, "numpy", forbidden)
-    judging.score(model, list(pictures(2).permute(0, 3, 1, 2)), [PROMPT] * 2)
+    scoring.score(model, list(pictures(2).permute(0, 3, 1, 2)), [PROMPT] * 2)
 
 
 def test_images_of_unequal_sizes_as_a_list(model: hosting.RewardModel, pictures: Any) -> None:
@@ -141,47 +141,47 @@ def test_each_preview_carries_its_score(model: hosting.RewardModel, pictures: An
         assert strip.max() > 200 > 60 > strip.min()  # light letters on a dark strip below the image
 
 
-def test_an_unchanged_image_is_never_scored_twice(model: hosting.RewardModel, pictures: Any, judged: list[int]) -> None:
+def test_an_unchanged_image_is_never_scored_twice(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     batch = pictures(4)
     first = score(model, batch)["values"]
-    assert sum(judged) == 4
+    assert sum(scored) == 4
     assert score(model, batch.clone())["values"] == first
-    assert sum(judged) == 4
+    assert sum(scored) == 4
     score(model, torch.cat([batch, pictures(1, seed=9)]))
-    assert sum(judged) == 5
+    assert sum(scored) == 5
     score(model, batch, "another prompt")
-    assert sum(judged) == 9
+    assert sum(scored) == 9
 
 
 def test_the_memory_of_scores_is_bounded(
     model: hosting.RewardModel, pictures: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "REMEMBERED", 2)
+    monkeypatch.setattr(scoring, "KEPT_SCORES", 2)
     score(model, pictures(4))
-    assert len(judging._memories[model.scorer]) == 2
+    assert len(scoring._memories[model.scorer]) == 2
 
 
-def test_works_in_chunks_and_shows_progress(model: hosting.RewardModel, pictures: Any, judged: list[int]) -> None:
+def test_works_in_chunks_and_shows_progress(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     score(model, pictures(5), chunk=2)
-    assert judged == [2, 2, 1]
+    assert scored == [2, 2, 1]
     assert comfy.utils.shown == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_interrupt_stops_after_the_chunk(model: hosting.RewardModel, pictures: Any, judged: list[int]) -> None:
+def test_interrupt_stops_after_the_chunk(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     def interrupt(*_: int) -> None:
         model_management.interrupted = True
 
     comfy.utils.on_update = interrupt
     with pytest.raises(model_management.InterruptProcessingException):
         score(model, pictures(6), chunk=2)
-    assert judged == [2]
+    assert scored == [2]
 
 
 def test_memory_that_runs_out_halves_the_chunk(
     model: hosting.RewardModel, pictures: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = score(model, pictures(5))["values"]
-    judging._memories.clear()
+    scoring._memories.clear()
     real, sizes = type(model.scorer).score, []
 
     def tight(self: Any, pixels: torch.Tensor, prompts: list[str]) -> torch.Tensor:

@@ -94,14 +94,14 @@ class TestRank:
         assert out["positions"] == [2, 1, 0]
 
     def test_scores_by_itself_with_a_reward_model(
-        self, model: hosting.RewardModel, pictures: Any, judged: list[int]
+        self, model: hosting.RewardModel, pictures: Any, scored: list[int]
     ) -> None:
         batch = pictures(4)
         first = run(RankImages, image=batch, reward_model=model, prompt=PROMPT)
         assert list(first["scores"].total) == sorted(first["scores"].total, reverse=True)
         again = run(RankImages, image=batch, reward_model=model, prompt=PROMPT, top=2)
         assert again["positions"] == first["positions"][:2]
-        assert sum(judged) == 4
+        assert sum(scored) == 4
 
     @pytest.mark.parametrize(
         ("more", "said"),
@@ -156,11 +156,11 @@ class TestFilter:
         assert stood(out["kept_images"]) == [0, 2]
 
     def test_another_threshold_scores_nothing(
-        self, model: hosting.RewardModel, pictures: Any, judged: list[int]
+        self, model: hosting.RewardModel, pictures: Any, scored: list[int]
     ) -> None:
         for threshold in (-5.0, 0.0, 5.0):
             run(FilterImages, image=pictures(4), reward_model=model, prompt=PROMPT, threshold=threshold)
-        assert sum(judged) == 4
+        assert sum(scored) == 4
 
 
 class TestPickBest:

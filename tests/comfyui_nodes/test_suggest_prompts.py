@@ -7,8 +7,8 @@ import comfy.model_management as model_management
 import folder_paths
 import pytest
 import torch
-from judge_checkpoints import write_clip
 from run_node import run
+from scorer_checkpoints import write_clip
 from sd_imagereward.comfyui_nodes import hosting
 from sd_imagereward.comfyui_nodes.nodes.suggest_prompts import SuggestPrompts
 from sd_imagereward.core.errors import ImageRewardError

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sd_imagereward.core.cli import main
-from sd_imagereward.core.curate.records import Judge, Picture
+from sd_imagereward.core.curate.records import Picture, ScorerRecord
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME
 from sd_imagereward.core.errors import FileInUse, UnwritableFile
@@ -135,15 +135,15 @@ def test_label_move_undo_and_tables(folder: Path, tmp_path: Path, capsys: pytest
 
 
 def test_picks_in_the_gallery(folder: Path) -> None:
-    judge = Judge("technical", "Technical", False, 0.0, 1.0)
+    record = ScorerRecord("technical", "Technical", False, 0.0, 1.0)
     with Store(folder / FILE_NAME) as store:
         run = store.begin_run()
-        store.add_judge(judge)
+        store.add_scorer(record)
         for i, path in enumerate(sorted(folder.glob("*.png"))):
             content = content_hash(path.read_bytes())
             picture = Picture(*Entry.of(path), hash=content, prompt="a fox", width=16, height=16)
             store.put([picture], run)
-            store.put_scores(judge, [(picture.hash, picture.prompt, i / 10, {})])
+            store.put_scores(record, [(picture.hash, picture.prompt, i / 10, {})])
     album = Album.open(folder)
     choice = Choice(view="groups")
     album.pick(picture_id(album.show(choice).pictures[0]), choice)

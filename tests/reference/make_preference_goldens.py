@@ -2,7 +2,7 @@
 
     python tests/reference/make_preference_goldens.py CHECKOUT_OF_THUDM_IMAGEREWARD SHARED_DATA
 
-Their only import that matters, `ImageReward`, is replaced by a module whose judges give the numbers of
+Their only import that matters, `ImageReward`, is replaced by a module whose scorers give the numbers of
 `synthetic.score`, which the tests compute again.
 """
 
@@ -27,7 +27,7 @@ from synthetic import MODELS, benchmark_score, score  # noqa: E402 (the folder i
 GOLDENS = HERE / "preference_goldens.json"
 
 
-class _Judge:
+class _Scorer:
     """Stands for the reference's models: what a picture scores follows from its name."""
 
     def __init__(self, name: str) -> None:
@@ -45,7 +45,7 @@ class _Judge:
 @contextlib.contextmanager
 def _stand_in() -> Iterator[None]:
     module = types.ModuleType("ImageReward")
-    module.load = module.load_score = lambda name, **_: _Judge(name)  # type: ignore[attr-defined]
+    module.load = module.load_score = lambda name, **_: _Scorer(name)  # type: ignore[attr-defined]
     before = sys.modules.get("ImageReward")
     sys.modules["ImageReward"] = module
     try:

@@ -7,9 +7,9 @@ import hashlib
 MODELS = ("openjourney", "sd1-4", "vd")
 
 
-def score(judge: str, image: str) -> float:
+def score(scorer: str, image: str) -> float:
     """In steps of 1/8, so that predicted ties come up among the images of a prompt."""
-    return int.from_bytes(hashlib.sha256(f"{judge} {image}".encode()).digest()[:2], "big") % 17 / 8 - 1
+    return int.from_bytes(hashlib.sha256(f"{scorer} {image}".encode()).digest()[:2], "big") % 17 / 8 - 1
 
 
 def benchmark_score(model: str, stem: str) -> float:

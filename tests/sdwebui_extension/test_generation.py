@@ -44,7 +44,7 @@ def test_the_score_is_a_pair_on_the_parameters_line(run: Any) -> None:
     assert not any(key.endswith("Score") for key in parse_parameters(text).fields)
 
 
-def test_each_image_is_judged_by_its_own_prompt_without_syntax(run: Any, p: Any, host: SimpleNamespace) -> None:
+def test_each_image_is_scored_by_its_own_prompt_without_syntax(run: Any, p: Any, host: SimpleNamespace) -> None:
     p.prompt = [f"a ({word}:1.2) <lora:x:1>" for word in ("castle", "robot", "dragon", "river")]
     processed = run()
     for image, text, word in zip(
@@ -164,11 +164,11 @@ def test_aesthetic_pair_for_image_browsers(
 ) -> None:
     import torch
     from sd_imagereward.core.scorers.registry import scorer_infos
-    from sd_imagereward.core.scoring.rate import Ratings
+    from sd_imagereward.core.scoring.score import ImageScores
 
     total = torch.tensor([6.1234])
-    ratings = Ratings(total, {"Aesthetic": total}, scorer_infos()["imagereward"])
-    monkeypatch.setattr(host.service.Service, "score", lambda *_: ratings)
+    scores = ImageScores(total, {"Aesthetic": total}, scorer_infos()["imagereward"])
+    monkeypatch.setattr(host.service.Service, "score", lambda *_: scores)
     host.shared.opts.data["image_reward_aesthetic_pair"] = wanted
     fields = parse_parameters(run().infotexts[1]).fields
     assert fields["Aesthetic"] == "6.1234"

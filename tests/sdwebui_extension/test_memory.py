@@ -116,14 +116,14 @@ def test_short_vram_asks_the_host_then_runs_on_the_cpu(
     if at == "score":
         from sd_imagereward.core.scoring import fallback
 
-        judge = fallback.judge
+        score_images = fallback.score_images
 
         def no_room(scorer: Any, *arguments: Any, **options: Any) -> Any:
             if scorer.device.type == "meta":
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-            return judge(scorer, *arguments, **options)
+            return score_images(scorer, *arguments, **options)
 
-        monkeypatch.setattr(fallback, "judge", no_room)
+        monkeypatch.setattr(fallback, "score_images", no_room)
     assert run().infotexts == expected
     assert gpu.asked
     assert len([line for line in gpu.lines if "no room" in line]) == 1

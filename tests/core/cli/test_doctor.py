@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import checkpoints
-import judge_checkpoints
 import pytest
+import scorer_checkpoints
 from sd_imagereward.core.cli import doctor, main, make_parser
 from sd_imagereward.core.weights import locate
 from sd_imagereward.core.weights.stored import SourceFile
@@ -64,9 +64,9 @@ def test_a_damaged_checkpoint_is_a_problem(content: bytes | None, capsys, home: 
 
 
 def test_another_models_file_and_a_cut_vocabulary_are_problems(capsys, home: Path) -> None:
-    judge_checkpoints.write_blip(home / "made").rename(home / "ImageReward.pt")
+    scorer_checkpoints.write_blip(home / "made").rename(home / "ImageReward.pt")
     (home / "bert-base-uncased-vocab.txt").write_text("[PAD]\n")
-    judge_checkpoints.write_clip(home, name="PickScore_v1.safetensors")
+    scorer_checkpoints.write_clip(home, name="PickScore_v1.safetensors")
     code, _, problems = examined(capsys)
     assert code == 1
     assert "imagereward: ImageReward.pt is not usable (it is a checkpoint of BLIP" in problems

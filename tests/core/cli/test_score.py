@@ -212,7 +212,7 @@ def test_old_spellings_are_refused_with_the_new_one(capsys, tmp_path: Path, monk
 def test_a_place_that_cannot_be_written_is_said_before_the_work(
     capsys, tmp_path, pictures, monkeypatch, option
 ) -> None:
-    monkeypatch.setattr("sd_imagereward.core.scoring.rate.judge", lambda *_, **__: pytest.fail("it scored"))
+    monkeypatch.setattr("sd_imagereward.core.scoring.score.score_images", lambda *_, **__: pytest.fail("it scored"))
     (tmp_path / "taken").write_text("")
     for place, reason in ((tmp_path, "is a folder"), (tmp_path / "taken" / "x.csv", "cannot write")):
         code, out, err = technical(capsys, *pictures, option, place)

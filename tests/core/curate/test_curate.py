@@ -23,7 +23,7 @@ from sd_imagereward.core.pictures.opening import open_image
 from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import judge
+from sd_imagereward.core.scoring.score import score_images
 from sd_imagereward.core.scoring.written import written_scores
 
 Curate = Callable[..., tuple[int, str, str]]
@@ -64,18 +64,18 @@ def curate(capsys: pytest.CaptureFixture[str], folder: Path) -> Curate:
 
 def ranking(folder: Path, scorer: str = "technical") -> dict[str, float]:
     with Store(folder / FILE_NAME) as store:
-        one = next(one for one in store.judges() if one.key == scorer)
+        one = next(one for one in store.scorers() if one.key == scorer)
         return {str(p.path.relative_to(folder)): p.score for p in Ranking(store, one)}
 
 
-def test_scores_equal_judge_and_a_second_run_scores_nothing(
+def test_scores_equal_score_images_and_a_second_run_scores_nothing(
     folder: Path, curate: Curate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, _, err = curate()
     assert code == 1
     assert "5 images: 4 scored, 0 unchanged, 1 not readable" in err
     assert f"not scored: {folder / 'broken.png'}" in err
-    expected = judge(load_scorer("technical"), [folder / name for name in NAMES], "").total.tolist()
+    expected = score_images(load_scorer("technical"), [folder / name for name in NAMES], "").total.tolist()
     assert ranking(folder) == pytest.approx(dict(zip(NAMES, expected, strict=True)), abs=1e-6)
     assert list(ranking(folder).values()) == sorted(expected, reverse=True)
     monkeypatch.setattr("sd_imagereward.core.curate.pipeline.open_picture", None)  # reading a file again would crash
@@ -109,9 +109,9 @@ def test_a_scorer_with_prompts_sees_each_files_own(folder: Path, curate: Curate,
     assert "1 without a prompt" in err
     assert f"no prompt for {folder / 'silent.png'}" in err
     scorer = load_scorer(tiny_checkpoint)
-    expected = judge(scorer, [folder / name for name in NAMES], [f"a {Path(name).stem}" for name in NAMES]).total
+    expected = score_images(scorer, [folder / name for name in NAMES], [f"a {Path(name).stem}" for name in NAMES]).total
     with Store(folder / FILE_NAME) as store:
-        one = next(one for one in store.judges() if one.key != "technical")
+        one = next(one for one in store.scorers() if one.key != "technical")
         scores = {str(p.path.relative_to(folder)): p.score for p in Ranking(store, one)}
     assert scores == pytest.approx(dict(zip(NAMES, expected.tolist(), strict=True)), abs=1e-4)
     assert "silent.png" in ranking(folder)

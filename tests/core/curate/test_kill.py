@@ -43,7 +43,7 @@ signal.alarm(600)  # whatever hangs, ends
 scorer = load_scorer("technical")
 
 def act(place, run, number):
-    actions = Actions(Ranked(place.store, place.store.judges()[0], root, run), place.journal)
+    actions = Actions(Ranked(place.store, place.store.scorers()[0], root, run), place.journal)
     if {action!r} == "label":
         return actions.label(decimals=1 + number % 4)
     if {action!r} == "copy":

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sd_imagereward.core.pictures.saving import save_image
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.score import score_images
 
 pytest.importorskip("ray", reason="pip install 'ray[data]' to score with Ray")
 
@@ -65,7 +65,7 @@ def test_folder(ray: Any, folder: Path, tmp_path: Path) -> None:
     found = table(out)
     files = [path for path in sorted(folder.rglob("*.*")) if path.name != "broken.png"]
     assert set(found) == {str(path) for path in [*files, folder / "broken.png"]}
-    expected = rate(load_scorer("technical"), files, "").tolist()
+    expected = score_images(load_scorer("technical"), files, "").total.tolist()
     assert [found[str(path)][1] for path in files] == pytest.approx(expected, abs=1e-4)
     assert [found[str(path)][0] for path in files] == [f"picture {path.stem}" for path in files]
     assert "cannot read" in found[str(folder / "broken.png")][2]
@@ -83,6 +83,6 @@ def test_webdataset_shards(ray: Any, folder: Path, tmp_path: Path) -> None:
                 shard.addfile(entry, io.BytesIO(data))
     score_with_ray([str(tmp_path / "shard.tar")], str(tmp_path / "out"), scorer="technical", workers=2)
     found = table(tmp_path / "out")
-    expected = rate(load_scorer("technical"), files, "").tolist()
+    expected = score_images(load_scorer("technical"), files, "").total.tolist()
     assert {key: row[0] for key, row in found.items()} == {path.stem: "its text" for path in files}
     assert [found[path.stem][1] for path in files] == pytest.approx(expected, abs=1e-4)

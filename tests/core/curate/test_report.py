@@ -13,21 +13,21 @@ import pytest
 from PIL import Image
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.averages import Average, Averages, best_of_sorted
-from sd_imagereward.core.curate.records import Judge, Picture
+from sd_imagereward.core.curate.records import Picture, ScorerRecord
 from sd_imagereward.core.curate.report import MOST_ROWS, write_report
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME
 
-JUDGE = Judge("technical", "Technical", False, 0.0, 1.0)
+RECORD = ScorerRecord("technical", "Technical", False, 0.0, 1.0)
 SCORES = {"a": 1.5, "b": 0.5, "c": -0.25, "d": -2.0}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with known scores, so that nothing has to be judged."""
+    """A folder with known scores, so that nothing has to be scored."""
     with Store(tmp_path / FILE_NAME) as store:
         run = store.begin_run()
-        store.add_judge(JUDGE)
+        store.add_scorer(RECORD)
         for i, (name, score) in enumerate(SCORES.items()):
             path = tmp_path / f"{name}.png"
             Image.new("RGB", (40, 30), (60 * i, 0, 0)).save(path)
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
                 path, hash=bytes([i]), prompt=prompt, model="m1" if i % 2 else "m2", loras=("fur",) * (i < 3)
             )
             store.put([picture], run)
-            store.put_scores(JUDGE, [(picture.hash, picture.prompt, score, {})])
+            store.put_scores(RECORD, [(picture.hash, picture.prompt, score, {})])
     return tmp_path
 
 
@@ -112,12 +112,12 @@ def test_many_names_are_averaged_without_keeping_them() -> None:
 def test_a_table_shows_the_best_and_counts_the_others(tmp_path: Path) -> None:
     with Store(tmp_path / FILE_NAME) as store:
         run = store.begin_run()
-        store.add_judge(JUDGE)
+        store.add_scorer(RECORD)
         for i in range(MOST_ROWS + 5):
             picture = Picture(tmp_path / f"{i}.png", hash=i.to_bytes(2, "big"), prompt=f"prompt {i}")
             store.put([picture], run)
-            store.put_scores(JUDGE, [(picture.hash, picture.prompt, i / 10, {})])
-        assert write_report(store, JUDGE, tmp_path / "r.html", top=3) == 3
+            store.put_scores(RECORD, [(picture.hash, picture.prompt, i / 10, {})])
+        assert write_report(store, RECORD, tmp_path / "r.html", top=3) == 3
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     rows = re.findall(r'data-search="prompt (\d+)"', page)
     assert rows == [str(i) for i in range(MOST_ROWS + 4, 4, -1)]

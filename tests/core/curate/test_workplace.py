@@ -127,8 +127,8 @@ def test_readers_see_the_last_finished_run_while_one_is_going_on(root: Path, run
     def look(done: int, found: int) -> None:
         place.store.commit()  # as it does from time to time
         with open_to_read(root) as other:
-            judge = other.judges()[0]
-            seen.append((len(Ranking(other, judge)), album.show(Choice()).total))
+            record = other.scorers()[0]
+            seen.append((len(Ranking(other, record)), album.show(Choice()).total))
 
     with open_workplace(root) as place:
         score_files(root, [("technical", load_scorer("technical"))], place.store, on_progress=look)
@@ -145,7 +145,7 @@ def test_readers_see_the_last_finished_run_while_one_is_going_on(root: Path, run
 def test_a_reader_holds_up_nobody_and_a_writer_no_reader(root: Path, run: Run) -> None:
     run()
     with open_workplace(root) as place:
-        place.store.add_judge(place.store.judges()[0])  # a transaction that is not finished
+        place.store.add_scorer(place.store.scorers()[0])  # a transaction that is not finished
         assert run("--output", root / "r.html", command="report")[0] == 0
 
 
@@ -459,7 +459,7 @@ def test_a_name_from_before_a_killed_renaming_is_still_known(root: Path, run: Ru
     child = os.fork()
     if child == 0:
         with open_workplace(root) as place:
-            ranked = Ranked(place.store, place.store.judges()[0], root)
+            ranked = Ranked(place.store, place.store.scorers()[0], root)
             told = iter(range(5))
             Actions(ranked, place.journal, say=lambda line: next(told, None) is None and os._exit(9)).rename("x_{name}")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

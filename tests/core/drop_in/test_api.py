@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sd_imagereward as RM
 import torch
-from sd_imagereward.core import load_scorer, rate
+from sd_imagereward.core import load_scorer, score_images
 from sd_imagereward.core.errors import BadImage
 
 PROMPT = "a painting of an ocean with clouds and birds, day time, low depth field effect"
@@ -50,7 +50,7 @@ def test_score_gard_is_the_differentiable_score(
     image = torch.stack([model.preprocess(path) for path in pictures[:2]]).requires_grad_()
     rewards = model.score_gard(tokens.input_ids, tokens.attention_mask, image)
     assert rewards.shape == (2, 1)
-    expected = rate(load_scorer(tiny_checkpoint), pictures[:2], [PROMPT, "cat"])
+    expected = score_images(load_scorer(tiny_checkpoint), pictures[:2], [PROMPT, "cat"]).total
     assert torch.allclose(rewards[:, 0], expected, atol=1e-5)
     rewards.sum().backward()
     assert image.grad is not None

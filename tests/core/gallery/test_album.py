@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sd_imagereward.core.curate.records import Judge, Picture
+from sd_imagereward.core.curate.records import Picture, ScorerRecord
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME
 from sd_imagereward.core.errors import ImageRewardError
@@ -18,7 +18,7 @@ from sd_imagereward.core.pictures.scan import Entry
 from sd_imagereward.core.preference.rankings import pairs_of
 from sd_imagereward.core.preference.reading import read_rankings
 
-JUDGE = Judge("technical", "Technical", False, 0.0, 1.0)
+RECORD = ScorerRecord("technical", "Technical", False, 0.0, 1.0)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def album(tmp_path: Path) -> Album:
     root.mkdir()
     with Store(root / FILE_NAME) as store:
         run = store.begin_run()
-        store.add_judge(JUDGE)
+        store.add_scorer(RECORD)
         for i in range(30):
             path = root / f"{i:02}.png"
             Image.new("RGB", (16, 16), (i, 0, 0)).save(path)
@@ -35,7 +35,7 @@ def album(tmp_path: Path) -> Album:
             prompt = "a fox" if i < 3 else f"p{i}"
             picture = Picture(*Entry.of(path), hash=content, prompt=prompt, width=16, height=16)
             store.put([picture], run)
-            store.put_scores(JUDGE, [(picture.hash, picture.prompt, i / 10, {})])
+            store.put_scores(RECORD, [(picture.hash, picture.prompt, i / 10, {})])
     return Album.open(root)
 
 
@@ -81,10 +81,10 @@ def test_only_pictures_of_the_folder_are_shown(album: Album, tmp_path: Path) -> 
     Image.new("RGB", (16, 16), "red").save(secret)
     shown = album.show(Choice()).pictures[0]
     for identity in ("../secret.png", str(secret), "", "ff"):
-        assert "no such picture" in detail_html(album, JUDGE, identity)
+        assert "no such picture" in detail_html(album, RECORD, identity)
     shown.path.unlink()
     shown.path.symlink_to(secret)
-    assert "leads out of" in detail_html(album, JUDGE, picture_id(shown))
+    assert "leads out of" in detail_html(album, RECORD, picture_id(shown))
     assert "leads out of" in page_html(album, Choice())
 
 
@@ -145,6 +145,6 @@ def test_metadata_is_shown_as_text(album: Album) -> None:
 
     picture = album.show(Choice()).pictures[0]
     save_image(Image.new("RGB", (16, 16)), picture.path, parameters="<script>alert(1)</script>")
-    shown = detail_html(album, JUDGE, picture_id(picture))
+    shown = detail_html(album, RECORD, picture_id(picture))
     assert "&lt;script&gt;alert(1)" in shown
     assert "<script>" not in shown

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sd_imagereward.core.curate.ranking import Ranking
-from sd_imagereward.core.curate.records import Judge, Picture
+from sd_imagereward.core.curate.records import Picture, ScorerRecord
 from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME, default_store
 from sd_imagereward.core.gallery import album as album_module
 from sd_imagereward.core.gallery.album import GRID, GROUPS, PAGE, PAIRS, Album, Choice
 from sd_imagereward.core.gallery.cards import page_html
 
-PLAIN = Judge("technical", "Technical", False, 0.0, 1.0)
-READER = Judge("reader", "Reader", True, 0.0, 1.0)
+PLAIN = ScorerRecord("technical", "Technical", False, 0.0, 1.0)
+READER = ScorerRecord("reader", "Reader", True, 0.0, 1.0)
 SEARCHES = ("", "fox", "FOX red", "Été", "07.png", "fur m1", "nowhere")
 LIMITS = (-math.inf, -1.0, 0.0, 0.25, 0.5, 2.0, math.inf, math.nan)
 
@@ -30,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chance = random.Random(0)
     prompts = ["a fox", "a red fox", "une ÉTÉ", "", None, *(f"prompt {i}" for i in range(20))]
     with Store(root / FILE_NAME) as store:
-        for judge in (PLAIN, READER):
-            store.add_judge(judge)
+        for record in (PLAIN, READER):
+            store.add_scorer(record)
         earlier = store.begin_run()
         store.finish_run(earlier)
         last = store.begin_run()
@@ -46,14 +46,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 error="broken" if chance.random() < 0.05 else "",
             )
             store.put([picture], earlier if chance.random() < 0.1 else last)
-            for judge in (PLAIN, READER):
+            for record in (PLAIN, READER):
                 score = chance.choice((None, math.nan, *(n / 4 for n in range(-5, 6))))
                 if chance.random() < 0.9:
-                    store.put_scores(judge, [(picture.hash, picture.prompt, score, {})])
+                    store.put_scores(record, [(picture.hash, picture.prompt, score, {})])
     return root
 
 
-def by_hand(root: Path, judge: Judge) -> list[Picture]:
+def by_hand(root: Path, record: ScorerRecord) -> list[Picture]:
     """The ranking from the rows of the tables, without SQLite's joins and order."""
     with Store(root / FILE_NAME) as store:
         run = store.last_run()
@@ -62,7 +62,7 @@ def by_hand(root: Path, judge: Judge) -> list[Picture]:
         known = {key: next(iter(store.known([root / key.decode()]).values())) for key, *_ in rows}
     found = []
     for path, content, _, prompt_key, *_, error, met in rows:
-        score = scores.get((content, judge.key, prompt_key if judge.reads_prompt else b""))
+        score = scores.get((content, record.key, prompt_key if record.reads_prompt else b""))
         if met == run and not error and score is not None:
             found.append((-score, path))
     return [Picture(**{**known[path].__dict__, "score": -negative}) for negative, path in sorted(found)]
@@ -94,33 +94,33 @@ def shown_by_hand(ranked: list[Picture], choice: Choice) -> list[list[Picture]]:
     return [sorted(page, key=lambda p: p.hash) for page in pages] or [[]]
 
 
-@pytest.mark.parametrize("judge", [PLAIN, READER], ids=lambda judge: judge.key)
+@pytest.mark.parametrize("record", [PLAIN, READER], ids=lambda record: record.key)
 @pytest.mark.parametrize("view", [GRID, GROUPS, PAIRS])
-def test_every_page_is_that_of_a_plain_pass(folder: Path, judge: Judge, view: str) -> None:
-    ranked = by_hand(folder, judge)
+def test_every_page_is_that_of_a_plain_pass(folder: Path, record: ScorerRecord, view: str) -> None:
+    ranked = by_hand(folder, record)
     assert len({p.score for p in ranked}) < len(ranked) / 5  # many ties
     album = Album.open(folder)
     several = 0
     for search, least in itertools.product(SEARCHES, LIMITS):
-        choice = Choice(judge.title, search, least, view)
+        choice = Choice(record.title, search, least, view)
         pages = shown_by_hand(ranked, choice)
         several += len(pages) > 1
         total = sum(map(len, pages))
         for number, expected in enumerate(pages, start=1):
-            shown = album.show(Choice(judge.title, search, least, view, number))
+            shown = album.show(Choice(record.title, search, least, view, number))
             assert (shown.pictures, shown.page, shown.pages, shown.total) == (expected, number, len(pages), total)
-        assert album.show(Choice(judge.title, search, least, view, 10**6)).pictures == pages[-1]
-        assert album.show(Choice(judge.title, search, least, view, -3)).pictures == pages[0]
+        assert album.show(Choice(record.title, search, least, view, 10**6)).pictures == pages[-1]
+        assert album.show(Choice(record.title, search, least, view, -3)).pictures == pages[0]
     assert several > 3
-    assert album.bounds(judge.title) == (ranked[-1].score, ranked[0].score)
+    assert album.bounds(record.title) == (ranked[-1].score, ranked[0].score)
 
 
 def test_it_ranks_once_until_the_store_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Ranking] = []
 
     class Counted(Ranking):
-        def __init__(self, store: Store, judge: Judge, run: int | None = None) -> None:
-            super().__init__(store, judge, run)
+        def __init__(self, store: Store, record: ScorerRecord, run: int | None = None) -> None:
+            super().__init__(store, record, run)
             made.append(self)
 
     monkeypatch.setattr(album_module, "Ranking", Counted)
@@ -145,7 +145,7 @@ def test_it_ranks_once_until_the_store_changes(folder: Path, monkeypatch: pytest
 
 def test_a_file_that_vanished_is_said_to_be_missing(tmp_path: Path) -> None:
     with Store(tmp_path / FILE_NAME) as store:
-        store.add_judge(PLAIN)
+        store.add_scorer(PLAIN)
         run = store.begin_run()
         for i, name in enumerate(("gone.png", "here.png")):
             path = tmp_path / name

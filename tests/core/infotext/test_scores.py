@@ -112,7 +112,7 @@ def test_written_scores_are_those_of_every_registered_scorer():
 
 def test_a_mixtures_scores_are_read_like_any_other():
     mix = MixScorer([load_scorer("technical", device="cpu")] * 2, [1, 0.5])
-    parts = {title: float(value) for title, value in mix.parts(torch.zeros(1, 3, 16, 16), [""]).items()}
+    parts = {title: float(value) for title, value in mix.components(torch.zeros(1, 3, 16, 16), [""]).items()}
     assert list(parts) == ["Mix", "Technical", "Technical 2"]
     text = set_scores(f"cat\n{LINE}, Mix 3: 0.1, Technical 1: 0.2, Technical two: 0.3, Steps 2: 4", parts)
     assert written_scores(text) == pytest.approx({"Mix 3": 0.1, **parts}, abs=1e-4)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from judge_checkpoints import clip_vocabulary, write_clip_tokenizer
+from scorer_checkpoints import clip_vocabulary, write_clip_tokenizer
 from sd_imagereward.core.errors import UnknownCheckpoint
 from sd_imagereward.core.networks.bpe import END, BytePairs, clean_as_openai
 

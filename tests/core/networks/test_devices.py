@@ -19,7 +19,7 @@ from sd_imagereward.core.networks.devices import (
     release_memory,
 )
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import judge
+from sd_imagereward.core.scoring.score import score_images
 
 # As they were reported by people, or stand in the sources of those who say them.
 OUT_OF_MEMORY = {
@@ -66,16 +66,16 @@ SOMETHING_ELSE = [
 @pytest.mark.parametrize("words", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
 def test_memory_that_ran_out_halves_the_batch(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = load_scorer("technical", device="cpu")
-    real, batches = type(scorer).parts, []
+    real, batches = type(scorer).components, []
 
-    def parts(self: Any, pixels: torch.Tensor, prompts: Any) -> Any:
+    def components(self: Any, pixels: torch.Tensor, prompts: Any) -> Any:
         batches.append(len(pixels))
         if len(pixels) > 2:
             raise RuntimeError(words)
         return real(self, pixels, prompts)
 
-    monkeypatch.setattr(type(scorer), "parts", parts)
-    assert len(judge(scorer, [torch.rand(3, 20, 20) for _ in range(4)], "").parts["Technical"]) == 4
+    monkeypatch.setattr(type(scorer), "components", components)
+    assert len(score_images(scorer, [torch.rand(3, 20, 20) for _ in range(4)], "").components["Technical"]) == 4
     assert batches == [4, 2, 2]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import contract
-import judge_checkpoints as write
 import pytest
+import scorer_checkpoints as write
 import torch
 from checkpoints import write_imagereward
-from sd_imagereward.core import judge, load_scorer
+from sd_imagereward.core import load_scorer, score_images
 from sd_imagereward.core.pictures import resize
 from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
@@ -99,7 +99,7 @@ SCORERS: dict[str, Callable[[Path], Path | str]] = {
 def score(source: Path | str) -> None:
     scorer = load_scorer(source, device="cpu")
     pixels = [contract.as_tensor(image) for image in contract.pictures()]
-    judge(scorer, [*pixels, *(each.float() / 255 for each in pixels)], contract.PROMPTS * 2)
+    score_images(scorer, [*pixels, *(each.float() / 255 for each in pixels)], contract.PROMPTS * 2)
 
 
 def follow_gradient(source: Path | str) -> None:

@@ -73,9 +73,9 @@ def test_equal_to_the_reference_on_the_real_human_rankings(shared_data, reposito
     rankings = read_rankings(shared_data / "imagereward-test-rankings.json")
     ranks = [ranking.ranks for ranking in rankings]
     assert len(pairs_of(rankings)) == 6399
-    for judge, expected in goldens.items():
+    for scorer, expected in goldens.items():
         names = [["/".join(image.parts[-4:]) for image in ranking.images] for ranking in rankings]
-        result = agreement(ranks, [[score(judge, name) for name in row] for row in names])
+        result = agreement(ranks, [[score(scorer, name) for name in row] for row in names])
         assert (result.prompts, result.pairs, result.human_ties) == (466, 6399, 831)
         assert result.accuracy.value == expected  # to the last digit
         assert result.accuracy.low < expected < result.accuracy.high

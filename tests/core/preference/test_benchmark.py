@@ -17,7 +17,7 @@ from sd_imagereward.core.preference.benchmark import (
     read_prompts,
 )
 
-from .judges import ColourJudge, Numbered, number_of
+from .colour_scorers import ColourScorer, Numbered, number_of
 
 PROMPTS = [Prompt("005-1", "a cat"), Prompt("005-2", "a dog")]
 
@@ -34,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def red(name: str) -> ColourJudge:
-    return ColourJudge(lambda r, g, b: r)
+def red(name: str) -> ColourScorer:
+    return ColourScorer(lambda r, g, b: r)
 
 
 @pytest.mark.parametrize("tail", ["", "/<model>/<id>_<n>.png", "/{model}/{id}_{n}.png"])
@@ -102,8 +102,8 @@ def test_equal_to_the_reference_on_synthetic_scores(shared_data, repository):
         for prompt in prompts
         for n in range(3)
     ]
-    judge = ColourJudge(lambda r, g, b: scores[number_of(r, g, b)])
-    result = benchmark(prompts, generations, ["imagereward"], load=lambda name: judge, batch_size=64)
+    scorer = ColourScorer(lambda r, g, b: scores[number_of(r, g, b)])
+    result = benchmark(prompts, generations, ["imagereward"], load=lambda name: scorer, batch_size=64)
     assert {m.model: m.mean.value for m in result.results["imagereward"]} == goldens
 
 
@@ -113,6 +113,8 @@ def test_published_scores_stand_beside_the_full_set_alone(shared_data):
         generations = [
             Generation("sd1-4", prompt, Numbered(7, f"{prompt.id}_{n}")) for prompt in prompts for n in range(images)
         ]
-        judge = ColourJudge(lambda r, g, b: b)
-        result = benchmark(prompts, generations, ["imagereward"], load=lambda name, judge=judge: judge, batch_size=64)
+        scorer = ColourScorer(lambda r, g, b: b)
+        result = benchmark(
+            prompts, generations, ["imagereward"], load=lambda name, scorer=scorer: scorer, batch_size=64
+        )
         assert ("0.1344" in result.markdown()) == shown

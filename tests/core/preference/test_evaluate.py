@@ -15,7 +15,7 @@ from sd_imagereward.core.preference.evaluate import evaluate, places
 from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 
-from .judges import ColourJudge, Numbered, number_of
+from .colour_scorers import ColourScorer, Numbered, number_of
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def rankings_of(folder: Path) -> list[Ranking]:
     return read_rankings(folder / "data.json", folder / "images")
 
 
-def test_two_judges_on_the_same_images(folder: Path):
-    judges = {"red": ColourJudge(lambda r, g, b: r), "green": ColourJudge(lambda r, g, b: g)}
-    result = evaluate(rankings_of(folder), ["red", "green"], load=judges.__getitem__)
+def test_two_scorers_on_the_same_images(folder: Path):
+    scorers = {"red": ColourScorer(lambda r, g, b: r), "green": ColourScorer(lambda r, g, b: g)}
+    result = evaluate(rankings_of(folder), ["red", "green"], load=scorers.__getitem__)
     assert result.agreements["red"].accuracy.value == 3 / 4
     assert result.agreements["green"].accuracy.value == 1 / 4
     assert result.scores["red"] == [[250, 200, 100], [120, 30]]
@@ -46,22 +46,22 @@ def test_two_judges_on_the_same_images(folder: Path):
     assert "4 pairs" in result.markdown()
 
 
-def test_each_image_is_opened_once_for_all_judges(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_image_is_opened_once_for_all_scorers(folder: Path, monkeypatch: pytest.MonkeyPatch):
     from sd_imagereward.core.preference import scoring
 
     opened: list[Path] = []
     plain = scoring.open_picture
     monkeypatch.setattr(scoring, "open_picture", lambda path: (opened.append(path), plain(path))[1])
-    judges = {name: ColourJudge(lambda r, g, b: r) for name in "abc"}
-    evaluate(rankings_of(folder), list("abc"), load=judges.__getitem__)
+    scorers = {name: ColourScorer(lambda r, g, b: r) for name in "abc"}
+    evaluate(rankings_of(folder), list("abc"), load=scorers.__getitem__)
     assert len(opened) == 5
 
 
 def test_broken_and_missing_images_are_listed_and_left_out(folder: Path):
     (folder / "images" / "c.png").unlink()
     (folder / "images" / "d.png").write_bytes(b"no picture")
-    judge = ColourJudge(lambda r, g, b: r)
-    result = evaluate(rankings_of(folder), ["red"], load=lambda name: judge)
+    scorer = ColourScorer(lambda r, g, b: r)
+    result = evaluate(rankings_of(folder), ["red"], load=lambda name: scorer)
     assert result.agreements["red"].pairs == 1
     assert [Path(name).name for name in result.missing] == ["c.png"]
     assert [Path(name).name for name in result.errors] == ["d.png"]
@@ -69,7 +69,7 @@ def test_broken_and_missing_images_are_listed_and_left_out(folder: Path):
     for image in (folder / "images").iterdir():
         image.unlink()
     with pytest.raises(ImageRewardError, match="5 files are missing"):
-        evaluate(rankings_of(folder), ["red"], load=lambda name: judge)
+        evaluate(rankings_of(folder), ["red"], load=lambda name: scorer)
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(
@@ -83,30 +83,30 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
         if done >= 4:
             raise KeyboardInterrupt
 
-    first, second, third = (ColourJudge(lambda r, g, b: r) for _ in range(3))
+    first, second, third = (ColourScorer(lambda r, g, b: r) for _ in range(3))
     with pytest.raises(KeyboardInterrupt):
         evaluate(rankings_of(folder), ["red"], load=lambda _: first, output=tmp_path / "out", on_progress=stop)
     log = tmp_path / "out" / "scores-red.jsonl"
     log.write_text(log.read_text() + '["half a li')  # the machine died while writing
     result = evaluate(rankings_of(folder), ["red"], load=lambda _: second, output=tmp_path / "out")
-    assert (first.judged, second.judged) == (4, 1)
+    assert (first.scored, second.scored) == (4, 1)
     assert result.agreements["red"].accuracy.value == 3 / 4
 
-    def never(name: str) -> ColourJudge:
+    def never(name: str) -> ColourScorer:
         raise AssertionError("nothing is left to score, so nothing needs loading")
 
     assert evaluate(rankings_of(folder), ["red"], load=never, output=tmp_path / "out").scores == result.scores
-    # Another precision is another judge; a changed picture is another picture.
+    # Another precision is another scorer; a changed picture is another picture.
     evaluate(rankings_of(folder), ["red"], load=lambda _: third, variant="fp16", output=tmp_path / "out")
-    assert third.judged == 5
+    assert third.scored == 5
     Image.new("RGB", (9, 8), "blue").save(folder / "images" / "a.png")
     evaluate(rankings_of(folder), ["red"], load=lambda _: third, variant="fp16", output=tmp_path / "out")
-    assert third.judged == 6
+    assert third.scored == 6
 
 
 def test_files_in_the_layout_of_the_reference(folder: Path, tmp_path: Path):
-    judge = ColourJudge(lambda r, g, b: r)
-    evaluate(rankings_of(folder), ["red"], load=lambda name: judge).save(tmp_path / "out")
+    scorer = ColourScorer(lambda r, g, b: r)
+    evaluate(rankings_of(folder), ["red"], load=lambda name: scorer).save(tmp_path / "out")
     rows = json.loads((tmp_path / "out" / "test_red.json").read_text())
     assert rows[1] == {"id": "2", "prompt": "q", "ranking": [1, 2], "rewards": [120.0, 30.0]}
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["scorers"]["red"]["pairs"] == 4
@@ -127,13 +127,13 @@ def test_the_full_set_of_table_3_shows_the_published_values_and_the_reference_ac
         for r in read_rankings(shared_data / "imagereward-test-rankings.json")
     ]
     reference_names = {"imagereward": "ImageReward-v1.0", "clip": "CLIP", "blip": "BLIP", "aesthetic": "Aesthetic"}
-    judges = {
-        name: ColourJudge(lambda r, g, b, judge=judge: score(judge, names[number_of(r, g, b)]))
-        for name, judge in reference_names.items()
+    scorers = {
+        name: ColourScorer(lambda r, g, b, scorer=scorer: score(scorer, names[number_of(r, g, b)]))
+        for name, scorer in reference_names.items()
     }
-    result = evaluate(rankings, list(judges), load=judges.__getitem__, batch_size=64)
-    for name, judge in reference_names.items():
-        assert result.agreements[name].accuracy.value == goldens[judge]
+    result = evaluate(rankings, list(scorers), load=scorers.__getitem__, batch_size=64)
+    for name, scorer in reference_names.items():
+        assert result.agreements[name].accuracy.value == goldens[scorer]
     assert "65.14%" in result.markdown()
     assert "57.35%" in result.markdown()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from checkpoints import imagereward_state_dict, write_imagereward
 from reference.comparisons import PROMPTS, SEED, SIZES, names_digest, pictures
-from sd_imagereward.core import ImageRewardError, load_scorer, rate
+from sd_imagereward.core import ImageRewardError, load_scorer, score_images
 from sd_imagereward.core.networks.wordpiece import WordPiece
 from sd_imagereward.core.preference.batches import PairBatch, PromptReader
 from sd_imagereward.core.preference.recipe import Recipe, learning_rate
@@ -133,7 +133,7 @@ def test_the_exported_file_is_a_scorer_with_the_reference_s_keys(small_base: Pat
     scorer = load_scorer(path, device="cpu")
     with torch.no_grad():
         raw = base.model.head(base.model.states(*_single(base.model, base.vocabulary, image, "a cat")))
-    assert rate(scorer, image, "a cat").item() == pytest.approx((raw.item() - 1.5) / 2.0, abs=2e-5)
+    assert score_images(scorer, image, "a cat").total.item() == pytest.approx((raw.item() - 1.5) / 2.0, abs=2e-5)
 
 
 def _single(model: RewardModel, vocabulary: Path, image: object, prompt: str) -> tuple:

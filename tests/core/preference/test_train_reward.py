@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from PIL import Image
-from sd_imagereward.core import ImageRewardError, load_scorer, rate
+from sd_imagereward.core import ImageRewardError, load_scorer, score_images
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.preference.agreement import agreement
 from sd_imagereward.core.preference.rankings import Ranking
@@ -38,7 +38,7 @@ def train(rankings: list[Ranking], base: Path, folder: Path, recipe: Recipe, **o
 
 def accuracy_of(scorer_path: Path, rankings: list[Ranking]) -> float:
     scorer = load_scorer(scorer_path, device="cpu")
-    scores = [rate(scorer, list(r.images), r.prompt).tolist() for r in rankings]
+    scores = [score_images(scorer, list(r.images), r.prompt).total.tolist() for r in rankings]
     scorer.unload()
     return agreement([r.ranks for r in rankings], scores).accuracy.value
 
@@ -64,7 +64,7 @@ def test_scores_of_the_training_pictures_are_standard_normal(
 ):
     result = train(red_pictures, small_base, tmp_path / "out", replace(HEAD_ONLY, epochs=2))
     scorer = load_scorer(result.path, device="cpu")
-    scores = torch.cat([rate(scorer, list(r.images), r.prompt) for r in red_pictures[20:]])
+    scores = torch.cat([score_images(scorer, list(r.images), r.prompt).total for r in red_pictures[20:]])
     assert scores.mean().item() == pytest.approx(0, abs=1e-3)
     assert scores.std(unbiased=False).item() == pytest.approx(1, abs=1e-3)
 
@@ -327,9 +327,9 @@ def test_the_command(red_pictures: list[Ranking], small_base: Path, tmp_path: Pa
     assert "epoch   6" in printed
     path = tmp_path / "out" / "ImageReward.safetensors"
     assert f"--scorer {path}" in printed
-    judged = ["evaluate", "--data", str(data), "--scorers", str(path), "--output", str(tmp_path / "judged")]
-    assert main([*judged, "--device", "cpu"]) == 0
-    found = json.loads((tmp_path / "judged" / "evaluation.json").read_text())["scorers"][str(path)]
+    scored = ["evaluate", "--data", str(data), "--scorers", str(path), "--output", str(tmp_path / "scored")]
+    assert main([*scored, "--device", "cpu"]) == 0
+    found = json.loads((tmp_path / "scored" / "evaluation.json").read_text())["scorers"][str(path)]
     assert found["accuracy"]["value"] > 0.9
     assert len(read_rankings(data)) == 20
     assert main([*call[:4], str(tmp_path / "none.pt"), *call[5:]]) in (2, 3)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from judge_checkpoints import write_clip
 from safetensors.torch import load_file, save_file
+from scorer_checkpoints import write_clip
 from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.prompts import exact_search

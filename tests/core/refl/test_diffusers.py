@@ -15,7 +15,7 @@ from sd_imagereward.core.refl.diffusers_generator import _is_sdxl_file
 from sd_imagereward.core.refl.lora import Lora
 from sd_imagereward.core.refl.randomness import Draws, MicroBatch, SampleNoise
 from sd_imagereward.core.refl.tuning import FullTuning, LoraTuning
-from sd_imagereward.core.refl.update import walk
+from sd_imagereward.core.refl.update import rollout
 from sd_imagereward.core.scorers.base import Scorer
 from sd_imagereward.core.scorers.loading import load_scorer
 from torch import Tensor
@@ -107,9 +107,11 @@ def test_one_update_equals_the_references(kind: str, make_pipeline: Callable[...
     tuning = FullTuning(generator)
     torch.manual_seed(7)
     noise = SampleNoise([torch.default_generator])
-    walked = walk(generator, scorer, tuning, TINY, sampling(generator), prompts, noise, 4, lambda each: each.backward())
+    result = rollout(
+        generator, scorer, tuning, TINY, sampling(generator), prompts, noise, 4, lambda each: each.backward()
+    )
 
-    torch.testing.assert_close(walked.reward_loss, loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(result.reward_loss, loss, rtol=1e-5, atol=0)
     assert len(gradients) > 100
     largest = max(gradient.abs().max().item() for gradient in gradients.values())
     for name, parameter in generator.network.named_parameters():
@@ -134,7 +136,7 @@ def test_the_gradient_of_a_lora_matches_finite_differences(
     direction = [torch.randn(each.shape, generator=random, dtype=torch.float64) for each in parameters]
 
     def loss_shifted_by(step: float) -> float:
-        """As `walk` has it: the steps before the last K are drawn with the parameters as they were."""
+        """As `rollout` has it: the steps before the last K are drawn with the parameters as they were."""
 
         @torch.no_grad()
         def body(denoiser: Any) -> float:
@@ -150,7 +152,7 @@ def test_the_gradient_of_a_lora_matches_finite_differences(
         return generator.denoise(["a cat"], shape, SampleNoise.of_seeds([3]), body)
 
     losses: list[Tensor] = []
-    walk(generator, scorer, tuning, config, shape, ["a cat"], SampleNoise.of_seeds([3]), stop, losses.append)
+    rollout(generator, scorer, tuning, config, shape, ["a cat"], SampleNoise.of_seeds([3]), stop, losses.append)
     gradients = torch.autograd.grad(losses[0], parameters)
     predicted = sum((gradient * way).sum().item() for gradient, way in zip(gradients, direction, strict=True))
     step = 1e-4
@@ -210,7 +212,7 @@ def test_gradient_checkpointing_changes_no_gradient(make_pipeline: Callable[...,
         tuning = LoraTuning.of(generator, TINY)
         generator.gradient_checkpointing(on)
         noise = SampleNoise.of_seeds([3])
-        walk(
+        rollout(
             generator,
             ColourScorer(0),
             tuning,

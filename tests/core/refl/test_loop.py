@@ -150,7 +150,7 @@ def test_the_guard_stops_a_planted_hack_and_keeps_the_weights_before_it() -> Non
     """The reward asks for red, the held-out scorer dislikes it: every gain is a loss."""
     config = TINY.but(steps=40, patience=2, learning_rate=3e-2, tolerance=0.0)
     _, result = train(config, held_out=ColourScorer(0, sign=-1.0))
-    assert result.ended == "parted"
+    assert result.ended == "early_stopped"
     assert result.updates < 40
     assert all(e.mean_held_out < result.evaluations[0].mean_held_out for e in result.evaluations[-2:])
     assert result.best.mean_held_out == max(e.mean_held_out for e in result.evaluations[1:])
@@ -221,7 +221,7 @@ def test_only_the_prompts_that_will_be_used_are_encoded() -> None:
     generator = ToyGenerator()
     prompts = tuple(f"prompt {n}" for n in range(100))
     train(TINY.but(prompts=prompts, steps=2, guard=False), generator=generator)
-    assert len([prompt for prompt in generator.remembered if prompt]) == 8
+    assert len([prompt for prompt in generator.embedded if prompt]) == 8
 
 
 class Flat(ColourScorer):

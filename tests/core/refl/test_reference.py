@@ -14,7 +14,7 @@ from sd_imagereward.core.refl import DiffusersGenerator, preset
 from sd_imagereward.core.refl.checks import sampling_of
 from sd_imagereward.core.refl.randomness import SampleNoise
 from sd_imagereward.core.refl.tuning import FullTuning
-from sd_imagereward.core.refl.update import walk
+from sd_imagereward.core.refl.update import rollout
 from sd_imagereward.core.scorers.loading import load_scorer
 from torch import Tensor
 
@@ -49,7 +49,7 @@ def test_loss_and_gradients_are_the_references(
     config = preset(case).but(width=GOLDENS["side"], height=GOLDENS["side"])
     torch.manual_seed(GOLDENS["seed"])
     noise, tuning = OneStream(len(prompts)), FullTuning(generator)
-    walked = walk(
+    result = rollout(
         generator,
         scorer,
         tuning,
@@ -60,8 +60,8 @@ def test_loss_and_gradients_are_the_references(
         GOLDENS["stop"],
         Tensor.backward,
     )
-    assert walked.reward.tolist() == pytest.approx(golden["rewards"], abs=2e-4)
-    assert walked.reward_loss.item() == pytest.approx(golden["loss"], rel=2e-4)
+    assert result.reward.tolist() == pytest.approx(golden["rewards"], abs=2e-4)
+    assert result.reward_loss.item() == pytest.approx(golden["loss"], rel=2e-4)
     ours = {name: parameter.grad for name, parameter in tuning.parameters().items() if parameter.grad is not None}
     assert set(ours) == set(golden["gradients"])
     norms = {name: norm for name, (norm, _) in golden["gradients"].items()}

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import contract
-import judge_checkpoints as write
 import pytest
+import scorer_checkpoints as write
 import torch
 from safetensors.torch import load_file, save_file
-from sd_imagereward.core import Scorer, load_scorer, rate, unload_all
+from sd_imagereward.core import Scorer, load_scorer, score_images, unload_all
 from sd_imagereward.core.errors import UnknownCheckpoint
 from sd_imagereward.core.networks.clip import ACTIVATIONS, ClipLayout, is_huge
 from sd_imagereward.core.networks.sizes import heads_of, vision_heads_of
@@ -170,7 +170,9 @@ def test_a_configuration_of_another_model_tells_nothing(tmp_path: Path, caplog: 
 
 def test_the_two_activations_give_other_scores(tmp_path: Path) -> None:
     scores = [
-        rate(load_scorer(_hub_config(name)(tmp_path / name), device="cpu"), contract.pictures(), contract.PROMPTS)
+        score_images(
+            load_scorer(_hub_config(name)(tmp_path / name), device="cpu"), contract.pictures(), contract.PROMPTS
+        ).total
         for name in ("quick_gelu", "gelu")
     ]
     assert (scores[0] - scores[1]).abs().max() > 1e-3

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import contract
-import judge_checkpoints as write
 import pytest
+import scorer_checkpoints as write
 from checkpoints import write_imagereward
 from sd_imagereward.core import Scorer, load_scorer, scorer_infos, unload_all
 
@@ -115,7 +115,7 @@ def test_half_precision_stays_near(scorer: Scorer, source: Path | str, dtype: st
 
 def test_int8_runs(scorer: Scorer, source: Path | str):
     int8 = load_scorer(source, device="cpu", dtype="int8")
-    assert contract.rate(int8, contract.pictures(), contract.PROMPTS).isfinite().all()
+    assert contract.score_images(int8, contract.pictures(), contract.PROMPTS).total.isfinite().all()
 
 
 def test_unload_frees(source: Path | str):
@@ -127,7 +127,7 @@ def test_data_beside_each_is_whole():
     for name, info in scorer_infos().items():
         assert info.name == name
         assert info.std > 0
-        assert info.judges.endswith(".")
+        assert info.measures.endswith(".")
         assert info.licence
         assert info.source.startswith("https://") or not info.weights
         assert info.typical

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import checkpoints
 import contract
-import judge_checkpoints
 import pytest
+import scorer_checkpoints
 import torch
 from safetensors.torch import load_file, save_file
-from sd_imagereward.core import ImageRewardError, load_scorer, loaded_scorers, rate, unload_all
+from sd_imagereward.core import ImageRewardError, load_scorer, loaded_scorers, score_images, unload_all
 from sd_imagereward.core.errors import UnknownCheckpoint
-from sd_imagereward.core.scoring.rate import judge
 from sd_imagereward.core.weights.convert import convert
 
 PROMPT = "a painting of a castle"
@@ -52,14 +51,14 @@ def test_threads_that_load_at_once_share_one_instance(tiny_checkpoint: Path) -> 
 
 def test_threads_that_score_at_once_get_their_own_answers(tiny_checkpoint: Path, pictures: list[Path]) -> None:
     scorer = load_scorer(tiny_checkpoint)
-    expected = rate(scorer, pictures, PROMPT)
-    answers = in_threads(4, lambda: rate(scorer, pictures, PROMPT))
+    expected = score_images(scorer, pictures, PROMPT).total
+    answers = in_threads(4, lambda: score_images(scorer, pictures, PROMPT).total)
     assert all(torch.allclose(answer, expected, atol=1e-6) for answer in answers)
 
 
 def test_unload_frees_and_forgets(tiny_checkpoint: Path, pictures: list[Path]) -> None:
     scorer = load_scorer(tiny_checkpoint)
-    rate(scorer, pictures, PROMPT)
+    score_images(scorer, pictures, PROMPT)
     watched = [weakref.ref(p) for p in scorer.network.parameters()] + [weakref.ref(scorer.network)]
     assert scorer.memory() > 0
     scorer.unload()
@@ -69,7 +68,7 @@ def test_unload_frees_and_forgets(tiny_checkpoint: Path, pictures: list[Path]) -
     assert scorer.memory() == 0
     assert loaded_scorers() == []
     with pytest.raises(ImageRewardError, match=r"was unloaded; call load_scorer\('imagereward'\) again"):
-        rate(scorer, pictures, PROMPT)
+        score_images(scorer, pictures, PROMPT)
     assert load_scorer(tiny_checkpoint) is not scorer
 
 
@@ -99,15 +98,21 @@ def test_renamed_keys_load_to_the_same_score(
         renamed = {name.removeprefix("blip."): t for name, t in state.items()}
     else:
         renamed = {prefix + name: t for name, t in state.items()}
-    expected = rate(load_scorer(tiny_checkpoint), pictures, PROMPT)
-    assert torch.allclose(rate(load_scorer(variant(tmp_path / "v", renamed)), pictures, PROMPT), expected, atol=1e-6)
+    expected = score_images(load_scorer(tiny_checkpoint), pictures, PROMPT).total
+    assert torch.allclose(
+        score_images(load_scorer(variant(tmp_path / "v", renamed)), pictures, PROMPT).total, expected, atol=1e-6
+    )
 
 
 def test_metadata_may_bring_mean_and_deviation_of_the_reward(tmp_path: Path, pictures: list[Path]) -> None:
     state = checkpoints.imagereward_state_dict()
-    raw = rate(load_scorer(variant(tmp_path / "a", state, {"reward_mean": "0", "reward_std": "1"})), pictures, PROMPT)
-    own = rate(load_scorer(variant(tmp_path / "b", state, {"reward_mean": "0.5", "reward_std": "2"})), pictures, PROMPT)
-    default = rate(load_scorer(variant(tmp_path / "c", state)), pictures, PROMPT)
+    raw = score_images(
+        load_scorer(variant(tmp_path / "a", state, {"reward_mean": "0", "reward_std": "1"})), pictures, PROMPT
+    ).total
+    own = score_images(
+        load_scorer(variant(tmp_path / "b", state, {"reward_mean": "0.5", "reward_std": "2"})), pictures, PROMPT
+    ).total
+    default = score_images(load_scorer(variant(tmp_path / "c", state)), pictures, PROMPT).total
     assert torch.allclose(own, (raw - 0.5) / 2, atol=1e-5)
     assert torch.allclose(default, (raw - 0.16717362830052426) / 1.0333394966054072, atol=1e-5)
 
@@ -117,8 +122,8 @@ def test_reduced_precision_stays_near(
     tiny_checkpoint: Path, pictures: list[Path], dtype: str, tolerance: float
 ) -> None:
     contract.skip_without_half_on_the_cpu(dtype)
-    expected = rate(load_scorer(tiny_checkpoint, device="cpu", dtype="fp32"), pictures, PROMPT)
-    got = rate(load_scorer(tiny_checkpoint, device="cpu", dtype=dtype), pictures, PROMPT)
+    expected = score_images(load_scorer(tiny_checkpoint, device="cpu", dtype="fp32"), pictures, PROMPT).total
+    got = score_images(load_scorer(tiny_checkpoint, device="cpu", dtype=dtype), pictures, PROMPT).total
     assert got.dtype == torch.float32
     assert 0 < (got - expected).abs().max() < tolerance
 
@@ -141,8 +146,8 @@ def test_converting_halves_the_file_and_keeps_the_score(
     assert target.stat().st_size < 0.6 * len(before)
     assert all(t.dtype == torch.float16 for t in load_file(target).values() if t.is_floating_point())
     assert tiny_checkpoint.read_bytes() == before
-    expected = rate(load_scorer(tiny_checkpoint), pictures, PROMPT)
-    assert torch.allclose(rate(load_scorer(target), pictures, PROMPT), expected, atol=0.02)
+    expected = score_images(load_scorer(tiny_checkpoint), pictures, PROMPT).total
+    assert torch.allclose(score_images(load_scorer(target), pictures, PROMPT).total, expected, atol=0.02)
     with pytest.raises(ImageRewardError, match="the same file"):
         convert(target, target, torch.float16, {})
 
@@ -190,22 +195,22 @@ def test_a_prompt_that_is_cut_is_said_once(
 ) -> None:
     scorer = load_scorer(tiny_checkpoint)
     for _ in range(3):
-        rate(scorer, pictures, "red " * 33 + "castle under the cut part")
+        score_images(scorer, pictures, "red " * 33 + "castle under the cut part")
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
     assert "reads 35 tokens" in told[0]
     assert "'castle under the cut part'" in told[0]
 
 
-def test_long_prompts_can_be_judged_in_windows(tiny_checkpoint: Path, pictures: list[Path]) -> None:
+def test_long_prompts_can_be_scored_in_windows(tiny_checkpoint: Path, pictures: list[Path]) -> None:
     scorer = load_scorer(tiny_checkpoint)
     first, second = "red " * 33, "castle under the blue ocean"
-    each = torch.stack([rate(scorer, pictures, first), rate(scorer, pictures, second)])
+    each = torch.stack([score_images(scorer, pictures, first).total, score_images(scorer, pictures, second).total])
     for mode, expected in (("mean", each.mean(0)), ("min", each.amin(0)), ("cut", each[0])):
         scorer.long_prompts = mode
-        assert torch.allclose(rate(scorer, pictures, first + second), expected, atol=1e-5)
+        assert torch.allclose(score_images(scorer, pictures, first + second).total, expected, atol=1e-5)
     scorer.long_prompts = "mean"
-    mixed = rate(scorer, pictures[:2], [first + second, second])
+    mixed = score_images(scorer, pictures[:2], [first + second, second]).total
     assert torch.allclose(mixed, torch.stack([each.mean(0)[0], each[1][1]]), atol=1e-5)
 
 
@@ -215,11 +220,11 @@ def test_another_prompt_for_the_same_pictures_reads_no_picture_again(
     scorer = load_scorer(tiny_checkpoint)
     calls: list[int] = []
     scorer.network.visual_encoder.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0])))
-    fresh = judge(scorer, pictures, "red").total
-    again = judge(scorer, pictures[::-1], "blue").total.flip(0)
+    fresh = score_images(scorer, pictures, "red").total
+    again = score_images(scorer, pictures[::-1], "blue").total.flip(0)
     assert calls == [4]
     scorer.cache.clear()
-    assert torch.allclose(judge(scorer, pictures, "blue").total, again, atol=1e-5)
+    assert torch.allclose(score_images(scorer, pictures, "blue").total, again, atol=1e-5)
     assert not torch.allclose(fresh, again, atol=1e-4)
 
 
@@ -227,11 +232,11 @@ def test_a_picture_that_comes_twice_in_a_batch_is_read_once(tiny_checkpoint: Pat
     scorer = load_scorer(tiny_checkpoint)
     calls: list[int] = []
     scorer.network.visual_encoder.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0])))
-    twice = judge(scorer, [*pictures[:2], *pictures[:2]], ["red", "red", "blue", "red"]).total
+    twice = score_images(scorer, [*pictures[:2], *pictures[:2]], ["red", "red", "blue", "red"]).total
     assert calls == [2]
     scorer.cache.clear()
     assert torch.allclose(
-        twice[[0, 1, 3]], judge(scorer, [pictures[0], pictures[1], pictures[1]], "red").total, atol=1e-5
+        twice[[0, 1, 3]], score_images(scorer, [pictures[0], pictures[1], pictures[1]], "red").total, atol=1e-5
     )
     assert calls == [2, 2]
 
@@ -246,7 +251,7 @@ def test_a_network_of_which_a_part_is_trained_is_not_read_from_the_cache(tiny_ch
     assert last.grad is not None
 
 
-@pytest.mark.parametrize("write", [checkpoints.write_imagereward, judge_checkpoints.write_blip])
+@pytest.mark.parametrize("write", [checkpoints.write_imagereward, scorer_checkpoints.write_blip])
 def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path, write: Callable[..., Path]) -> None:
     path = write(tmp_path)
     with open(tmp_path / "vocab.txt", "a", encoding="utf-8") as file:
@@ -260,7 +265,7 @@ def test_the_feature_cache_forgets_the_oldest_first(tiny_checkpoint: Path, pictu
     scorer.cache.limit = 2 * 197 * 64 * 4  # two pictures
     calls: list[int] = []
     scorer.network.visual_encoder.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0])))
-    judge(scorer, pictures, "red")
-    judge(scorer, pictures[2:], "red")
-    judge(scorer, pictures[:3], "red")
+    score_images(scorer, pictures, "red")
+    score_images(scorer, pictures[2:], "red")
+    score_images(scorer, pictures[:3], "red")
     assert calls == [4, 2]

@@ -16,7 +16,7 @@ SCRIPT = """
 import gc, json, os, sys
 sys.path.insert(0, 'tests')
 import conftest
-from sd_imagereward.core import load_scorer, rate
+from sd_imagereward.core import load_scorer, score_images
 import numpy as np
 
 def private():  # bytes of this process that are not pages of a file
@@ -32,11 +32,11 @@ def forget_highest():
     return highest()
 
 picture = np.zeros((64, 64, 3), np.uint8)
-warm = load_scorer(sys.argv[1], device='cpu'); rate(warm, picture, 'cat'); warm.unload(); del warm
+warm = load_scorer(sys.argv[1], device='cpu'); score_images(warm, picture, 'cat').total; warm.unload(); del warm
 gc.collect(); before = private(); lowest = forget_highest()
 scorer = load_scorer(sys.argv[1], device='cpu', dtype='bf16')
 peak = highest() - lowest
-rate(scorer, picture, 'cat')
+score_images(scorer, picture, 'cat').total
 size = scorer.memory(); loaded = private() - before
 scorer.unload(); gc.collect(); after = private() - before
 lowest = forget_highest()

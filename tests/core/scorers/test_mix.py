@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import write_imagereward
-from sd_imagereward.core import ImageRewardError, get_reward_score, judge, load_scorer, loaded_scorers, unload_all
+from sd_imagereward.core import (
+    ImageRewardError,
+    get_reward_score,
+    load_scorer,
+    loaded_scorers,
+    score_images,
+    unload_all,
+)
 from sd_imagereward.core.errors import WeightsNotFound
 from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
 from sd_imagereward.core.scorers.mix import MixScorer
@@ -28,7 +35,7 @@ class Constant(Scorer):
         info = ScorerInfo(
             name=title.lower(),
             title=title,
-            judges="",
+            measures="",
             reads_prompt=not sees,
             prompt_tokens=None if sees else 35,
             mean=mean,
@@ -74,9 +81,9 @@ def test_normalised_weights_are_on_z_scores(images: list[Tensor]):
     mix = MixScorer(
         [Constant("A", 3.0, mean=1.0, std=2.0), Constant("B", 0.4, mean=0.5, std=0.1)], [2, 1], normalise=True
     )
-    ratings = judge(mix, images, PROMPT)
-    assert ratings.total.tolist() == pytest.approx([2 * 1.0 - 1.0] * 2)
-    assert ratings.parts["A"].tolist() == [3.0, 3.0]
+    scores = score_images(mix, images, PROMPT)
+    assert scores.total.tolist() == pytest.approx([2 * 1.0 - 1.0] * 2)
+    assert scores.components["A"].tolist() == [3.0, 3.0]
     assert (mix.info.mean, mix.info.std) == (0.0, pytest.approx(math.sqrt(5)))
 
 
@@ -91,7 +98,7 @@ def test_info_is_that_of_the_sum():
 
 def test_two_of_a_kind_keep_their_own_column():
     mix = MixScorer([Constant("A", 1.0), Constant("A", 2.0), Constant("Mix", 3.0)], [1, 1, 1])
-    assert list(mix.parts(torch.zeros(1, 3, 8, 8), [PROMPT])) == ["Mix", "A", "A 2", "Mix 2"]
+    assert list(mix.components(torch.zeros(1, 3, 8, 8), [PROMPT])) == ["Mix", "A", "A 2", "Mix 2"]
 
 
 def test_gradient_is_the_weighted_one():
@@ -257,10 +264,10 @@ def test_members_are_the_shared_instances(tmp_path: Path, images: list[Tensor]):
     alone = load_scorer(paths[0], device="cpu")
     assert mix.members[0] is alone
     assert load_scorer(f"mix({paths[0]}=1, {paths[1]}=0.5)", device="cpu") is mix
-    ratings = judge(mix, images, PROMPT)
-    assert list(ratings.parts) == ["Mix", "ImageReward", "ImageReward 2"]
-    assert torch.equal(ratings.parts["ImageReward"], judge(alone, images, PROMPT).total)
-    assert torch.allclose(ratings.total, ratings.parts["ImageReward"] + 0.5 * ratings.parts["ImageReward 2"])
+    scores = score_images(mix, images, PROMPT)
+    assert list(scores.components) == ["Mix", "ImageReward", "ImageReward 2"]
+    assert torch.equal(scores.components["ImageReward"], score_images(alone, images, PROMPT).total)
+    assert torch.allclose(scores.total, scores.components["ImageReward"] + 0.5 * scores.components["ImageReward 2"])
 
     mix.unload()
     assert loaded_scorers() == [alone]  # the other member was the mixture's alone

@@ -1,4 +1,4 @@
-"""The judges say what their originals say, on small random checkpoints (benchmarks/PARITY.md: at real size)."""
+"""The scorers give what their originals give, on small random checkpoints (benchmarks/PARITY.md: at real size)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
-import judge_checkpoints as write
 import pytest
+import scorer_checkpoints as write
 import torch
-from sd_imagereward.core import judge, load_scorer
+from sd_imagereward.core import load_scorer, score_images
 
-GOLDENS = json.loads((Path(__file__).parents[2] / "goldens" / "judges.json").read_text())  # by make_judge_goldens.py
+GOLDENS = json.loads((Path(__file__).parents[2] / "goldens" / "scorers.json").read_text())  # by make_scorer_goldens.py
 
 
 @pytest.mark.parametrize("name", list(GOLDENS["scores"]))
@@ -25,6 +25,6 @@ def test_equals_its_original(name: str, tmp_path: Path, shared_data: Path):
     scorer = load_scorer(checkpoint, device="cpu", dtype="fp32")
     assert scorer.info.name == name
     for picture, row in zip(pictures, expected, strict=True):
-        ours = judge(scorer, [picture] * len(row), write.GOLDEN_PROMPTS).total
+        ours = score_images(scorer, [picture] * len(row), write.GOLDEN_PROMPTS).total
         assert (ours - row).abs().max() < 1e-4
     assert expected.std() > 1e-2  # else equality would say little

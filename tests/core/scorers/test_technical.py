@@ -89,7 +89,7 @@ def test_broken_pictures_score_far_below_any_ordinary_one(scorer: TechnicalScore
 def test_any_size_and_dtype(scorer: TechnicalScorer, height: int, width: int, dtype: torch.dtype) -> None:
     values = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     pixels = (values * 255).to(dtype) if dtype == torch.uint8 else values.to(dtype)
-    parts = scorer.parts(pixels, ["", "unread"])
+    parts = scorer.components(pixels, ["", "unread"])
     assert list(parts) == ["Technical", *WEIGHTS]
     for title, part in parts.items():
         assert part.shape == (2,), title

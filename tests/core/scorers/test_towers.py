@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import contract
-import judge_checkpoints as write
 import pytest
+import scorer_checkpoints as write
 import torch
 from checkpoints import write_imagereward
 from safetensors.torch import save_file
-from sd_imagereward.core import ImageRewardError, Scorer, judge, load_scorer, rate, scorer_infos
+from sd_imagereward.core import ImageRewardError, Scorer, load_scorer, score_images, scorer_infos
 from sd_imagereward.core.errors import UnknownCheckpoint, WeightsNotFound
 from sd_imagereward.core.weights import locate
 
@@ -64,10 +64,10 @@ def _bytes(network: torch.nn.Module) -> int:
 def test_the_image_tower_runs_once_for_each_picture(pair: tuple[Scorer, Scorer], files: tuple[Path, Path]):
     mix = load_scorer(f"mix({files[0]}=1, {files[1]}=0.1)", device="cpu")
     counter = Counter(pair[0])
-    ratings = judge(mix, contract.pictures(), contract.PROMPTS)
+    scores = score_images(mix, contract.pictures(), contract.PROMPTS)
     assert counter.pictures == 3
-    assert torch.equal(ratings.parts["CLIP"], rate(pair[0], contract.pictures(), contract.PROMPTS))
-    assert torch.equal(ratings.parts["Aesthetic"], rate(pair[1], contract.pictures(), ""))
+    assert torch.equal(scores.components["CLIP"], score_images(pair[0], contract.pictures(), contract.PROMPTS).total)
+    assert torch.equal(scores.components["Aesthetic"], score_images(pair[1], contract.pictures(), "").total)
     assert counter.pictures == 3  # the scorers alone found the features in the cache
 
 
@@ -92,18 +92,18 @@ def test_the_last_user_frees_it(pair: tuple[Scorer, Scorer]):
     gc.collect()
     assert text() is None
     assert tower() is not None
-    assert rate(aesthetic, contract.pictures(), "").isfinite().all()
+    assert score_images(aesthetic, contract.pictures(), "").total.isfinite().all()
     aesthetic.unload()
     gc.collect()
     assert tower() is None
 
 
 def test_int8_does_not_reach_the_others(pair: tuple[Scorer, Scorer], files: tuple[Path, Path]):
-    before = rate(pair[0], contract.pictures(), contract.PROMPTS)
+    before = score_images(pair[0], contract.pictures(), contract.PROMPTS).total
     int8 = load_scorer(files[1], device="cpu", dtype="int8")
     pair[0].vision.cache.clear()
     assert int8.network.vision is not pair[1].network.vision
-    assert torch.equal(rate(pair[0], contract.pictures(), contract.PROMPTS), before)
+    assert torch.equal(score_images(pair[0], contract.pictures(), contract.PROMPTS).total, before)
     int8.unload()
 
 
@@ -111,7 +111,7 @@ def test_layouts_of_the_same_clip_score_the_same(tmp_path: Path):
     scores = []
     for layout, name in (("hub", "model.safetensors"), ("open_clip", "ViT-L-14.pt")):
         scorer = load_scorer(write.write_clip(tmp_path / layout, layout=layout, name=name), device="cpu")
-        scores.append(rate(scorer, contract.pictures(), contract.PROMPTS))
+        scores.append(score_images(scorer, contract.pictures(), contract.PROMPTS).total)
         scorer.unload()
     assert torch.allclose(*scores, atol=1e-6)
 
@@ -126,7 +126,9 @@ def test_an_aesthetic_file_with_its_own_clip(tmp_path: Path):
     whole = load_scorer(tmp_path / "whole.safetensors", device="cpu")
     apart = load_scorer(write.write_aesthetic(tmp_path), device="cpu")
     assert whole.info.name == "aesthetic"
-    assert torch.equal(rate(whole, contract.pictures(), ""), rate(apart, contract.pictures(), ""))
+    assert torch.equal(
+        score_images(whole, contract.pictures(), "").total, score_images(apart, contract.pictures(), "").total
+    )
 
 
 def test_a_head_for_another_clip_is_refused(tmp_path: Path):
@@ -191,7 +193,7 @@ def test_names_find_the_files_in_the_weights_folder(tmp_path: Path, monkeypatch:
     (tmp_path / "merges.txt").rename(tmp_path / "clip-merges.txt")
     mix = load_scorer("mix(clip=1, aesthetic=0.01)", device="cpu")
     assert mix.members[0].network["vision"] is mix.members[1].network.vision
-    assert rate(mix, contract.pictures(), contract.PROMPTS).isfinite().all()
+    assert score_images(mix, contract.pictures(), contract.PROMPTS).total.isfinite().all()
 
 
 def test_a_file_of_another_kind_is_told_what_it_is(

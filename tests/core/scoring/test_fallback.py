@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
-from sd_imagereward.core.scoring.fallback import dtype_on, judge_with_fallback, move_if_room
+from sd_imagereward.core.scoring.fallback import dtype_on, move_if_room, score_with_fallback
 
 INFO = ScorerInfo("mean", "Mean", "Brightness.", False, None, 0.0, 1.0, "Apache-2.0", "", "")
 IMAGES = torch.rand(3, 3, 8, 8)
@@ -72,8 +72,8 @@ def test_another_error_is_not_taken_for_a_full_device() -> None:
 
 
 def test_a_smaller_batch_is_tried_before_the_cpu() -> None:
-    ratings = judge_with_fallback(Brightness("meta", room=1), IMAGES, "x", on_cpu=never)
-    assert torch.equal(ratings.total, IMAGES.mean((1, 2, 3)))
+    scores = score_with_fallback(Brightness("meta", room=1), IMAGES, "x", on_cpu=never)
+    assert torch.equal(scores.total, IMAGES.mean((1, 2, 3)))
 
 
 def test_the_host_may_make_the_room_that_was_missing() -> None:
@@ -82,17 +82,17 @@ def test_the_host_may_make_the_room_that_was_missing() -> None:
     def make_room(needed: int, device: torch.device) -> None:
         scorer.room = 1
 
-    ratings = judge_with_fallback(scorer, IMAGES, "x", on_cpu=never, make_room=make_room)
-    assert torch.equal(ratings.total, IMAGES.mean((1, 2, 3)))
+    scores = score_with_fallback(scorer, IMAGES, "x", on_cpu=never, make_room=make_room)
+    assert torch.equal(scores.total, IMAGES.mean((1, 2, 3)))
 
 
 def test_the_cpu_is_the_last_resort_and_gives_the_same_scores() -> None:
     asked: list[int] = []
-    ratings = judge_with_fallback(
+    scores = score_with_fallback(
         Brightness("meta"), IMAGES, "x", on_cpu=Brightness, make_room=lambda needed, device: asked.append(needed)
     )
     assert asked
-    assert torch.equal(ratings.total, IMAGES.mean((1, 2, 3)))
+    assert torch.equal(scores.total, IMAGES.mean((1, 2, 3)))
 
 
 def test_on_the_cpu_there_is_nothing_left_to_fall_back_to() -> None:
@@ -101,4 +101,4 @@ def test_on_the_cpu_there_is_nothing_left_to_fall_back_to() -> None:
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        judge_with_fallback(Full(), IMAGES, "x", on_cpu=never)
+        score_with_fallback(Full(), IMAGES, "x", on_cpu=never)

@@ -76,11 +76,11 @@ def one_update(networks: tuple[Any, ...], reward: Any, events: dict[str, list[fl
     from sd_imagereward.core.refl import ReflConfig, Sampling
     from sd_imagereward.core.refl.randomness import SampleNoise
     from sd_imagereward.core.refl.tuning import LoraTuning
-    from sd_imagereward.core.refl.update import walk
+    from sd_imagereward.core.refl.update import rollout
 
     class Watched(ComfyGenerator):
         def decode(self, latents: Any) -> Any:
-            events["judging"] = shares([self.patcher, *reward.patchers])
+            events["scoring"] = shares([self.patcher, *reward.patchers])
             return super().decode(latents)
 
         def bring_network(self) -> None:
@@ -94,20 +94,20 @@ def one_update(networks: tuple[Any, ...], reward: Any, events: dict[str, list[fl
     )
     tuning = LoraTuning.of(generator, config)
     generator.gradient_checkpointing(True)
-    generator.remember(["a cat"])
+    generator.precompute_embeddings(["a cat"])
     draws = torch.Generator().manual_seed(3)
     parameters = dict(tuning.parameters())
     for name in sorted(parameters):
         parameters[name].data = torch.randn(parameters[name].shape, generator=draws) * 0.05
     sampling = Sampling(width=SIDE, height=SIDE, steps=STEPS, sampler="euler", scheduler="simple")
     try:
-        walked = walk(
+        result = rollout(
             generator, reward.scorer, tuning, config, sampling, ["a cat"], SampleNoise.of_seeds([5]), STOP,
             lambda loss: loss.backward(),
         )  # fmt: skip
     finally:
         generator.close()
-    return walked.reward, {name: parameter.grad.clone() for name, parameter in parameters.items()}
+    return result.reward, {name: parameter.grad.clone() for name, parameter in parameters.items()}
 
 
 def check(kind: str, reward: Any, pretend: Any) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def check(kind: str, reward: Any, pretend: Any) -> dict[str, Any]:
     model.add_patches({key: ("diff", (torch.full_like(comfy.utils.get_attr(model.model, key), 0.01),))})
     networks = (model, models.make_clip(1), models.make_vae(2, kind))
     base = {name: weight.clone() for name, weight in model.model.state_dict().items()}
-    judges = [one for one in (networks[2].patcher, *reward.patchers) if one.load_device == model.load_device]
-    sizes = [model.model_size(), sum(one.model_size() for one in judges)]
+    scorers = [one for one in (networks[2].patcher, *reward.patchers) if one.load_device == model.load_device]
+    sizes = [model.model_size(), sum(one.model_size() for one in scorers)]
     narrow = int(1.1 * max(sizes) + 0.1 * min(sizes))
     found: dict[str, Any] = {"kind": kind}
     updates = {}

@@ -70,7 +70,7 @@ def one_update(generator: Any, noise: Any, sampling: Any) -> tuple[float, dict[s
     import torch
     from sd_imagereward.core.refl import ReflConfig
     from sd_imagereward.core.refl.tuning import LoraTuning
-    from sd_imagereward.core.refl.update import walk
+    from sd_imagereward.core.refl.update import rollout
     from toy_generator import ColourScorer
 
     config = ReflConfig(prompts=("a cat",), lora_rank=2, gradient_steps=1, scale=1.0, dtype="float32")
@@ -79,10 +79,10 @@ def one_update(generator: Any, noise: Any, sampling: Any) -> tuple[float, dict[s
     parameters = dict(tuning.parameters())
     for name in sorted(parameters):
         parameters[name].data = torch.randn(parameters[name].shape, generator=draws) * 0.05
-    walked = walk(
+    result = rollout(
         generator, ColourScorer(0), tuning, config, sampling, ["a cat"], noise, STOP, lambda loss: loss.backward()
     )
-    return walked.reward_loss.item(), {name: parameter.grad.clone() for name, parameter in parameters.items()}
+    return result.reward_loss.item(), {name: parameter.grad.clone() for name, parameter in parameters.items()}
 
 
 def main(folder: Path) -> None:
@@ -120,7 +120,7 @@ def main(folder: Path) -> None:
         )
         loss, gradients = one_update(host, noise, sampling)
         encoded = host.prompts.batch(["a cat"])[0][0].clone()
-    theirs._remembered["a cat"] = Conditioning(encoded, None)
+    theirs._embeddings["a cat"] = Conditioning(encoded, None)
     expected, wanted = one_update(theirs, SampleNoise.of_seeds([5]), sampling)
     apart = torch.cat([(gradients[name] - wanted[name]).flatten() for name in wanted]).norm()
     whole = torch.cat([gradient.flatten() for gradient in wanted.values()]).norm()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hosts.comfyui.graphs import Graph, load, node, score, scored, see
 from hosts.comfyui.server import Server
-from judge_checkpoints import write_clip
+from scorer_checkpoints import write_clip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_suggested_prompts_go_one_by_one_to_the_nodes_behind(server: Server, bas
     assert server.run(suggest(library, "the city at night")).outputs["3"]["seen"] == ["another"]
 
 
-def test_a_judge_without_text_embeddings_says_so(server: Server, library: str) -> None:
+def test_a_scorer_without_text_embeddings_says_so(server: Server, library: str) -> None:
     run = server.run({**suggest(library, "a cat"), "1": load()})
     assert run.status == "execution_error"
     assert "has no text embedding" in run.error

@@ -16,7 +16,7 @@ from PIL import Image
 from sd_imagereward.core.infotext.parameters import parse_parameters
 from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.score import score_images
 from sd_imagereward.core.scoring.written import written_scores
 
 NODES = ("Load", "Mix", "Score", "Rank", "Filter", "PickBest", "Save", "ScoreTable", "LoadFolder", "SuggestPrompts")
@@ -65,7 +65,9 @@ class TestScore:
         run = server.run(graph)
         files = [server.file(one) for one in run.outputs["4"]["images"]]
         scorer = load_scorer(base / "models" / "ImageReward" / "tiny.pt", device="cpu")
-        torch.testing.assert_close(torch.tensor(scores_of(run)), rate(scorer, files, PROMPT), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            torch.tensor(scores_of(run)), score_images(scorer, files, PROMPT).total, atol=1e-4, rtol=0
+        )
 
     def test_each_preview_has_a_strip_with_its_score(self, server: Server) -> None:
         run = server.run(scored(size=64, seed=8))
@@ -90,11 +92,11 @@ class TestScore:
 class TestNothingIsScoredTwice:
     def test_an_unchanged_graph(self, server: Server) -> None:
         server.run(scored(seed=20))
-        before = server.get("/tiny")["judged"]
+        before = server.get("/tiny")["scored"]
         again = server.run(scored(seed=20))
         assert again.status == "execution_success"
         assert {"1", "2", "3"} <= again.cached
-        assert server.get("/tiny")["judged"] == before
+        assert server.get("/tiny")["scored"] == before
 
     def test_another_threshold(self, server: Server) -> None:
         def graph(threshold: float) -> dict[str, Any]:
@@ -103,9 +105,9 @@ class TestNothingIsScoredTwice:
             return {"1": load(), "2": images(seed=21), "3": by_itself, "4": see("3", 10)}
 
         server.run(graph(-100.0))
-        before = server.get("/tiny")["judged"]
+        before = server.get("/tiny")["scored"]
         assert server.run(graph(100.0)).outputs["4"]["seen"] == [0]
-        assert server.get("/tiny")["judged"] == before
+        assert server.get("/tiny")["scored"] == before
 
 
 class TestSelection:
@@ -251,10 +253,10 @@ class TestInterrupt:
             if event["type"] == "progress":
                 server.interrupt()
 
-        before = server.get("/tiny")["judged"]
+        before = server.get("/tiny")["scored"]
         run = server.run({**scored(count=2000, seed=70), "3": score(chunk=1)}, on_event=interrupt)
         assert run.status == "execution_interrupted"
-        assert 0 < server.get("/tiny")["judged"] - before < 2000
+        assert 0 < server.get("/tiny")["scored"] - before < 2000
         assert server.run(scored(seed=71)).status == "execution_success"
 
 

@@ -12,7 +12,7 @@ from hosts.comfyui.graphs import PROMPT, Graph, node, scored, see
 from hosts.comfyui.test_refl import drawn
 from hosts.comfyui.test_scenes import save, scores_of
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.score import score_images
 
 STATES = ["NORMAL_VRAM", "LOW_VRAM", "NO_VRAM", "DYNAMIC"]
 
@@ -25,7 +25,9 @@ def test_scores_are_the_same(base: Path, start: Start, flag: str) -> None:
         files = [server.file(one) for one in run.outputs["4"]["images"]]
         assert "Traceback" not in server.log()
     scorer = load_scorer(base / "models" / "ImageReward" / "tiny.pt", device="cpu")
-    torch.testing.assert_close(torch.tensor(run.outputs["5"]["seen"]), rate(scorer, files, PROMPT), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(run.outputs["5"]["seen"]), score_images(scorer, files, PROMPT).total, atol=1e-4, rtol=0
+    )
     assert again.outputs["5"] == run.outputs["5"]
 
 

@@ -24,12 +24,12 @@ def found(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_networks_that_take_turns_give_the_same_update(found: dict[str, dict[str, Any]], kind: str) -> None:
     one = found[kind]
-    assert one["together"] == {"judging": [1, 1], "drawing": [1, 1]}  # the network's share of the device, the reward's
-    network, reward = one["in part"]["judging"]
+    assert one["together"] == {"scoring": [1, 1], "drawing": [1, 1]}  # the network's share of the device, the reward's
+    network, reward = one["in part"]["scoring"]
     assert network < 1
     assert reward == 1
     assert one["in part"]["drawing"][0] == 1
-    assert one["whole"] == {"judging": [0, 1], "drawing": [1, 0]}
+    assert one["whole"] == {"scoring": [0, 1], "drawing": [1, 0]}
     assert one["equal"]
     assert one["norm"] > 0
     assert one["untouched"]

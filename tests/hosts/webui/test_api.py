@@ -11,7 +11,7 @@ from PIL import Image
 from sd_imagereward.core.infotext.parameters import parse_parameters
 from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scorers.loading import load_scorer
-from sd_imagereward.core.scoring.rate import rate
+from sd_imagereward.core.scoring.score import score_images
 
 from .server import Result, WebUI, to_base64
 
@@ -60,10 +60,10 @@ def test_scores_are_those_of_the_file_by_the_score_route(fresh: WebUI) -> None:
 def test_scores_are_those_of_the_shell(fresh: WebUI) -> None:
     result = fresh.generate(prompt="a cat")
     scorer = load_scorer(fresh.models / "ImageReward" / "ImageReward.pt", device="cpu")
-    assert rate(scorer, fresh.saved(), "a cat").tolist() == pytest.approx(scores(result), abs=2e-4)
+    assert score_images(scorer, fresh.saved(), "a cat").total.tolist() == pytest.approx(scores(result), abs=2e-4)
 
 
-def test_each_picture_is_judged_by_its_own_prompt(fresh: WebUI) -> None:
+def test_each_picture_is_scored_by_its_own_prompt(fresh: WebUI) -> None:
     """`WORDCARD` becomes another word in each image, by an extension that works as the wildcard extensions do."""
     result = fresh.generate(prompt="a WORDCARD in (the forest:1.3)")
     texts = result.texts[result.grids :]

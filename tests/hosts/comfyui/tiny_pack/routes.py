@@ -1,4 +1,4 @@
-"""GET /tiny: how many images reward models have judged and how many predictions diffusion models have made so far, how many
+"""GET /tiny: how many images reward models have scored and how many predictions diffusion models have made so far, how many
 prompts were encoded, which networks ComfyUI holds, and of how many pictures reward models keep features."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from comfy.model_base import BaseModel
 from comfy.sd import CLIP
 from server import PromptServer
 
-judged = 0
+scored = 0
 predicted = 0
 encoded = 0
 
@@ -21,7 +21,7 @@ def install() -> None:
     async def tiny(_request):
         _count_from_now_on()
         loaded = [type(patcher.model).__name__ for patcher in model_management.loaded_models() if patcher is not None]
-        counts = {"judged": judged, "predicted": predicted, "encoded": encoded}
+        counts = {"scored": scored, "predicted": predicted, "encoded": encoded}
         return web.json_response({**counts, "loaded": loaded, "features": _features()})
 
 
@@ -44,8 +44,8 @@ def _count_from_now_on() -> None:
             real = module.ImageRewardScorer.score
 
             def counting(self, pixels, prompts, real=real):
-                global judged
-                judged += len(prompts)
+                global scored
+                scored += len(prompts)
                 return real(self, pixels, prompts)
 
             module.ImageRewardScorer.score = counting

@@ -13,7 +13,7 @@ from .generator import Generator
 
 
 @dataclass(frozen=True)
-class Judged:
+class RewardGradient:
     """Pictures and what they earned; everything detached."""
 
     pixels: Tensor
@@ -21,35 +21,38 @@ class Judged:
     rewards: Tensor
     """(B,) float32: the raw reward of each picture."""
     loss: Tensor
-    slope: Tensor
+    gradient: Tensor
     """(B, C, h, w) float32: d loss / d latents."""
 
 
-def look(generator: Generator, scorer: Scorer, latents: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def decode_and_score(
+    generator: Generator, scorer: Scorer, latents: Tensor, prompts: Sequence[str]
+) -> tuple[Tensor, Tensor]:
     """The pictures (B, 3, H, W) of clean latents (B, C, h, w), and their scores (B,). Differentiable."""
-    generator.bring_judges(scorer)
+    generator.bring_scorer(scorer)
     pixels = generator.decode(latents)
     return pixels, scorer.score(pixels, [generator.plain(prompt) for prompt in prompts])
 
 
-def judge(
+def reward_gradient(
     generator: Generator,
     scorer: Scorer,
     latents: Tensor,
     prompts: Sequence[str],
     loss_of: Callable[[Tensor], Tensor],
     loss_scale: float = 1.0,
-) -> Judged:
+) -> RewardGradient:
     """Decode latents (B, C, h, w), score them for `prompts`, and take the gradient of `loss_of(rewards)` to the latents.
 
-    The chain rule cut in two: `(slope * latents).sum()` has the gradients that the loss has. The activations of decoder and
-    scorer are gone before the network's backward pass begins, and its weights may be away while those are needed.
-    loss_scale: what the loss is multiplied by on its way back, and the slope divided by, so that nothing vanishes in float16.
+    The chain rule cut in two: `(gradient * latents).sum()` has the gradients that the loss has. The activations of decoder
+    and scorer are gone before the network's backward pass begins, and its weights may be away while those are needed.
+    loss_scale: what the loss is multiplied by on its way back, and the gradient divided by, so that nothing vanishes in
+        float16.
     """
     seen = latents.detach().requires_grad_()
     with torch.enable_grad():
-        pixels, rewards = look(generator, scorer, seen, prompts)
+        pixels, rewards = decode_and_score(generator, scorer, seen, prompts)
         loss = loss_of(rewards)
-    (slope,) = torch.autograd.grad(loss * loss_scale, seen)
+    (gradient,) = torch.autograd.grad(loss * loss_scale, seen)
     generator.bring_network()
-    return Judged(pixels.detach(), rewards.detach().float(), loss.detach(), slope.float() / loss_scale)
+    return RewardGradient(pixels.detach(), rewards.detach().float(), loss.detach(), gradient.float() / loss_scale)

@@ -1,4 +1,4 @@
-"""Scores of the other judges' originals on a random checkpoint: what benchmarks/parity.py and the goldens compare with.
+"""Scores of the other scorers' originals on a random checkpoint: what benchmarks/parity.py and the goldens compare with.
 
 Runs in the environment that `package.py` describes, with these beside it for CLIP's kin:
 
@@ -7,7 +7,7 @@ Runs in the environment that `package.py` describes, with these beside it for CL
 hpsv2 1.2.0 lacks the vocabulary that it reads at import: copy `bpe_simple_vocab_16e6.txt.gz` of the `clip` package into its
 `src/open_clip` folder. Every original gets the checkpoint's weights and reads the images from their files by its own code.
 
-    python tests/reference/judges.py NAME CHECKPOINT IMAGE... < prompts.json > scores.json
+    python tests/reference/scorers.py NAME CHECKPOINT IMAGE... < prompts.json > scores.json
 """
 
 from __future__ import annotations

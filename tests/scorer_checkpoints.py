@@ -1,4 +1,4 @@
-"""Random checkpoints of the other judges in their real layouts, at any size; the numbers come as in `checkpoints`."""
+"""Random checkpoints of the other scorers in their real layouts, at any size; the numbers come as in `checkpoints`."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def write_golden_pictures(folder: Path) -> list[Path]:
 
 
 def write_golden_checkpoint(name: str, folder: Path) -> Path:
-    """The small checkpoint of a judge with the originals' full vocabularies; the tokenizers must be put beside it."""
+    """The small checkpoint of a scorer with the originals' full vocabularies; the tokenizers must be put beside it."""
     words = {"vocab_size": 49408}
     if name == "blip":
         return write_blip(folder, vocab_size=30524)

@@ -1,6 +1,6 @@
-"""Makes tests/goldens/judges.json: what the originals say of small random checkpoints; environment as in `judges.py`.
+"""Makes tests/goldens/scorers.json: what the originals say of small random checkpoints; environment as in `scorers.py`.
 
-python tests/reference/make_judge_goldens.py CLIP_TOKENIZER_FOLDER BERT_VOCABULARY > tests/goldens/judges.json
+python tests/reference/make_scorer_goldens.py CLIP_TOKENIZER_FOLDER BERT_VOCABULARY > tests/goldens/scorers.json
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from judge_checkpoints import GOLDEN_PROMPTS, write_golden_checkpoint, write_golden_pictures  # noqa: E402
-from judges import score_all  # noqa: E402
+from scorer_checkpoints import GOLDEN_PROMPTS, write_golden_checkpoint, write_golden_pictures  # noqa: E402
+from scorers import score_all  # noqa: E402
 
 NAMES = ("blip", "clip", "aesthetic", "pickscore", "hpsv2.1")
 PACKAGES = ("image-reward", "openai-clip", "transformers", "hpsv2", "torch", "torchvision", "Pillow")

@@ -1,12 +1,12 @@
-"""Memory and speed of the other judges: ours, `imscore` and `hpsv2`, in turn, on equal random weights of real size.
+"""Memory and speed of the other scorers: ours, `imscore` and `hpsv2`, in turn, on equal random weights of real size.
 
-    python benchmarks/judges.py --clip-tokenizer FOLDER                                        # ours alone
-    python benchmarks/judges.py --clip-tokenizer FOLDER --reference-python PYTHON [--case hpsv2.1]
+    python benchmarks/scorers.py --clip-tokenizer FOLDER                                        # ours alone
+    python benchmarks/scorers.py --clip-tokenizer FOLDER --reference-python PYTHON [--case hpsv2.1]
 
 The case "three" scores by clip + aesthetic + imagereward: as one mixture of ours, by three separate loads of ours (each with
 a CLIP file of its own, as three programs would have), and by imscore's three models. "hpsv2.1" and "pickscore" are one ViT-H
 each, which takes about 5 GB of memory a contestant; HPS comes in fp16, as published. FOLDER holds CLIP's vocab.json and
-merges.txt, PYTHON the packages: tests/reference/judges.py tells how to install them. --weights keeps the files, 3 to 4 GB.
+merges.txt, PYTHON the packages: tests/reference/scorers.py tells how to install them. --weights keeps the files, 3 to 4 GB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AESTHETIC = "sac+logos+ava1-l14-linearMSE.pth"
 
 def write_three(folder: Path, tokenizer: Path) -> None:
     """ImageReward, a CLIP ViT-L/14 and the aesthetic head; and copies of the two last."""
-    import judge_checkpoints as write
+    import scorer_checkpoints as write
     from checkpoints import REAL_SIZE, write_imagereward
 
     write_imagereward(folder / "imagereward", **REAL_SIZE)
@@ -48,7 +48,7 @@ def write_three(folder: Path, tokenizer: Path) -> None:
 
 
 def write_pickscore(folder: Path, tokenizer: Path) -> None:
-    import judge_checkpoints as write
+    import scorer_checkpoints as write
 
     _write_hub_clip(folder / PICKSCORE, write.VIT_H14, tokenizer, activation="gelu")
     (folder / PICKSCORE_PROCESSOR).mkdir(parents=True)
@@ -58,7 +58,7 @@ def write_pickscore(folder: Path, tokenizer: Path) -> None:
 
 
 def write_hps(folder: Path, tokenizer: Path) -> None:
-    import judge_checkpoints as write
+    import scorer_checkpoints as write
     import torch
 
     tensors = write.clip_state_dict(layout="open_clip", **write.VIT_H14)
@@ -68,7 +68,7 @@ def write_hps(folder: Path, tokenizer: Path) -> None:
 
 def _write_hub_clip(folder: Path, sizes: dict[str, int], tokenizer: Path, activation: str) -> None:
     """A CLIP as the Hub has it, with the configs that transformers reads beside it."""
-    import judge_checkpoints as write
+    import scorer_checkpoints as write
 
     write.write_clip(folder, layout="hub", **sizes)
     _copy_tokenizer(tokenizer, folder)
@@ -98,11 +98,11 @@ def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
 def ours(specs: Sequence[str]) -> Load:
     """The sum of what each loads to: scorers, or one mixture of them."""
     mount()
-    from sd_imagereward.core import load_scorer, rate
+    from sd_imagereward.core import load_scorer, score_images
 
     def load() -> Score:
         scorers = [load_scorer(spec, device="cpu", dtype="fp32") for spec in specs]
-        return lambda images: sum(rate(scorer, images, PROMPT) for scorer in scorers).tolist()
+        return lambda images: sum(score_images(scorer, images, PROMPT).total for scorer in scorers).tolist()
 
     return load
 

@@ -1,4 +1,4 @@
-"""Many images at once: read, resized, batched, judged; memory that runs out halves the batch and goes on."""
+"""Many images at once: read, resized, batched, scored; memory that runs out halves the batch and goes on."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _MOST_FULL_SIZE = 32  # images read ahead where the scorer sees them in full siz
 
 
 @dataclass
-class Ratings:
+class ImageScores:
     """What a scorer said of N images."""
 
     total: Tensor  # (N,) float32 on the CPU, NaN where an image could not be scored
-    parts: dict[str, Tensor]  # the components by title, each (N,)
+    components: dict[str, Tensor]  # the components by title, each (N,)
     info: ScorerInfo
     errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be scored
     prompts: list[str] = field(default_factory=list)  # N, those that were read out of the files among them
@@ -42,21 +42,16 @@ class Ratings:
     )  # N, where those came from; an empty one for a prompt that was given
 
 
-def rate(scorer: Scorer, images: object, prompts: Prompts = None, *, batch_size: int | None = None) -> Tensor:
-    """Scores of N images as a float32 CPU tensor (N,); see `judge`."""
-    return judge(scorer, images, prompts, batch_size=batch_size).total
-
-
 def get_reward_score(
     scorer: Scorer, images: object, prompts: Prompts = None, *, batch_size: int | None = None
 ) -> tuple[float, dict[str, Tensor]]:
     """(mean score of N images, every component by title (N,)): a mixture's members, or the scorer itself."""
-    ratings = judge(scorer, images, prompts, batch_size=batch_size)
-    components = {title: values for title, values in ratings.parts.items() if title != scorer.info.title}
-    return float(ratings.total.mean()), components or ratings.parts
+    scores = score_images(scorer, images, prompts, batch_size=batch_size)
+    components = {title: values for title, values in scores.components.items() if title != scorer.info.title}
+    return float(scores.total.mean()), components or scores.components
 
 
-def judge(
+def score_images(
     scorer: Scorer,
     images: object,
     prompts: Prompts = None,
@@ -66,8 +61,8 @@ def judge(
     upright: bool = True,
     strict_prompts: bool = False,
     on_progress: OnProgress | None = None,
-) -> Ratings:
-    """Judges images of any kind and size. Files are read, decoded and resized by threads while the scorer works.
+) -> ImageScores:
+    """Scores images of any kind and size. Files are read, decoded and resized by threads while the scorer works.
 
     images: one image or a sequence of them: paths, `Picture`s, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W),
     or one tensor (N, 3, H, W).
@@ -100,13 +95,13 @@ def judge(
             if broken and not skip_broken:
                 raise next(iter(broken.values()))
             errors |= {position: str(error) for position, error in broken.items()}
-            for title, values in _judge_batch(scorer, batch).items():
+            for title, values in _score_batch(scorer, batch).items():
                 parts.setdefault(title, torch.full((len(items),), torch.nan))[chunk] = values
             texts += [one.prompt for one in batch]
             origins += [one.origin for one in batch]
             if on_progress is not None:
                 on_progress(len(texts), len(items))
-    return Ratings(parts[scorer.info.title], parts, scorer.info, errors, texts, origins)
+    return ImageScores(parts[scorer.info.title], parts, scorer.info, errors, texts, origins)
 
 
 @dataclass
@@ -179,7 +174,7 @@ def default_batch_size(scorer: Scorer) -> int:
     return 8 if scorer.device.type == "cpu" else 64
 
 
-def _judge_batch(scorer: Scorer, batch: Sequence[_Read]) -> dict[str, Tensor]:
+def _score_batch(scorer: Scorer, batch: Sequence[_Read]) -> dict[str, Tensor]:
     """Parts by title, each (len(batch),), NaN where there is no image."""
     where = [i for i, one in enumerate(batch) if one.pixels is not None]
     pixels = [one.pixels for one in batch if one.pixels is not None]
@@ -209,10 +204,10 @@ def _batches(scorer: Scorer, pixels: Sequence[Tensor]) -> Iterator[tuple[list[in
 
 
 def _halving(scorer: Scorer, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """`Scorer.parts` on the CPU; when memory runs out, both halves one after the other."""
+    """`Scorer.components` on the CPU; when memory runs out, both halves one after the other."""
     try:
         with torch.no_grad():
-            return {title: values.float().cpu() for title, values in scorer.parts(pixels, prompts).items()}
+            return {title: values.float().cpu() for title, values in scorer.components(pixels, prompts).items()}
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

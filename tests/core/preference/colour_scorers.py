@@ -1,4 +1,4 @@
-"""Judges for tests: what they say is known beforehand."""
+"""Scorers for tests: what they give is known beforehand."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
 from torch import Tensor, nn
 
 
-class ColourJudge(Scorer):
-    """Score = `value(red, green, blue)` of the first pixel, each 0..255; counts the images it judged."""
+class ColourScorer(Scorer):
+    """Score = `value(red, green, blue)` of the first pixel, each 0..255; counts the images it scored."""
 
     def __init__(self, value: Callable[[int, int, int], float]) -> None:
         info = ScorerInfo("colour", "Colour", "its first pixel", False, None, 0.0, 1.0, "none", "tests", "none")
         super().__init__(info, nn.Module(), None)
         self.value = value
-        self.judged = 0
+        self.scored = 0
 
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        self.judged += len(prompts)
+        self.scored += len(prompts)
         corners = (self.prepare(pixels)[:, :, 0, 0] * 255).round().int().tolist()
         return torch.tensor([self.value(*corner) for corner in corners], dtype=torch.float64)
 

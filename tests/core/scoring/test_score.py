@@ -10,7 +10,7 @@ import sd_imagereward
 import torch
 from damage import exif
 from PIL import Image, ImageOps
-from sd_imagereward.core import judge, load_scorer, rate
+from sd_imagereward.core import load_scorer, score_images
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.store import Store
@@ -45,10 +45,12 @@ def grey(level: int, size: tuple[int, int] = (20, 10)) -> Image.Image:
 def test_order_and_batches_do_not_change_a_score(tiny_checkpoint: Path, pictures: list[Path]) -> None:
     scorer = load_scorer(tiny_checkpoint)
     prompts = ["a cat", "", "a red castle over the river at night", "dog"]
-    together = rate(scorer, pictures, prompts)
-    one_by_one = torch.cat([rate(scorer, picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)])
-    in_pairs = rate(scorer, pictures, prompts, batch_size=2)
-    backwards = rate(scorer, pictures[::-1], prompts[::-1]).flip(0)
+    together = score_images(scorer, pictures, prompts).total
+    one_by_one = torch.cat(
+        [score_images(scorer, picture, prompt).total for picture, prompt in zip(pictures, prompts, strict=True)]
+    )
+    in_pairs = score_images(scorer, pictures, prompts, batch_size=2).total
+    backwards = score_images(scorer, pictures[::-1], prompts[::-1]).total.flip(0)
     for other in (one_by_one, in_pairs, backwards):
         assert torch.allclose(other, together, atol=2e-5)
     assert together.dtype == torch.float32
@@ -61,42 +63,42 @@ def test_every_road_gives_the_same_score(tiny_checkpoint: Path, pictures: list[P
     array = np.asarray(Image.open(path))
     chw = torch.from_numpy(array.copy()).permute(2, 0, 1)
     roads = [path, str(path), Image.open(path), array, array / 255.0, chw, chw.float() / 255, chw.half() / 255]
-    scores = rate(scorer, roads, "a cat")
+    scores = score_images(scorer, roads, "a cat").total
     assert (scores - scores[0]).abs().max() < 1e-4
-    assert rate(scorer, chw[None].float() / 255, "a cat").shape == (1,)
+    assert score_images(scorer, chw[None].float() / 255, "a cat").total.shape == (1,)
 
 
 def test_nothing_in_nothing_out(tiny_checkpoint: Path) -> None:
     scorer = load_scorer(tiny_checkpoint)
-    ratings = judge(scorer, [], "a cat")
-    assert ratings.total.shape == (0,)
-    assert list(ratings.parts) == ["ImageReward"]
+    scores = score_images(scorer, [], "a cat")
+    assert scores.total.shape == (0,)
+    assert list(scores.components) == ["ImageReward"]
     assert scorer.score(torch.zeros(0, 3, 8, 8), []).shape == (0,)
 
 
 def test_counts_that_differ_are_named() -> None:
     with pytest.raises(ValueError, match="one for each of the 2 images, got 3"):
-        rate(Brightness(), [grey(1), grey(2)], ["a", "b", "c"])
+        score_images(Brightness(), [grey(1), grey(2)], ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("input_size", [8, None])
 def test_unequal_sizes_are_batched_where_the_scorer_resizes(input_size: int | None) -> None:
     scorer = Brightness(input_size=input_size)
-    scores = rate(scorer, [grey(0), grey(255, (9, 33)), grey(51)], "")
+    scores = score_images(scorer, [grey(0), grey(255, (9, 33)), grey(51)], "").total
     assert scores.tolist() == pytest.approx([0.0, 1.0, 0.2])
     assert scorer.batches == ([3] if input_size else [2, 1])
 
 
 def test_memory_that_runs_out_halves_the_batch_and_goes_on() -> None:
     scorer = Brightness(room=3)
-    scores = rate(scorer, [grey(5 * i) for i in range(10)], "", batch_size=10)
+    scores = score_images(scorer, [grey(5 * i) for i in range(10)], "", batch_size=10).total
     assert scores.tolist() == pytest.approx([5 * i / 255 for i in range(10)])
     assert max(b for b in scorer.batches if b <= 3) == 3
 
 
 def test_no_room_for_one_image_is_said_so() -> None:
     with pytest.raises(OutOfMemory, match=r"no room for a single image.*on the CPU"):
-        rate(Brightness(room=0), [grey(1), grey(2)], "")
+        score_images(Brightness(room=0), [grey(1), grey(2)], "")
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:
@@ -105,36 +107,36 @@ def test_other_errors_are_not_taken_for_memory() -> None:
             raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        rate(Broken(), [grey(1), grey(2)], "")
+        score_images(Broken(), [grey(1), grey(2)], "")
 
 
 def test_a_missing_file_is_never_given_the_previous_images_score(pictures: list[Path]) -> None:
     with pytest.raises(BadImage, match=r"gone\.png"):
-        rate(Brightness(), [pictures[0], "gone.png", pictures[1]], "")
-    ratings = judge(Brightness(), [pictures[0], "gone.png", pictures[1]], "", skip_broken=True)
-    assert ratings.total.isnan().tolist() == [False, True, False]
-    assert "gone.png" in ratings.errors[1]
+        score_images(Brightness(), [pictures[0], "gone.png", pictures[1]], "")
+    scores = score_images(Brightness(), [pictures[0], "gone.png", pictures[1]], "", skip_broken=True)
+    assert scores.total.isnan().tolist() == [False, True, False]
+    assert "gone.png" in scores.errors[1]
 
 
 def test_nothing_readable_is_all_nan() -> None:
-    ratings = judge(Brightness(), ["a.png", "b.png"], "", skip_broken=True, batch_size=1)
-    assert ratings.total.isnan().all()
-    assert list(ratings.errors) == [0, 1]
+    scores = score_images(Brightness(), ["a.png", "b.png"], "", skip_broken=True, batch_size=1)
+    assert scores.total.isnan().all()
+    assert list(scores.errors) == [0, 1]
 
 
 def test_parts_stay_aligned_when_a_whole_batch_is_unreadable() -> None:
     class TwoParts(Brightness):
-        def parts(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+        def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
             return {"Mean": self.score(pixels, prompts), "Other": 2 * self.score(pixels, prompts)}
 
-    ratings = judge(TwoParts(), ["gone.png", grey(51), "gone.png", grey(255)], "", skip_broken=True, batch_size=1)
-    assert ratings.parts["Other"].nan_to_num(-1).tolist() == pytest.approx([-1, 0.4, -1, 2])
-    assert ratings.total.nan_to_num(-1).tolist() == pytest.approx([-1, 0.2, -1, 1])
+    scores = score_images(TwoParts(), ["gone.png", grey(51), "gone.png", grey(255)], "", skip_broken=True, batch_size=1)
+    assert scores.components["Other"].nan_to_num(-1).tolist() == pytest.approx([-1, 0.4, -1, 2])
+    assert scores.total.nan_to_num(-1).tolist() == pytest.approx([-1, 0.2, -1, 1])
 
 
 def test_progress_is_told_and_may_stop_the_work() -> None:
     heard: list[tuple[int, int]] = []
-    judge(Brightness(), [grey(1)] * 5, "", batch_size=2, on_progress=lambda *p: heard.append(p))
+    score_images(Brightness(), [grey(1)] * 5, "", batch_size=2, on_progress=lambda *p: heard.append(p))
     assert heard == [(2, 5), (4, 5), (5, 5)]
 
     def stop(done: int, total: int) -> None:
@@ -142,7 +144,7 @@ def test_progress_is_told_and_may_stop_the_work() -> None:
 
     scorer = Brightness()
     with pytest.raises(KeyboardInterrupt):
-        judge(scorer, [grey(1)] * 5, "", batch_size=2, on_progress=stop)
+        score_images(scorer, [grey(1)] * 5, "", batch_size=2, on_progress=stop)
     assert scorer.batches == [2]
 
 
@@ -161,11 +163,11 @@ class Reader(Brightness):
 
 
 def test_no_prompts_at_all_are_right_for_a_scorer_that_reads_none(pictures: list[Path]) -> None:
-    assert torch.equal(rate(Brightness(), pictures), rate(Brightness(), pictures, ""))
+    assert torch.equal(score_images(Brightness(), pictures).total, score_images(Brightness(), pictures, "").total)
     with pytest.raises(
         ImageRewardError, match="Mean reads the prompt: expected one prompt, or one for each of the 4 images"
     ):
-        rate(Reader(), pictures)
+        score_images(Reader(), pictures)
 
 
 def test_a_missing_prompt_is_the_files_own(tmp_path: Path) -> None:
@@ -174,12 +176,12 @@ def test_a_missing_prompt_is_the_files_own(tmp_path: Path) -> None:
     grey(9).save(tmp_path / "c.png")
     (tmp_path / "c.txt").write_text("a red cat")
     files = [tmp_path / name for name in ("a.png", "b.png", "c.png", "a.png")]
-    ratings = judge(Reader(), files, [None, None, None, "given"], skip_broken=True)
-    assert ratings.prompts == ["a fox", "", "a red cat", "given"]
-    assert ratings.total.nan_to_num(-1).tolist() == [5, -1, 9, 5]
-    assert ratings.errors == {1: "no prompt for it: none was given, and the image brings none along"}
-    assert judge(Reader(), open_image(files[0]), [None]).prompts == ["a fox"]
-    assert judge(Brightness(), files, [None] * 4).errors == {}
+    scores = score_images(Reader(), files, [None, None, None, "given"], skip_broken=True)
+    assert scores.prompts == ["a fox", "", "a red cat", "given"]
+    assert scores.total.nan_to_num(-1).tolist() == [5, -1, 9, 5]
+    assert scores.errors == {1: "no prompt for it: none was given, and the image brings none along"}
+    assert score_images(Reader(), open_image(files[0]), [None]).prompts == ["a fox"]
+    assert score_images(Brightness(), files, [None] * 4).errors == {}
 
 
 @pytest.mark.parametrize(
@@ -189,14 +191,14 @@ def test_floats_beyond_0_and_1_are_refused_with_their_range(low: float, high: fl
     pixels = np.linspace(low, high, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
     for image in (pixels, torch.from_numpy(pixels).permute(2, 0, 1)):
         with pytest.raises(BadImage, match=rf"values from {low} to {high}: .*{cure}"):
-            rate(Brightness(), image)
+            score_images(Brightness(), image)
 
 
 def test_a_small_overshoot_and_nan_are_scored_as_they_are_saved() -> None:
     pixels = torch.tensor([-0.1, 0.0, 1.0, 1.1]).repeat(3, 4, 1)
-    assert rate(Brightness(input_size=None), pixels).item() == pytest.approx(0.5)
+    assert score_images(Brightness(input_size=None), pixels).total.item() == pytest.approx(0.5)
     pixels[:, 0] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
-    assert rate(Brightness(input_size=4), pixels).isfinite().all()
+    assert score_images(Brightness(input_size=4), pixels).total.isfinite().all()
 
 
 def test_a_turned_photograph_has_one_score_by_every_road(
@@ -208,12 +210,12 @@ def test_a_turned_photograph_has_one_score_by_every_road(
     )
     scorer = load_scorer(tiny_checkpoint)
     upright = ImageOps.exif_transpose(Image.open(path))
-    expected = rate(scorer, np.array(upright), "a cat").item()
-    stored = rate(scorer, np.array(Image.open(path)), "a cat").item()
+    expected = score_images(scorer, np.array(upright), "a cat").total.item()
+    stored = score_images(scorer, np.array(Image.open(path)), "a cat").total.item()
     assert abs(expected - stored) > 1e-3
     roads = [path, Image.open(path), open_image(path), open_picture(path), upright]
-    assert rate(scorer, roads, "a cat").tolist() == pytest.approx([expected] * len(roads), abs=2e-5)
-    assert judge(scorer, path, "a cat", upright=False).total.item() == pytest.approx(stored, abs=2e-5)
+    assert score_images(scorer, roads, "a cat").total.tolist() == pytest.approx([expected] * len(roads), abs=2e-5)
+    assert score_images(scorer, path, "a cat", upright=False).total.item() == pytest.approx(stored, abs=2e-5)
     assert sd_imagereward.load(str(tiny_checkpoint), "cpu").score("a cat", str(path)) == pytest.approx(stored, abs=2e-5)
     with Store(tmp_path / "store.sqlite3") as store:
         score_files(tmp_path, [("tiny", scorer)], store, prompt="a cat")

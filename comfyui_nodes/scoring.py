@@ -13,37 +13,37 @@ from torch import Tensor
 from ..core.errors import ImageRewardError
 from ..core.infotext.syntax import plain_prompt
 from ..core.scorers.base import Scorer
-from ..core.scoring.rate import judge
+from ..core.scoring.score import score_images
 from . import images
 from .fingerprint import fingerprint
 from .hosting import RewardModel
 from .scores import Scores
 
 CHUNK = 8  # images scored between two looks at the interrupt flag
-REMEMBERED = 4096  # scores kept for each scorer
+KEPT_SCORES = 4096  # scores kept for each scorer
 
 Key = tuple[str, str]  # fingerprint of the image, prompt
-Judged = dict[str, float]  # by title: the score under the scorer's own, a mixture's components under theirs
+Components = dict[str, float]  # by title: the score under the scorer's own, a mixture's components under theirs
 
-_memories: weakref.WeakKeyDictionary[Scorer, OrderedDict[Key, Judged]] = weakref.WeakKeyDictionary()
+_memories: weakref.WeakKeyDictionary[Scorer, OrderedDict[Key, Components]] = weakref.WeakKeyDictionary()
 
 
 def score(model: RewardModel, pixels: Sequence[Tensor], prompts: Sequence[str], chunk: int = CHUNK) -> Scores:
     """Pixels (3, H, W) in [0, 1], of any sizes, and a prompt each -> their Scores.
 
-    An image that this scorer has already judged with this prompt is not judged again, whatever node asks: so another
+    An image that this scorer has already scored with this prompt is not scored again, whatever node asks: so another
     threshold, another top-k or a second node costs nothing.
     """
     scorer = model.scorer
     memory = _memories.setdefault(scorer, OrderedDict())
     keys = [(fingerprint(image), prompt) for image, prompt in zip(pixels, prompts, strict=True)]
     fresh = {key: i for i, key in enumerate(keys) if key not in memory}
-    judged = _judge(model, [pixels[i] for i in fresh.values()], [prompts[i] for i in fresh.values()], chunk)
-    memory.update(zip(fresh, judged, strict=True))
+    scored = _score_fresh(model, [pixels[i] for i in fresh.values()], [prompts[i] for i in fresh.values()], chunk)
+    memory.update(zip(fresh, scored, strict=True))
     results = [memory[key] for key in keys]
     for key in keys:
         memory.move_to_end(key)
-    while len(memory) > REMEMBERED:
+    while len(memory) > KEPT_SCORES:
         memory.popitem(last=False)
     return _as_scores(scorer, results, pixels, prompts)
 
@@ -70,12 +70,12 @@ def _readable(prompt: str, plain: bool, title: str) -> str:
             "show, or switch 'plain_prompt' off."
         )
     raise ImageRewardError(
-        f"No prompt: {title} judges how well an image shows its prompt. Type it into 'prompt', or connect the text that "
+        f"No prompt: {title} scores how well an image shows its prompt. Type it into 'prompt', or connect the text that "
         "the image was made from."
     )
 
 
-def _judge(model: RewardModel, pixels: list[Tensor], prompts: list[str], chunk: int) -> list[Judged]:
+def _score_fresh(model: RewardModel, pixels: list[Tensor], prompts: list[str], chunk: int) -> list[Components]:
     if not pixels:
         return []
     bar = comfy.utils.ProgressBar(len(pixels))
@@ -86,12 +86,14 @@ def _judge(model: RewardModel, pixels: list[Tensor], prompts: list[str], chunk: 
 
     model_management.throw_exception_if_processing_interrupted()
     with model.loaded(min(chunk, len(pixels))) as scorer:
-        ratings = judge(scorer, pixels, prompts, batch_size=chunk, on_progress=on_progress)
-    columns = {title: values.tolist() for title, values in ratings.parts.items()}
+        scores = score_images(scorer, pixels, prompts, batch_size=chunk, on_progress=on_progress)
+    columns = {title: values.tolist() for title, values in scores.components.items()}
     return [{title: values[i] for title, values in columns.items()} for i in range(len(pixels))]
 
 
-def _as_scores(scorer: Scorer, results: Sequence[Judged], pixels: Sequence[Tensor], prompts: Sequence[str]) -> Scores:
+def _as_scores(
+    scorer: Scorer, results: Sequence[Components], pixels: Sequence[Tensor], prompts: Sequence[str]
+) -> Scores:
     columns = {title: tuple(result[title] for result in results) for title in results[0]}
     total = columns.pop(scorer.info.title)
     notes = {i: said for i, image in enumerate(pixels) if (said := images.note(image))}

@@ -99,7 +99,7 @@ def estimate(size: str) -> None:
         reward = reward_network()
         tokens, step = torch.zeros((1, 35), dtype=torch.int64), torch.zeros((1,), dtype=torch.int64)
         conditioning, latents = generator.conditioning(["a prompt"]), torch.empty((1, 4, side // 8, side // 8))
-        time_ids = generator.time_ids([(side, side, 0, 0)], (side, side)) if generator.is_sdxl else None
+        time_ids = generator.time_ids([(side, side, 0, 0)], (side, side)) if generator.traits.pooled else None
         with LiveStorages() as storages:
             x0 = latents - generator.predict(latents, step, conditioning, time_ids)
             drawing = storages.take_peak()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.generator import Denoiser, Generator, Sampling
 from sd_imagereward.core.refl.lora import Lora
 from sd_imagereward.core.refl.randomness import SampleNoise
@@ -53,7 +54,7 @@ class Scene:
 
 def check_what_it_says_of_itself(scene: Scene) -> None:
     generator = scene.generator
-    assert generator.family
+    assert generator.family is FAMILIES[generator.family.name]
     assert generator.native_resolution > 0
     assert generator.native_resolution % generator.sizes_divide_by == 0
     parameters = scene.rollout(lambda _: list(generator.network.parameters()))
@@ -172,7 +173,7 @@ def check_decode(scene: Scene) -> None:
 def check_lora(scene: Scene) -> None:
     """A fresh LoRA changes nothing, a filled one something; at strength 0 and after it has gone, not one bit."""
     untouched = scene.draw()
-    lora = filled(Lora.on(scene.generator.layers(), rank=2, which="linear"), up=False)
+    lora = filled(lora_on(scene.generator), up=False)
     scene.generator.attach(lora)
     try:
         scene.same(scene.draw(), untouched)
@@ -189,7 +190,7 @@ def check_lora(scene: Scene) -> None:
 
 def check_checkpointing(scene: Scene) -> None:
     """Recomputing activations changes no gradient, and leaves with its switch."""
-    lora = filled(Lora.on(scene.generator.layers(), rank=2, which="linear"))
+    lora = filled(lora_on(scene.generator))
     scene.generator.attach(lora)
     lora.requires_grad_(True)
 
@@ -253,6 +254,10 @@ def check_an_error_leaves_it_usable(scene: Scene) -> None:
 
 
 CHECKS = tuple(check for name, check in list(globals().items()) if name.startswith("check_"))
+
+
+def lora_on(generator: Generator) -> Lora:
+    return Lora.on(generator.layers(), rank=2, which="linear", of=generator.family.layers)
 
 
 def filled(lora: Lora, *, up: bool = True) -> Lora:

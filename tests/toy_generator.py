@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.generator import Denoiser, Generator, Sampling
 from sd_imagereward.core.refl.randomness import SampleNoise, derive_seed
 from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
@@ -41,7 +42,7 @@ class _Network(nn.Module):
 
 
 class ToyGenerator(Generator):
-    family = "sd1"
+    family = FAMILIES["sd1"]
     native_resolution = 64
 
     def __init__(self, seed: int = 0) -> None:

@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ...core.pages.chart import draw_line_chart
+from ...core.refl.families import COMFYUI_TITLES
 from ...core.refl.generator import Sampling
 from ...core.refl.reno import Settings
 from ..captions import show
@@ -30,10 +31,12 @@ class OptimiseNoise(io.ComfyNode):
             is_input_list=True,
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="A one-step or few-step model: SD1.x, SD2.x, SDXL, SD3 or Flux.1."),
+                io.Model.Input("model", tooltip=f"A one-step or few-step model: {COMFYUI_TITLES}."),
                 io.Clip.Input("clip", tooltip="Encodes the prompt once and is then released."),
                 io.Vae.Input("vae", tooltip="Decodes the pictures that are scored."),
-                RewardModelType.Input("reward_model", tooltip="What the picture is to please."),
+                RewardModelType.Input(
+                    "reward_model", tooltip="Scores the picture: the noise is changed to raise this score."
+                ),
                 io.Latent.Input("latent", tooltip="Gives size and number of the pictures; what is in it is not read."),
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="What guidance leads away from; read when cfg is not 1."

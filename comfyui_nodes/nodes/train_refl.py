@@ -2,26 +2,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 
 from ...core.refl.lora_files import tensors_of
+from ...core.refl.result import ReflResult
 from ..captions import show
 from ..host_version import node_schema
 from ..hosting import RewardModel, expect_reward_model
 from ..pictures import to_image
 from ..refl import lora_paths
 from ..refl import prompts as prompt_sources
-from ..refl.memo import Memo
-from ..refl.pictures import before_and_after, reward_curve
+from ..refl.results import Memo, before_and_after, reward_curve, summary
 from ..types import LoraModelType, LossMapType
 from .train_refl_widgets import config_of, inputs, network_dtype
 
-if TYPE_CHECKING:
-    from ..refl.training import Trained
-
-_last: Memo[Trained] = Memo()
+_last: Memo[ReflResult] = Memo()
 
 
 class TrainReflLora(io.ComfyNode):
@@ -30,8 +27,9 @@ class TrainReflLora(io.ComfyNode):
         return node_schema(
             "SDImageRewardTrainReFL",
             "ImageReward Train ReFL LoRA",
-            description="Trains a LoRA whose pictures the reward model likes better: it draws from your prompts, scores, "
-            "and follows the gradient of the score back into the model (reward feedback learning). No pictures are needed.",
+            description="Trains a LoRA whose pictures the reward model scores higher: it draws from your prompts, scores the "
+            "pictures and follows the gradient of the score back into the model (reward feedback learning). No pictures are "
+            "needed.",
             search_aliases=["refl", "train lora", "reward feedback learning", "rlhf", "draft"],
             is_input_list=True,
             is_output_node=True,
@@ -72,40 +70,27 @@ class TrainReflLora(io.ComfyNode):
         reward, other = expect_reward_model(reward_model[0]), _optional_reward(held_out)
         config, dtype = config_of(widgets), network_dtype(widgets)
         path = lora_paths.free_path(widgets["file_name"][0])
-        undesired = negative[0] if negative else None
-        objects = (model[0], clip[0], vae[0], reward, other)
-        values = (config, dtype, None if undesired is None else id(undesired), _stamp(config.lora_from))
-        trained = _last.get(objects, values)
-        if trained is None:
-            job = Job(model[0], clip[0], vae[0], reward, other, undesired, config, dtype)
-            trained = train(job, path)
-            _last.put(objects, values, trained, keep=undesired)
-        path = trained.write(path)
-        tensors = tensors_of(trained.lora)
+        objects = (model[0], clip[0], vae[0], reward, other, negative[0] if negative else None)
+        values = (config, dtype, _stamp(config.lora_from))
+        result = _last.get(objects, values)
+        if result is None:
+            result = train(Job(*objects, config, dtype), rescue=path)
+            _last.put(objects, values, result)
+        path = result.write_lora(path)
+        assert result.lora is not None
+        tensors = tensors_of(result.lora)
         tuned, _ = comfy.sd.load_lora_for_models(model[0], None, tensors, 1.0, 0.0)
-        curve = reward_curve(trained)
+        curve, name = reward_curve(result), lora_paths.shown_name(path)
         return io.NodeOutput(
             tuned,
             tensors,
-            {"loss": [float(one["loss"]) for one in trained.records]},
-            len(trained.records),
+            {"loss": [float(one["loss"]) for one in result.records]},
+            result.updates,
             to_image(curve),
-            before_and_after(trained),
-            lora_paths.shown_name(path),
-            ui={**show(curve), "text": [summary(trained, lora_paths.shown_name(path))]},
+            before_and_after(result),
+            name,
+            ui={**show(curve), "text": [summary(result, name)]},
         )
-
-
-def summary(trained: Trained, file: str) -> str:
-    first, kept = trained.evaluations[0], trained.kept
-    strength = trained.record.recommended_strength
-    advice = trained.reason if strength is None else f"recommended strength {strength:.1f} ({trained.reason})"
-    return (
-        f"{file}: {len(trained.records)} updates, kept that after {kept.update}; on fixed pictures "
-        f"reward {first.mean_reward:+.4f} -> {kept.mean_reward:+.4f}, "
-        f"held out {first.mean_held_out:+.4f} -> {kept.mean_held_out:+.4f}; "
-        f"{advice}"
-    )
 
 
 def _optional_reward(given: Sequence[Any]) -> RewardModel | None:

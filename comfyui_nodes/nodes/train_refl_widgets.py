@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ...core.refl.config import LAYER_CHOICES, ReflConfig
+from ...core.refl.families import FAMILIES, in_words, resolutions_in_words
 from ..host_version import fit
 from ..refl import lora_paths, samplers
 from ..refl import prompts as prompt_sources
@@ -22,12 +23,10 @@ def inputs() -> list[io.Input]:
 
 
 def config_of(widgets: dict[str, Any]) -> ReflConfig:
-    """The widgets (each a list of one, prompts of any number) as the settings of a run, checked."""
+    """The widgets (each a list of one, prompts of any number) as the settings of a run."""
     first = {name: values[0] for name, values in widgets.items()}
-    config = ReflConfig(
+    return ReflConfig(
         prompts=prompt_sources.gather(widgets["prompts"], first["prompts_file"]),
-        reward="reward",
-        held_out="held out",
         lora_from=lora_paths.lora_path(first["continue_from"]),
         lora_rank=first["rank"],
         lora_alpha=first["alpha"] or None,
@@ -55,8 +54,6 @@ def config_of(widgets: dict[str, Any]) -> ReflConfig:
         checkpoint_every=0,
         tracker="none",
     )
-    config.check()
-    return config
 
 
 def network_dtype(widgets: dict[str, Any]) -> torch.dtype | None:
@@ -72,19 +69,20 @@ def _sources() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
-            tooltip="The model to train on: SD1.x, SD2.x or SDXL; SD3 and Flux.1 are experimental. It stays as it is; LoRAs "
-            "applied to it stay applied.",
+            tooltip=f"The model to train on: {_titles(experimental=False)}; {_titles(experimental=True, last='and')} are "
+            "experimental. It stays as it is; LoRAs applied to it stay applied.",
         ),
         io.Clip.Input("clip", tooltip="Encodes each prompt once and is then released."),
         io.Vae.Input("vae", tooltip="Decodes the pictures that are scored."),
         RewardModelType.Input(
-            "reward_model", tooltip="What the pictures are to please; from 'ImageReward Load Reward Model'."
+            "reward_model",
+            tooltip="Scores the pictures: training raises this score. From 'ImageReward Load Reward Model'.",
         ),
         RewardModelType.Input(
             "held_out",
             optional=True,
-            tooltip="A second opinion that training never sees. The run stops "
-            "when it falls while the reward rises, and keeps the best LoRA before. Left open: the technical scorer.",
+            tooltip="A second scorer, which training never sees. The run stops when its score falls while the reward rises, "
+            "and keeps the best LoRA before that. Not connected: the technical scorer.",
         ),
         io.Conditioning.Input(
             "negative", optional=True, tooltip="What guidance leads away from; read when cfg is not 1."
@@ -135,8 +133,7 @@ def _usual() -> list[io.Input]:
             min=64,
             max=2048,
             step=64,
-            tooltip="Side of the pictures: 512 for SD1.x, 768 for "
-            "SD2.x, 1024 for SDXL, SD3 and Flux. The first thing to lower when memory is short.",
+            tooltip=f"Side of the pictures: {resolutions_in_words()}. The first thing to lower when memory is short.",
         ),
         io.Int.Input(
             "batch_size",
@@ -159,7 +156,7 @@ def _usual() -> list[io.Input]:
             default=20,
             min=1,
             max=100000,
-            tooltip="Updates between two looks at the fixed pictures, scored by the reward and the second opinion.",
+            tooltip="Updates between two evaluations: the fixed pictures are drawn and scored by reward and held-out scorer.",
         ),
         io.Int.Input(
             "seed",
@@ -249,8 +246,7 @@ def _rare() -> list[io.Input]:
             min=-100.0,
             max=100.0,
             step=0.01,
-            tooltip="A picture with a higher score contributes no loss. "
-            "2 suits ImageReward; other scorers have other ranges.",
+            tooltip="A picture that scores higher contributes no loss. 2 suits ImageReward; other scorers have other ranges.",
         ),
         _rarely(
             io.Float.Input,
@@ -290,7 +286,7 @@ def _rare() -> list[io.Input]:
             default=4,
             min=1,
             max=64,
-            tooltip="How many fixed pictures are scored and shown before and after.",
+            tooltip="How many fixed pictures are scored, and shown before and after.",
         ),
         _rarely(
             io.Boolean.Input,
@@ -300,6 +296,10 @@ def _rare() -> list[io.Input]:
             "7 x evaluation_images pictures.",
         ),
     ]
+
+
+def _titles(*, experimental: bool, last: str = "or") -> str:
+    return in_words((row for row in FAMILIES.values() if row.comfyui and row.experimental == experimental), last)
 
 
 def _rarely(make: Any, name: str, **keywords: Any) -> Any:

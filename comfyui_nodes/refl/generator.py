@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
+import comfy.model_base
 import comfy.model_management as model_management
 import comfy.patcher_extension
 import comfy.samplers
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 
 from ...core.errors import ImageRewardError
 from ...core.infotext.syntax import plain_prompt
+from ...core.refl.families import Family
 from ...core.refl.generator import Denoiser, Generator, Sampling, T
 from ...core.refl.lora import Lora
 from ...core.refl.randomness import SampleNoise
 from ...core.scorers.base import Scorer
 from ..hosting import RewardModel
-from . import checkpointing, differentiable, families, samplers
+from . import samplers
+from .blocks import VAE_BLOCKS, cover, differentiable, recomputing, uncover
 from .conditioning import Conditioning, EncodedPrompts, plain_copy
+from .families import family_of, layers_of
 from .memory import refuse_dynamic, release
 from .stage import Stage
 
@@ -44,10 +48,10 @@ class ComfyGenerator(Generator):
             raise ImageRewardError(
                 f"The checkpoint holds no {'CLIP' if clip is None else 'VAE'}: load one and connect it."
             )
-        self.family = families.family_of(model.model)
-        self.v_prediction = families.predicts_velocity(model.model)
+        self.family, self.traits = family_of(model.model)
+        self.v_prediction = model.model.model_type == comfy.model_base.ModelType.V_PREDICTION
         refuse_dynamic([model, clip.patcher, vae.patcher])
-        self.native_resolution = families.NATIVE.get(self.family, 1024)
+        self.native_resolution = self.family.resolution
         self.patcher = _for_training(model, dtype)
         self.network: nn.Module = self.patcher.model.diffusion_model
         self.vae, self.prompts = vae, EncodedPrompts(clip)
@@ -56,18 +60,17 @@ class ComfyGenerator(Generator):
         self.on_rollout = on_rollout
         self._attached: list[Lora] = []
         self.scale = int(getattr(vae, "downscale_ratio", 8))
-        self.sizes_divide_by = self.scale * 2 ** (
-            len(self._unet_config.get("channel_mult", (1, 1))) - 1
-        )  # or a patch's 2
-        differentiable.switch_on(self.network)
-
-    @property
-    def _unet_config(self) -> Mapping[str, Any]:
-        return self.patcher.model.model_config.unet_config
+        self.sizes_divide_by = self.scale * _fewest_latents(self.patcher.model.model_config.unet_config)
+        if self.traits.in_place:
+            cover(self.network, self.traits.blocks, differentiable)
 
     @property
     def device(self) -> torch.device:
         return torch.device(self.patcher.load_device)
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.patcher.get_model_object("latent_format").latent_channels)
 
     @property
     def computes_in(self) -> torch.dtype:
@@ -89,7 +92,7 @@ class ComfyGenerator(Generator):
         for lora in list(self._attached):
             self.detach(lora)
         self.gradient_checkpointing(False)
-        differentiable.switch_off(self.network)
+        uncover(self.network, differentiable)
         release(self.patcher)
 
     # prompts
@@ -111,12 +114,12 @@ class ComfyGenerator(Generator):
         negative = self.negative or (self.prompts.batch([sampling.negative_prompt]) if sampling.guidance != 1 else [])
         guider.set_conds(self.prompts.batch(prompts), negative)
         guider.set_cfg(sampling.guidance)
-        sampler, scheduler = samplers.choose(sampling.sampler, sampling.scheduler, families.is_flow(self.patcher.model))
+        sampler, scheduler = samplers.choose(sampling.sampler, sampling.scheduler, self.family.flow)
         levels = self.patcher.get_model_object("model_sampling")
         sigmas = samplers.noise_levels(levels, sampler, scheduler, sampling.steps)
-        rollout_sampler = _RolloutSampler(sampler, noise, rollout)
-        channels = self.patcher.get_model_object("latent_format").latent_channels
-        empty = torch.zeros(len(prompts), channels, sampling.height // self.scale, sampling.width // self.scale)
+        rollout_sampler = _RolloutSampler(self.family, sampler, noise, rollout)
+        size = (sampling.height // self.scale, sampling.width // self.scale)
+        empty = torch.zeros(len(prompts), self.latent_channels, *size)
         guider.sample(empty, empty, rollout_sampler, sigmas, disable_pbar=True, seed=0)
         self.on_rollout()
         return rollout_sampler.result  # type: ignore[return-value]
@@ -129,7 +132,7 @@ class ComfyGenerator(Generator):
     # what is tuned
 
     def layers(self) -> Mapping[str, nn.Module]:
-        return families.layers_of(self.patcher.model)
+        return layers_of(self.patcher.model, self.family)
 
     def attach(self, lora: Lora) -> None:
         """Forward hooks, on the device where the model will be. No weight changes, so none needs to be put back."""
@@ -142,15 +145,20 @@ class ComfyGenerator(Generator):
         self._attached = [one for one in self._attached if one is not lora]
 
     def gradient_checkpointing(self, on: bool) -> None:
-        for network in (self.network, self.vae.first_stage_model):
-            (checkpointing.switch_on if on else checkpointing.switch_off)(network)
+        for network, blocks in ((self.network, self.traits.blocks), (self.vae.first_stage_model, VAE_BLOCKS)):
+            if on:
+                cover(network, blocks, recomputing)
+            else:
+                uncover(network, recomputing)
 
 
 class _RolloutSampler(comfy.samplers.Sampler):  # type: ignore[misc]
     """A host's sampler that lets the caller do the rollout, while the host lends its model, conditioning and guidance."""
 
-    def __init__(self, sampler: str, noise: SampleNoise, rollout: Callable[[Denoiser], Any]) -> None:
-        self.sampler, self.noise, self.rollout = sampler, noise, rollout
+    def __init__(
+        self, family: Family, name: str, noise: SampleNoise, rollout: Callable[[Denoiser], Any]
+    ) -> None:
+        self.family, self.name, self.noise, self.rollout = family, name, noise, rollout
         self.result: Any = None
 
     def sample(
@@ -169,25 +177,21 @@ class _RolloutSampler(comfy.samplers.Sampler):  # type: ignore[misc]
 
 
 class _HostDenoiser(Denoiser):
-    def __init__(self, lent: _RolloutSampler, model: Any, sigmas: Tensor, extra: dict[str, Any], empty: Tensor) -> None:
-        self.lent, self.model, self.sigmas, self.extra, self.empty = (
-            lent,
-            model,
-            sigmas,
-            extra,
-            empty,
-        )
+    def __init__(
+        self, sampler: _RolloutSampler, model: Any, sigmas: Tensor, extra: dict[str, Any], empty: Tensor
+    ) -> None:
+        self.sampler, self.model, self.sigmas, self.extra, self.empty = sampler, model, sigmas, extra, empty
 
     def start(self) -> Tensor:
         levels = self.model.inner_model.model_sampling
-        highest = bool(self.lent.max_denoise(self.model, self.sigmas))
+        highest = bool(self.sampler.max_denoise(self.model, self.sigmas))
         return levels.noise_scaling(self.sigmas[0], self._draw(), self.empty, highest)
 
     def advance(self, latents: Tensor, start: int, stop: int) -> Tensor:
         if start == stop:
             return latents
         sigmas = self.sigmas[start : stop + 1]
-        latents = samplers.advance(self.lent.sampler, _Predictor(self), latents, sigmas, self.extra, self._draw)
+        latents = samplers.advance(self.sampler.name, _Predictor(self), latents, sigmas, self.extra, self._draw)
         if stop == len(self.sigmas) - 1:
             return self.model.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], latents)
         return latents
@@ -196,7 +200,7 @@ class _HostDenoiser(Denoiser):
         return self.predict(latents, self.sigmas[step].expand(len(latents)), **self.extra)
 
     def signal_to_noise(self, step: int) -> float:
-        return families.signal_to_noise(self.model.inner_model, float(self.sigmas[step]))
+        return self.sampler.family.signal_to_noise(float(self.sigmas[step]))
 
     def predict(self, latents: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         """x0 by the host's denoiser, guidance included; every call is a place where Interrupt takes hold."""
@@ -204,7 +208,7 @@ class _HostDenoiser(Denoiser):
         return self.model(latents, sigma, **extra).float()
 
     def _draw(self) -> Tensor:
-        return self.lent.noise.normal(self.empty.shape[1:]).to(self.empty.device)
+        return self.sampler.noise.normal(self.empty.shape[1:]).to(self.empty.device)
 
 
 class _Predictor:
@@ -215,6 +219,11 @@ class _Predictor:
 
     def __call__(self, latents: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         return self.denoiser.predict(latents, sigma, **extra)
+
+
+def _fewest_latents(config: Mapping[str, Any]) -> int:
+    """A side of the latents must be a multiple of this: of the U-Net's halvings, or of the transformer's patch."""
+    return 2 ** (len(config["channel_mult"]) - 1) if "channel_mult" in config else int(config.get("patch_size", 2))
 
 
 def _for_training(model: ModelPatcher, dtype: torch.dtype | None) -> ModelPatcher:

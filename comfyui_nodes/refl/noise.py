@@ -18,7 +18,6 @@ from ...core.refl.randomness import SampleNoise, derive_seed
 from ...core.refl.reno import Optimised, Settings, optimise_noise
 from ..hosting import RewardModel
 from ..pictures import to_picture
-from . import families
 from .conditioning import Conditioning
 from .generator import ComfyGenerator
 from .memory import explained_memory, training_mode
@@ -85,13 +84,12 @@ def optimise(task: Task, settings: Settings) -> tuple[Tensor, FoundNoise, Optimi
             generator.precompute_embeddings([*dict.fromkeys(prompts), task.sampling.negative_prompt])
             generator.gradient_checkpointing(True)
             seeds = [derive_seed(task.seed, "noise", n) for n in range(count)]
-            channels = generator.patcher.get_model_object("latent_format").latent_channels
-            noise = SampleNoise.of_seeds(seeds).normal((channels, *task.samples.shape[2:]))
+            noise = SampleNoise.of_seeds(seeds).normal((generator.latent_channels, *task.samples.shape[2:]))
             found = optimise_noise(
                 generator, task.reward.scorer, task.sampling, prompts, seeds, noise, settings, on_iteration
             )
             start = generator.patcher.model.process_latent_out(found.start).cpu()
-            if families.is_flow(generator.patcher.model):
+            if generator.family.flow:
                 start = torch.zeros_like(start)
             return start, FoundNoise(task.seed, found.noise.cpu()), found
         finally:

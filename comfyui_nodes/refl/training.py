@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,19 @@ from torch import Tensor
 
 from ...core.errors import ImageRewardError
 from ...core.refl.config import ReflConfig
+from ...core.refl.data import RunInputs
 from ...core.refl.guard import SWEEP, Evaluation
 from ...core.refl.loop import ReflTrainer
 from ...core.refl.lora import Lora
-from ...core.refl.lora_files import LoraRecord, write_lora
+from ...core.refl.lora_files import save_lora
 from ...core.refl.observers import Observer
+from ...core.refl.result import ReflResult
+from ...core.refl.tuning import LoraTuning
 from ...core.scorers.loading import load_scorer
-from ...core.training.outputs import OutputFile
 from ..hosting import RewardModel, host
 from ..pictures import to_picture
 from .autograd_probe import expect_gradients
 from .conditioning import Conditioning
-from .families import EXPERIMENTAL
 from .generator import ComfyGenerator
 from .memory import explained_memory, hold, training_mode
 
@@ -37,6 +38,7 @@ ADVICE = (
     "'gradient_checkpointing' on, set 'dtype' to bf16, or load the reward model in fp16"
 )
 _NAMES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+HELD_OUT = "technical"  # where none is connected: it needs no file
 
 
 @dataclass(frozen=True)
@@ -50,36 +52,16 @@ class Job:
     held_out: RewardModel | None
     negative: Conditioning | None
     config: ReflConfig
-    """`model`, `reward` and `held_out` are filled in here."""
     dtype: torch.dtype | None
     """What the network computes in; None: what ComfyUI chose."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    lora: Lora
-    """On the CPU."""
-    record: LoraRecord
-    records: Sequence[Mapping[str, Any]]
-    evaluations: Sequence[Evaluation]
-    kept: Evaluation
-    """The one whose LoRA this is."""
-    before: Tensor
-    """(N, 3, H, W) uint8; same prompts and noises as `after`."""
-    after: Tensor
-    reason: str
-
-    def write(self, path: Path) -> Path:
-        """Where the file went: a numbered name beside `path` if another program holds that."""
-        return OutputFile(path).write(lambda path: write_lora(self.lora, path, replace(self.record, name=path.stem)))
-
-
-def train(job: Job, rescue: Path) -> Trained:
+def train(job: Job, rescue: Path) -> ReflResult:
     """Run to the end. If anything stops it after the first update, the LoRA so far is written to `rescue`.
 
-    MODEL, CLIP and VAE are afterwards as they were, whatever happened.
+    The result's LoRA is on the CPU. MODEL, CLIP and VAE are afterwards as they were, whatever happened.
     """
-    held_out = _held_out(job)
+    inputs, held_out = RunInputs.read(job.config), _held_out(job)
     with training_mode(), job.reward.scorer.lock, explained_memory(ADVICE):
         progress = Progress(job.config)
         generator = ComfyGenerator(
@@ -91,66 +73,60 @@ def train(job: Job, rescue: Path) -> Trained:
             rewards=[job.reward, held_out],
             on_rollout=progress.rollout,
         )
-        if generator.family in EXPERIMENTAL:
+        if generator.family.experimental:
             log.warning(
-                "ImageReward: training %s is experimental; compare pictures with and without the LoRA", generator.family
+                "ImageReward: training %s is experimental; compare pictures with and without the LoRA",
+                generator.family.name,
             )
+        config = job.config.but(
+            model=type(job.model.model).__name__, dtype=_NAMES.get(generator.computes_in, "float32")
+        )
         try:
-            return _train(generator, job, held_out, progress, rescue)
+            hold(job.reward.patchers, 0)  # the trainer begins with a gradient of the scorer
+            trainer = ReflTrainer(
+                generator,
+                job.reward.scorer,
+                config,
+                held_out=held_out.scorer,
+                observers=[progress],
+                inputs=inputs,
+            )
+            return _train(generator, trainer, rescue)
         finally:
             generator.close()
 
 
-def _train(generator: ComfyGenerator, job: Job, held_out: RewardModel, progress: Progress, rescue: Path) -> Trained:
-    hold(job.reward.patchers, 0)  # the trainer asks the scorer for a gradient first
-    config = job.config.but(
-        model=type(job.model.model).__name__,
-        reward=job.reward.scorer.info.name,
-        held_out=f"{held_out.scorer.info.name} (held out)",
-        dtype=_NAMES.get(generator.computes_in, "float32"),
-    )
-    trainer = ReflTrainer(generator, job.reward.scorer, config, held_out=held_out.scorer, observers=[progress])
-    lora = trainer.tuning.lora  # type: ignore[attr-defined]
+def _train(generator: ComfyGenerator, trainer: ReflTrainer, rescue: Path) -> ReflResult:
+    assert isinstance(trainer.tuning, LoraTuning)  # nothing else is offered by the node
+    lora = trainer.tuning.lora
     try:
-        expect_gradients(generator, lora, trainer.sampling, trainer.prompts[0], config.stop_window[0])
-        result = trainer.train()
+        expect_gradients(generator, lora, trainer.sampling, trainer.prompts[0], trainer.config.stop_window[0])
+        return trainer.train()
     except BaseException:
         _rescue(trainer, lora, rescue)
         raise
     finally:
         trainer.tuning.detach()
         lora.requires_grad_(False).to("cpu")
-    if result.before is None or result.best is None:
-        raise ImageRewardError("the run ended without an evaluation")
-    record = trainer.lora_record(result.recommended_strength, result.reason)
-    after = result.before if result.after is None else result.after
-    return Trained(lora, record, result.records, result.evaluations, result.best, result.before, after, result.reason)
 
 
 def _held_out(job: Job) -> RewardModel:
-    """The second opinion; the technical scorer, which needs no file, unless another is connected."""
-    if job.held_out is None:
-        if job.reward.scorer.info.name == "technical":
-            raise ImageRewardError(
-                "The reward is the technical scorer, which is also the second opinion when none is connected: connect "
-                "another REWARD_MODEL to 'held_out', so that training does not see it."
-            )
-        return host(load_scorer("technical", device="cpu"), torch.device("cpu"))
-    if job.held_out.scorer is job.reward.scorer:
+    if job.held_out is not None:
+        return job.held_out
+    if job.reward.scorer.info.name == HELD_OUT:
         raise ImageRewardError(
-            "'held_out' is the reward model itself: a second opinion must not be what is trained for. Connect another one, "
-            "or none."
+            f"The reward model is '{HELD_OUT}', which is also the held-out scorer when none is connected: connect another "
+            "REWARD_MODEL to 'held_out', so that training does not see it."
         )
-    return job.held_out
+    return host(load_scorer(HELD_OUT, device="cpu"), torch.device("cpu"))
 
 
 def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:
     if not trainer.update:
         return
     note = f"weights after {trainer.update} of {trainer.config.steps} updates, when the run was stopped"
-    record = replace(trainer.lora_record(None, note), name=path.stem)
     try:
-        written = OutputFile(path).write(lambda path: write_lora(lora, path, record))
+        written = save_lora(lora, path, trainer.lora_record(None, note))
     except (OSError, ImageRewardError) as error:
         log.error("ImageReward: the LoRA so far could not be saved: %s", error)
     else:

@@ -125,21 +125,19 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     """Everything that can be refused is refused before the first network is loaded."""
     from ..errors import ImageRewardError
     from ..refl.checkpoints import RunFolder
-    from ..refl.data import CaptionedImages, read_prompts
+    from ..refl.data import RunInputs
 
     missing = [f"--{name} ({what})" for name, what in NEEDED.items() if not getattr(config, name)]
     if missing:
         raise ImageRewardError(f"missing: {', '.join(missing)}; give it here or in --config")
-    config.check()
-    read_prompts(config.prompts)
-    if config.pretraining_data:
-        CaptionedImages.read(config.pretraining_data)
+    _expect_other_scorer(config)
+    inputs = RunInputs.read(config)
     if not resume:
         RunFolder(config.output).check_free()
 
     import torch
 
-    from ..refl.checks import check_scorer
+    from ..refl.checks import check_scorers
     from ..refl.diffusers_generator import DiffusersGenerator, expect_sampler
     from ..refl.loop import ReflTrainer
     from ..refl.observers import expect_tracker
@@ -150,12 +148,24 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     backend = _backend(config)
     device = _device(config)
     scorer = load_scorer(config.reward, device=device, dtype="float32")
-    check_scorer(scorer)
     held_out = load_scorer(config.held_out, device=device, dtype="float32") if config.guard else None
+    check_scorers(scorer, held_out)
     generator = DiffusersGenerator.load(config.model, dtype=getattr(torch, config.dtype), device=device)
-    trainer = ReflTrainer(generator, scorer, config, held_out=held_out, backend=backend, resume=resume)
+    trainer = ReflTrainer(generator, scorer, config, held_out=held_out, backend=backend, resume=resume, inputs=inputs)
     trainer.observers = _observers(trainer)
     return trainer
+
+
+def _expect_other_scorer(config: ReflConfig) -> None:
+    """Before two scorers are loaded to find that they are one."""
+    from ..errors import ImageRewardError
+
+    if config.guard and config.held_out == config.reward:
+        other = "clip" if config.held_out == "technical" else "technical"
+        raise ImageRewardError(
+            f"held_out is '{config.held_out}', which is the reward itself: the guard needs a scorer that training does not see "
+            f"(held_out: {other}), or switch it off (guard: false)"
+        )
 
 
 def _backend(config: ReflConfig) -> Backend | None:

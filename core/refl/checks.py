@@ -1,4 +1,4 @@
-"""What is looked at before a run begins: a mistake found here costs seconds, one found later costs hours."""
+"""What is checked before a run begins: a mistake found here costs seconds, one found later costs hours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from ..errors import ImageRewardError
 from ..scorers.base import Scorer
 from .config import ReflConfig
 from .generator import Generator, Sampling
+
+
+def check_scorers(scorer: Scorer, held_out: Scorer | None) -> None:
+    """Refuse a reward without a gradient, and a held-out scorer that is the reward or a component of it."""
+    if held_out is not None and any(held_out is one for one in (scorer, *scorer.members)):
+        role = (
+            "the reward model itself" if held_out is scorer else f"a component of the reward model '{scorer.info.name}'"
+        )
+        raise ImageRewardError(
+            f"'held_out' is {role}, and the guard needs a scorer that training does not see, got '{held_out.info.name}': "
+            f"choose another one"
+        )
+    check_scorer(scorer)
 
 
 def check_scorer(scorer: Scorer) -> None:

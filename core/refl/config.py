@@ -14,6 +14,7 @@ from ..files.names import why_no_file_name
 from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
 from ..training.settings import expect_kind, expect_range, plain
+from .families import DIFFUSERS_TITLES
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -47,7 +48,7 @@ class ReflConfig:
     """Every setting of a run. The defaults are the preset `lora`."""
 
     # what is tuned, by what, on what
-    model: str = _setting("", "Hub id, diffusers folder or single-file checkpoint (SD1.x, SD2.x, SDXL)")
+    model: str = _setting("", f"Hub id, diffusers folder or single-file checkpoint of {DIFFUSERS_TITLES}")
     prompts: str | tuple[str, ...] = _setting(
         "", "file (.txt, .csv, .json, .jsonl), a `datasets` id, or in Python a sequence of prompts"
     )
@@ -172,12 +173,6 @@ class ReflConfig:
             raise ImageRewardError(
                 f"single_file writes a whole model, but tune is '{self.tune}', which leaves a LoRA file: "
                 f"set tune: full, or leave single_file out"
-            )
-        if self.guard and self.held_out == self.reward:
-            other = "clip" if self.held_out == "technical" else "technical"
-            raise ImageRewardError(
-                f"held_out is '{self.held_out}', which is the reward itself: a guard needs a scorer that training does not see "
-                f"(held_out: {other}), or switch it off (guard: false)"
             )
 
     def _check_name(self) -> None:

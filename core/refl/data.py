@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..errors import BadImage, ImageRewardError, extra_needed
 from ..files.rows import PROMPT_FILES, TEXT_NAMES, first_of, read_prompt_rows
 from ..pictures.pixels import to_pixels
+from .config import ReflConfig
 from .randomness import SampleNoise
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,26 @@ def read_prompts(source: str | Sequence[str]) -> list[str]:
             "no prompts: give a file (.txt, .csv, .json, .jsonl), a `datasets` id or a sequence of prompts"
         )
     return _checked([_value(record, TEXT_NAMES, source) for record in read_records(source)], source)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run reads before it begins. A mistake in it costs seconds then, and hours later."""
+
+    prompts: list[str]
+    evaluation_prompts: list[str]
+    """One for each of the fixed pictures."""
+    captioned: CaptionedImages | None
+    """None without the pre-training loss."""
+
+    @classmethod
+    def read(cls, config: ReflConfig) -> RunInputs:
+        """Raises ImageRewardError for settings that cannot work, and for files that cannot be read."""
+        config.check()
+        prompts = read_prompts(config.prompts)
+        fixed = read_prompts(config.evaluation_prompts) if config.evaluation_prompts else prompts
+        captioned = CaptionedImages.read(config.pretraining_data) if config.pretraining_data else None
+        return cls(prompts, [fixed[n % len(fixed)] for n in range(config.evaluation_images)], captioned)
 
 
 def read_records(source: str, columns: Sequence[str] = TEXT_NAMES) -> list[Any]:

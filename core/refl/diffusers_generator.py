@@ -1,4 +1,4 @@
-"""Stable Diffusion pipelines of diffusers (SD1.x, SD2.x, SDXL) as what ReFL tunes. The one file that knows diffusers."""
+"""Stable Diffusion pipelines of diffusers as what ReFL tunes. The one file that knows diffusers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..errors import ImageRewardError, extra_needed
 from ..networks.devices import default_device, mixed_precision
 from ..weights.read import read_checkpoint
+from .families import DIFFUSERS_TITLES, FAMILIES, DiffusersFamily, Family, fits
 from .generator import Denoiser, Generator, Sampling, T
 from .randomness import SampleNoise
-from .single_file import write_single_file
+from .single_file import UNET, family_of_file, write_single_file
 
 SAMPLERS = ("ddpm", "ddim")
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -27,7 +28,7 @@ class Conditioning(NamedTuple):
     embeddings: Tensor
     """(B, tokens, width)"""
     pooled: Tensor | None
-    """(B, width), SDXL alone"""
+    """(B, width), where the family has one"""
 
     def to(self, *args: Any) -> Conditioning:
         return Conditioning(self.embeddings.to(*args), None if self.pooled is None else self.pooled.to(*args))
@@ -40,14 +41,13 @@ class DiffusersGenerator(Generator):
         missing = [part for part in PARTS if getattr(pipeline, part, None) is None]
         if missing:
             raise ImageRewardError(
-                f"{type(pipeline).__name__} has no {', '.join(missing)}: ReFL tunes Stable Diffusion 1.x, 2.x and XL, "
-                f"which have {', '.join(PARTS)}"
+                f"{type(pipeline).__name__} has no {', '.join(missing)}: expected a pipeline of {DIFFUSERS_TITLES}, with "
+                f"{', '.join(PARTS)}"
             )
         self.pipeline, self.dtype, self.source = pipeline, dtype, ""
         self.network: nn.Module = pipeline.unet
         self.vae, self.vae_dtype = pipeline.vae, torch.float32 if dtype == torch.float16 else dtype  # fp16 overflows
-        self.is_sdxl = pipeline.unet.config.addition_embed_type == "text_time"
-        self.family = "sdxl" if self.is_sdxl else "sd2" if pipeline.unet.config.use_linear_projection else "sd1"
+        self.family, self.traits = family_of(pipeline)
         self.v_prediction = pipeline.scheduler.config.prediction_type == "v_prediction"
         self.latent_channels = pipeline.unet.config.in_channels
         if self.latent_channels != self.vae.config.latent_channels:
@@ -98,18 +98,18 @@ class DiffusersGenerator(Generator):
         encoded = self.pipeline.encode_prompt(
             prompt=prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
-        return Conditioning(encoded[0], encoded[2] if self.is_sdxl else None)
+        return Conditioning(encoded[0], encoded[2] if self.traits.pooled else None)
 
     def conditioning(self, prompts: Sequence[str]) -> Conditioning:
         rows = [self._embeddings[prompt] if prompt in self._embeddings else self._encode(prompt) for prompt in prompts]
         rows = [row.to(self.device) for row in rows]
-        pooled = torch.cat([row.pooled for row in rows]) if self.is_sdxl else None  # type: ignore[misc]
+        pooled = torch.cat([row.pooled for row in rows]) if self.traits.pooled else None  # type: ignore[misc]
         return Conditioning(torch.cat([row.embeddings for row in rows]), pooled)
 
     def negative(self, prompt: str, count: int) -> Conditioning:
-        """The other side of guidance; SDXL reads zeros for an empty negative prompt, as its pipeline does."""
+        """The other side of guidance; zeros for an empty negative prompt where the pipeline has it so (SDXL)."""
         one = self.conditioning([prompt])
-        if self.is_sdxl and not prompt and self.pipeline.config.force_zeros_for_empty_prompt:
+        if self.traits.pooled and not prompt and self.pipeline.config.force_zeros_for_empty_prompt:
             one = Conditioning(torch.zeros_like(one.embeddings), torch.zeros_like(one.pooled))  # type: ignore[arg-type]
         return Conditioning(
             one.embeddings.repeat(count, 1, 1), None if one.pooled is None else one.pooled.repeat(count, 1)
@@ -129,7 +129,7 @@ class DiffusersGenerator(Generator):
         return rollout(_Denoiser(self, prompts, sampling, noise))
 
     def time_ids(self, rows: Sequence[Sequence[int]], sampling_size: tuple[int, int]) -> Tensor:
-        """SDXL's size and crop conditioning: (original h, w, crop top, left) of each row, then the target size."""
+        """Size and crop conditioning, as SDXL has it: (original h, w, crop top, left) of each row, then the target size."""
         return torch.tensor([[*row, *sampling_size] for row in rows], device=self.device, dtype=self.dtype)
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, time_ids: Tensor | None) -> Tensor:
@@ -173,7 +173,7 @@ class DiffusersGenerator(Generator):
         timesteps = noise.integers(scheduler.config.num_train_timesteps).to(self.device)
         noisy = scheduler.add_noise(latents, epsilon, timesteps)
         size = (latents.shape[-2] * self.scale, latents.shape[-1] * self.scale)
-        time_ids = self.time_ids(micro_conditioning, size) if self.is_sdxl else None
+        time_ids = self.time_ids(micro_conditioning, size) if self.traits.pooled else None
         prediction = self.predict(noisy, timesteps, self.conditioning(prompts), time_ids)
         kind = scheduler.config.prediction_type
         target = {"epsilon": epsilon, "sample": latents}.get(kind)
@@ -203,7 +203,7 @@ class DiffusersGenerator(Generator):
         pipeline = self._whole()
         pipeline.save_pretrained(str(folder), safe_serialization=True)
         if single_file is not None:
-            write_single_file(pipeline, self.family, single_file)
+            write_single_file(pipeline, self.traits, single_file)
 
     def _whole(self) -> Any:
         """The pipeline with its untuned parts as they were: `self.pipeline` holds them rounded to the run's own type."""
@@ -227,11 +227,11 @@ class _Denoiser(Denoiser):
             negative = generator.negative(sampling.negative_prompt, count)
             self.conditioning = Conditioning(
                 torch.cat([negative.embeddings, self.conditioning.embeddings]),
-                torch.cat([negative.pooled, self.conditioning.pooled]) if generator.is_sdxl else None,  # type: ignore[list-item]
+                torch.cat([negative.pooled, self.conditioning.pooled]) if generator.traits.pooled else None,  # type: ignore[list-item]
             )
         size = (sampling.height, sampling.width)
         rows = len(self.conditioning.embeddings)
-        self.time_ids = generator.time_ids([(*size, 0, 0)] * rows, size) if generator.is_sdxl else None
+        self.time_ids = generator.time_ids([(*size, 0, 0)] * rows, size) if generator.traits.pooled else None
 
     def start(self) -> Tensor:
         scale = self.generator.scale
@@ -281,7 +281,7 @@ def load_pipeline(model: str) -> Any:
         raise ImageRewardError(
             f"{model}: single-file checkpoints must be .safetensors (other formats can carry code); convert it first"
         )
-    kind = diffusers.StableDiffusionXLPipeline if _is_sdxl_file(Path(model)) else diffusers.StableDiffusionPipeline
+    kind = getattr(diffusers, _pipeline_of_file(Path(model)))
     try:
         return kind.from_single_file(model)
     except (OSError, ValueError) as error:
@@ -296,14 +296,24 @@ def expect_sampler(sampler: str) -> None:
         raise ImageRewardError(f"sampler must be one of {', '.join(SAMPLERS)} with diffusers, not '{sampler}'")
 
 
-def _is_sdxl_file(path: Path) -> bool:
-    """SDXL checkpoints hold a second text encoder under the conditioner; SD1 and SD2 have `cond_stage_model`."""
+def family_of(pipeline: Any) -> tuple[Family, DiffusersFamily]:
+    """The row of a pipeline, by its U-Net's settings."""
+    for family in FAMILIES.values():
+        if family.diffusers is not None and fits(pipeline.unet.config, family.diffusers.unet):
+            return family, family.diffusers
+    raise ImageRewardError(
+        f"expected {DIFFUSERS_TITLES}, got {type(pipeline).__name__} with a U-Net of another kind "
+        f"(addition_embed_type: {pipeline.unet.config.addition_embed_type})"
+    )
+
+
+def _pipeline_of_file(path: Path) -> str:
+    """The pipeline's class; the plainest where the file holds no text encoder of the table's."""
     keys = read_checkpoint(path).tensors
-    if not any(key.startswith("model.diffusion_model.") for key in keys):
-        raise ImageRewardError(
-            f"{path} is no Stable Diffusion checkpoint: it has no key beginning model.diffusion_model."
-        )
-    return any(key.startswith("conditioner.embedders.1.") for key in keys)
+    if not any(key.startswith(UNET) for key in keys):
+        raise ImageRewardError(f"{path} is not a Stable Diffusion checkpoint: none of its keys begins with {UNET}")
+    family = family_of_file(keys)
+    return "StableDiffusionPipeline" if family is None else family.pipeline
 
 
 def _diffusers() -> Any:

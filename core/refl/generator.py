@@ -22,6 +22,7 @@ from ..errors import ImageRewardError
 
 if TYPE_CHECKING:
     from ..scorers.base import Scorer
+    from .families import Family
     from .lora import Lora
     from .randomness import SampleNoise
 
@@ -73,9 +74,10 @@ class Denoiser(ABC):
 class Generator(ABC):
     """What is tuned. Parameters of every network arrive frozen; a tuning thaws what it trains."""
 
-    family: str
-    """"sd1", "sd2", "sdxl" or a host's own name; goes into the metadata of LoRA files."""
+    family: Family
+    """A row of the table: which layers a LoRA may change, and what its file says of the model."""
     v_prediction: bool = False
+    """Whether the network predicts velocity (arXiv 2202.00512), which goes into the metadata of LoRA files."""
     network: nn.Module
     """The bare denoising network (the U-Net): what full tuning trains and LoRA layers hang on."""
     wrapped: nn.Module | None = None
@@ -108,9 +110,10 @@ class Generator(ABC):
 
     @abstractmethod
     def layers(self) -> Mapping[str, nn.Module]:
-        """Every linear and convolution layer of the network by its *diffusers* name (`down_blocks.0.attentions.0...`).
+        """Every linear and convolution layer of the network by the name that LoRA files of its family give it.
 
-        The names become the keys of LoRA files, so an adapter for another layout translates its own names here.
+        Those are a U-Net's names in *diffusers* (`down_blocks.0.attentions.0...`), and of a transformer the original ones
+        (`LoraLayers.original_names`), so an adapter for another layout translates its own names here.
         """
 
     def attach(self, lora: Lora) -> None:

@@ -22,9 +22,9 @@ from ..training.optimisers import learning_rate, make_optimizer, set_learning_ra
 from ..training.outputs import OutputFile, Saver
 from ..training.states import DamagedState, load_state, restore_optimizer, save_state, taking_from, whole_number
 from .checkpoints import RunFolder
-from .checks import check_scorer, sampling_of
+from .checks import check_scorers, sampling_of
 from .config import ReflConfig
-from .data import CaptionedImages, read_prompts
+from .data import RunInputs
 from .evaluator import Evaluator
 from .generator import Generator
 from .gradients import Gradients
@@ -41,6 +41,7 @@ class ReflTrainer:
     """Tunes a generator with a scorer: `ReflTrainer(generator, scorer, config).train()`.
 
     With `config.output` empty nothing is written: hosts keep the result in memory and save in their own way.
+    The scorers are those given here, whatever the config calls them. inputs: `RunInputs.read(config)`, if that was done.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class ReflTrainer:
         backend: Backend | None = None,
         observers: Sequence[Observer] = (),
         resume: bool = False,
+        inputs: RunInputs | None = None,
     ):
-        config.check()
-        self.prompts = read_prompts(config.prompts)
+        inputs = inputs or RunInputs.read(config)
+        self.prompts, self.evaluation_prompts = inputs.prompts, inputs.evaluation_prompts
         self.folder = RunFolder(config.output) if config.output else None
         if self.folder is not None and not resume:
             self.folder.check_free()
@@ -63,14 +65,11 @@ class ReflTrainer:
             raise ImageRewardError(
                 "the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set guard: false"
             )
-        check_scorer(scorer)
+        check_scorers(scorer, held_out)
         self.generator, self.scorer, self.config = generator, scorer, config
         self.backend = backend or SingleProcess(config.dtype, generator.device)
         self.observers = list(observers)
         self.sampling = sampling_of(generator, config)
-        captioned = CaptionedImages.read(config.pretraining_data) if config.pretraining_data else None
-        wanted = read_prompts(config.evaluation_prompts) if config.evaluation_prompts else self.prompts
-        self.evaluation_prompts = [wanted[n % len(wanted)] for n in range(config.evaluation_images)]
         self.guard = Guard(config.patience, config.tolerance)
         self.update, self.nans = 0, 0
         self.ema: Ema | None = None
@@ -82,7 +81,7 @@ class ReflTrainer:
         scorer.network.requires_grad_(False)
         self.tuning = tuning_of(generator, config)
         self.gradients = Gradients(
-            generator, scorer, self.tuning, self.backend, config, self.sampling, self.prompts, captioned
+            generator, scorer, self.tuning, self.backend, config, self.sampling, self.prompts, inputs.captioned
         )
         self.evaluator = (
             Evaluator(generator, scorer, held_out, self.sampling, self.evaluation_prompts, config.seed, self.backend)
@@ -419,12 +418,11 @@ class ReflTrainer:
             evaluations=self.guard.evaluations,
             best=self.guard.best_tuned,
             sweep=sweep,
-            recommended_strength=strength,
-            reason=reason,
             before=self.pictures.get("before"),
             after=self.pictures.get("after"),
             prompts=self.evaluation_prompts,
             lora=self.tuning.lora if isinstance(self.tuning, LoraTuning) else None,
+            record=self.lora_record(strength, reason),
             files=[written] if written is not None else [],
         )
 

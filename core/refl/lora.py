@@ -14,12 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import ImageRewardError
 from .config import INITS, LAYER_CHOICES
+from .families import UNET_LAYERS, LoraLayers
 from .randomness import derive_seed
-
-ATTENTION = (".to_q", ".to_k", ".to_v", ".to_out.0")
-# SD3's joint attention and Flux's double blocks hold q, k and v in one layer; Flux's single blocks the MLP too.
-JOINT_ATTENTION = ("attn.qkv", "attn.proj", "attn2.qkv", "attn2.proj", ".linear1", ".linear2")
-TRANSFORMER_BLOCKS = ("joint_blocks.", "double_blocks.", "single_blocks.")
 
 
 class LoraLayer(nn.Module):
@@ -75,15 +71,20 @@ class Lora(nn.Module):
         rank: int,
         alpha: float | None = None,
         which: str = "attention",
+        of: LoraLayers = UNET_LAYERS,
         init: str = "kaiming",
         seed: int = 0,
     ) -> Lora:
-        """Fresh LoRA layers for those of `layers` that `which` ("attention" or "linear") selects, on their devices."""
-        chosen = {name: module for name, module in layers.items() if touches(name, module, which)}
+        """Fresh LoRA layers for those of `layers` that `which` ("attention" or "linear") selects, on their devices.
+
+        of: what the family's layers are called (`Family.layers`). Raises ImageRewardError where none is among `layers`.
+        """
+        chosen = {name: module for name, module in layers.items() if touches(name, module, which, of)}
         if not chosen:
             raise ImageRewardError(
-                f"no layer of the network is one that LoRA layers '{which}' touch (names ending in "
-                f"{', '.join(ATTENTION)}); the network's layers are named like {', '.join(list(layers)[:3]) or 'nothing'}"
+                f"no layer of the network is one that LoRA layers '{which}' change: expected names with "
+                f"{' or '.join(of.blocks)} in them, ending in {', '.join(of.attention)}; got "
+                f"{', '.join(list(layers)[:3]) or 'no layers'}"
             )
         alpha = float(rank if alpha is None else alpha)
         made = {
@@ -132,17 +133,14 @@ def weight_of(module: nn.Module) -> Tensor:
     return weight
 
 
-def touches(name: str, module: nn.Module, which: str) -> bool:
+def touches(name: str, module: nn.Module, which: str, of: LoraLayers = UNET_LAYERS) -> bool:
     """Is this layer one that a LoRA of this kind changes? "linear" is every linear layer of the transformer blocks."""
     if which not in LAYER_CHOICES:
         raise ImageRewardError(f"LoRA layers must be one of {', '.join(LAYER_CHOICES)}, not '{which}'")
     weight = getattr(module, "weight", None)
-    if weight is None:
+    if weight is None or not any(block in name for block in of.blocks):
         return False
-    in_transformer = name.startswith(TRANSFORMER_BLOCKS)
-    if which == "attention":
-        return name.endswith(JOINT_ATTENTION if in_transformer else ATTENTION)
-    return weight.ndim == 2 and (in_transformer or "attentions." in name)
+    return name.endswith(of.attention) if which == "attention" else weight.ndim == 2
 
 
 def _add_branch(layer: LoraLayer):  # type: ignore[no-untyped-def]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,20 +15,12 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
+from ..training.outputs import OutputFile
 from ..weights.read import read_checkpoint
+from .families import Family
 from .lora import Lora, LoraLayer, weight_of
 
 PREFIX = "lora_unet_"
-
-# family -> (ss_base_model_version as kohya writes it, modelspec.architecture as Stability's ModelSpec names it)
-_BASES = {
-    "sd1": ("sd_v1", "stable-diffusion-v1/lora"),
-    "sd2": ("sd_v2", "stable-diffusion-v2-512/lora"),
-    "sd2-v": ("sd_v2_v", "stable-diffusion-v2-768-v/lora"),
-    "sdxl": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
-    "sd3": ("sd3", "stable-diffusion-3/lora"),
-    "flux": ("flux1", "flux-1/lora"),
-}
 
 
 def key_of(layer: str) -> str:
@@ -51,7 +43,7 @@ class LoraRecord:
     """What is known of a LoRA beside its numbers."""
 
     name: str
-    family: str
+    family: Family
     v_prediction: bool
     resolution: tuple[int, int]
     """Width and height it was trained at."""
@@ -67,12 +59,11 @@ class LoraRecord:
 
 def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
     """The metadata of the file, without its hashes. Without `ss_base_model_version` A1111 takes any LoRA for an SD1 one."""
-    family = "sd2-v" if record.family == "sd2" and record.v_prediction else record.family
-    version, architecture = _BASES.get(family, (family, f"{family}/lora"))
+    base = record.family.base_of(record.v_prediction)
     width, height = record.resolution
     metadata = {
-        "ss_base_model_version": version,
-        "ss_v2": str(record.family == "sd2"),
+        "ss_base_model_version": base.kohya,
+        "ss_v2": str(base.v2),
         "ss_sd_model_name": record.base_model,
         "ss_output_name": record.name,
         "ss_network_module": "networks.lora",
@@ -84,7 +75,7 @@ def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
         "ss_steps": str(record.steps),
         "ss_seed": str(record.seed),
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architecture,
+        "modelspec.architecture": base.modelspec,
         "modelspec.implementation": "diffusers",
         "modelspec.title": record.name,
         "modelspec.resolution": f"{width}x{height}",
@@ -94,7 +85,7 @@ def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
         "refl_steps": str(record.steps),
         "refl_prompts_sha256": prompts_hash(record.prompts),
     }
-    if record.family not in ("sd3", "flux"):  # ModelSpec has no word for flows
+    if not record.family.flow:  # ModelSpec has no word for flows
         metadata["modelspec.prediction_type"] = "v" if record.v_prediction else "epsilon"
     if record.recommended_strength is not None:
         metadata["refl_recommended_strength"] = f"{record.recommended_strength:.2f}"
@@ -124,6 +115,14 @@ def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, st
     with replacing(path) as file:
         file.write(save(tensors, metadata))
     return metadata
+
+
+def save_lora(lora: Lora, path: Path, record: LoraRecord) -> Path:
+    """`write_lora`, under a numbered name beside `path` if another program holds that; returns where the file is.
+
+    The name in the metadata is the file's. Raises OSError where no place will do.
+    """
+    return OutputFile(path).write(lambda path: write_lora(lora, path, replace(record, name=path.stem)))
 
 
 @dataclass(frozen=True)

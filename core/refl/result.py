@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import ImageRewardError
 from .guard import Evaluation
 from .lora import Lora
+from .lora_files import LoraRecord, save_lora
 
 
 @dataclass
@@ -23,13 +25,33 @@ class ReflResult:
     """One per update: reward, loss, gradient_norm, learning_rate, seconds, ..."""
     evaluations: list[Evaluation]
     best: Evaluation | None
+    """The one whose weights were kept; None without a guard."""
     sweep: list[Evaluation]
-    recommended_strength: float | None
-    reason: str
     before: Tensor | None
     """Pictures of the untuned model, (N, 3, H, W) uint8; same prompts and noises as `after`."""
     after: Tensor | None
     prompts: list[str]
     """Prompts of these pictures."""
     lora: Lora | None
+    """None when the whole network was tuned."""
+    record: LoraRecord
+    """What the LoRA's file says of it."""
     files: list[Path] = field(default_factory=list)
+
+    @property
+    def recommended_strength(self) -> float | None:
+        return self.record.recommended_strength
+
+    @property
+    def reason(self) -> str:
+        """Why that strength, or why none."""
+        return self.record.note
+
+    def write_lora(self, path: Path) -> Path:
+        """Write the LoRA to `path`; to a numbered name beside it if another program holds that. Returns where it is.
+
+        Raises ImageRewardError if there is none or it holds NaN, OSError where nothing can be written.
+        """
+        if self.lora is None:
+            raise ImageRewardError("the whole network was tuned, so there is no LoRA to write: save the pipeline")
+        return save_lora(self.lora, path, self.record)

@@ -1,13 +1,13 @@
 """A whole Stable Diffusion pipeline as one .safetensors file in the layout of the original programs (CompVis, Stability).
 
 A1111, Forge and ComfyUI load such files as checkpoints. diffusers names the same layers in another way; this is the table
-from its names to the original ones, for SD1.x, SD2.x and SDXL (the inverse of diffusers' `from_single_file`).
+from its names to the original ones (the inverse of diffusers' `from_single_file`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,9 @@ from torch import Tensor
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing_path
+from .families import DIFFUSERS_TITLES, FAMILIES, DiffusersFamily
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-# family -> (the pipeline's part, its prefix, whether it is an OpenCLIP tower) of each text encoder
-TEXT_ENCODERS = {
-    "sd1": [("text_encoder", "cond_stage_model.transformer.", False)],
-    "sd2": [("text_encoder", "cond_stage_model.model.", True)],
-    "sdxl": [
-        ("text_encoder", "conditioner.embedders.0.transformer.", False),
-        ("text_encoder_2", "conditioner.embedders.1.model.", True),
-    ],
-}
 
 _UNET_ENDS = {
     "conv_in": "input_blocks.0.0",
@@ -69,8 +61,10 @@ _OPEN_CLIP_RENAMES = {
 }
 
 
-def write_single_file(pipeline: Any, family: str, path: str | Path, dtype: torch.dtype | None = torch.float16) -> Path:
-    """Write a pipeline ("sd1", "sd2" or "sdxl") as a checkpoint file; `dtype` None keeps every tensor's own type.
+def write_single_file(
+    pipeline: Any, family: DiffusersFamily, path: str | Path, dtype: torch.dtype | None = torch.float16
+) -> Path:
+    """Write a pipeline as a checkpoint file; `dtype` None keeps every tensor's own type.
 
     Written beside and renamed. Raises ImageRewardError where a weight does not fit into `dtype`.
     """
@@ -83,17 +77,27 @@ def write_single_file(pipeline: Any, family: str, path: str | Path, dtype: torch
     return path
 
 
-def original_tensors(pipeline: Any, family: str) -> dict[str, Tensor]:
+def family_of_file(keys: Iterable[str]) -> DiffusersFamily | None:
+    """The family that a checkpoint in this layout is of, by its text encoders; None where it is none of the table's."""
+    keys = list(keys)
+    for family in FAMILIES.values():
+        encoders = family.diffusers.text_encoders if family.diffusers is not None else ()
+        if encoders and all(any(key.startswith(encoder.prefix) for key in keys) for encoder in encoders):
+            return family.diffusers
+    return None
+
+
+def original_tensors(pipeline: Any, family: DiffusersFamily) -> dict[str, Tensor]:
     """The tensors of a pipeline under their original names, in the original shapes; views wherever that is possible."""
     layers = pipeline.unet.config.layers_per_block
     tensors = {UNET + key: tensor for key, tensor in unet_tensors(pipeline.unet.state_dict(), layers).items()}
     tensors |= {VAE + key: tensor for key, tensor in vae_tensors(pipeline.vae.state_dict()).items()}
-    for part, prefix, is_open_clip in TEXT_ENCODERS[family]:
-        state = getattr(pipeline, part).state_dict()
-        rename = open_clip_tensors if is_open_clip else clip_tensors
-        tensors |= {prefix + key: tensor for key, tensor in rename(state).items()}
-    if family == "sdxl" and pipeline.scheduler.config.prediction_type == "v_prediction":
-        tensors["v_pred"] = torch.zeros(0)  # by this key A1111 and ComfyUI know; of an SD2 they look at the weights
+    for encoder in family.text_encoders:
+        state = getattr(pipeline, encoder.part).state_dict()
+        rename = open_clip_tensors if encoder.open_clip else clip_tensors
+        tensors |= {encoder.prefix + key: tensor for key, tensor in rename(state).items()}
+    if family.velocity_key and pipeline.scheduler.config.prediction_type == "v_prediction":
+        tensors[family.velocity_key] = torch.zeros(0)
     return tensors
 
 
@@ -110,7 +114,9 @@ def _unet_key(key: str, layers: int, attentive: set[str]) -> str:
             return _resnet_key(original + key[len(ours) :]) if "resnets" in ours else original + key[len(ours) :]
     block = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", key)
     if block is None:
-        raise ImageRewardError(f"the U-Net's {key} has no place in a single file: the model is no SD1.x, SD2.x or SDXL")
+        raise ImageRewardError(
+            f"the U-Net's {key} has no place in a single file: expected the layers of {DIFFUSERS_TITLES}"
+        )
     way, level, kind, number, rest = block.groups()
     n = int(level) * (layers + 1)
     if kind == "downsamplers":

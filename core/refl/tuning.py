@@ -72,6 +72,7 @@ class LoraTuning(Tuning):
             rank=config.lora_rank,
             alpha=config.lora_alpha,
             which=config.lora_layers,
+            of=generator.family.layers,
             init=config.lora_init,
             seed=config.seed,
         )

@@ -29,10 +29,11 @@ from sd_imagereward.core.preference.reward_model import export, load_base
 from sd_imagereward.core.prompts.embedders import Embedder
 from sd_imagereward.core.prompts.library import PromptLibrary
 from sd_imagereward.core.refl import Lora, LoraRecord, read_lora, write_lora
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.scoring.written import written_scores
 from toy_generator import ToyGenerator
 
-RECORD = LoraRecord("a", "sd1", False, (512, 512), "base", "Technical", 1, 1e-4, 0, ["a fox"])
+RECORD = LoraRecord("a", FAMILIES["sd1"], False, (512, 512), "base", "Technical", 1, 1e-4, 0, ["a fox"])
 
 pytestmark = pytest.mark.windows_rules
 

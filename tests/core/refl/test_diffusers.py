@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import DiffusersGenerator, ReflConfig, ReflTrainer, Sampling
-from sd_imagereward.core.refl.diffusers_generator import _is_sdxl_file
+from sd_imagereward.core.refl.diffusers_generator import _pipeline_of_file
 from sd_imagereward.core.refl.lora import Lora
 from sd_imagereward.core.refl.randomness import Draws, MicroBatch, SampleNoise
 from sd_imagereward.core.refl.tuning import FullTuning, LoraTuning
@@ -55,7 +55,7 @@ def scorer(tiny_checkpoint: Path) -> Scorer:
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_are_recognised(kind: str, make_pipeline: Callable[..., Any]) -> None:
     generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
-    assert generator.family == kind
+    assert generator.family.name == kind
     assert generator.v_prediction is (kind == "sd2")
     assert not any(parameter.requires_grad for parameter in generator.network.parameters())
 
@@ -306,7 +306,7 @@ def test_a_folder_loads_without_a_word(
     said: list[str] = []
     monkeypatch.setattr(pipeline_utils.logger, "warning", lambda text, *_: said.append(text))
     make_pipeline(kind).save_pretrained(tmp_path / "model")
-    assert DiffusersGenerator.load(str(tmp_path / "model"), device="cpu").family == kind
+    assert DiffusersGenerator.load(str(tmp_path / "model"), device="cpu").family.name == kind
     assert said == []
 
 
@@ -319,16 +319,24 @@ def test_lora_layers_choices(make_pipeline: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "sdxl"),
-    [("conditioner.embedders.1.model.ln_final.weight", True), ("cond_stage_model.transformer.text_model.x", False)],
+    ("keys", "pipeline"),
+    [
+        (["cond_stage_model.transformer.text_model.x"], "StableDiffusionPipeline"),
+        (["cond_stage_model.model.ln_final.weight"], "StableDiffusionPipeline"),
+        (
+            ["conditioner.embedders.0.transformer.text_model.x", "conditioner.embedders.1.model.ln_final.weight"],
+            "StableDiffusionXLPipeline",
+        ),
+        ([], "StableDiffusionPipeline"),
+    ],
 )
-def test_single_files_are_told_apart_by_their_keys(key: str, sdxl: bool, tmp_path: Path) -> None:
+def test_single_files_are_told_apart_by_their_keys(keys: list[str], pipeline: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4), key: torch.zeros(1)}, path)
-    assert _is_sdxl_file(path) is sdxl
+    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4), **{key: torch.zeros(1) for key in keys}}, path)
+    assert _pipeline_of_file(path) == pipeline
     save_file({"lora_unet_x.alpha": torch.zeros(1)}, path)
-    with pytest.raises(ImageRewardError, match="no Stable Diffusion checkpoint"):
-        _is_sdxl_file(path)
+    with pytest.raises(ImageRewardError, match="not a Stable Diffusion checkpoint"):
+        _pipeline_of_file(path)
     (tmp_path / "model.ckpt").write_bytes(b"pickle")
     with pytest.raises(ImageRewardError, match=r"must be \.safetensors"):
         DiffusersGenerator.load(str(tmp_path / "model.ckpt"))

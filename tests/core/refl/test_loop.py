@@ -12,6 +12,7 @@ import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import Observer, ReflConfig, ReflTrainer, read_lora
 from sd_imagereward.core.refl.lora_files import lora_from_tensors
+from sd_imagereward.core.scorers.mix import MixScorer
 from torch import Tensor
 from toy_generator import ColourScorer, ToyGenerator
 
@@ -224,6 +225,10 @@ def test_only_the_prompts_that_will_be_used_are_encoded() -> None:
     assert len([prompt for prompt in generator.embedded if prompt]) == 8
 
 
+RED = ColourScorer(0)
+MIXED = MixScorer([RED, ColourScorer(1)], [1.0, 0.5])
+
+
 class Flat(ColourScorer):
     def score(self, pixels: Tensor, prompts: Any) -> Tensor:
         return super().score(pixels.detach().round(), prompts)
@@ -237,7 +242,8 @@ class Flat(ColourScorer):
         ({"stop_window": (2, 4)}, {}, r"2..4.*0..3"),
         ({"gradient_steps": 4}, {}, "lower gradient_steps to 3"),
         ({"width": 60, "height": 64}, {}, r"60 x 64.*multiples of 8"),
-        ({"held_out": "imagereward"}, {}, "which is the reward itself"),
+        ({}, {"scorer": RED, "held_out": RED}, "is the reward model itself"),
+        ({}, {"scorer": MIXED, "held_out": RED}, "is a component of the reward model 'mix"),
         ({}, {"scorer": Flat()}, "no gradient"),
         ({}, {"held_out": None}, "needs a held-out scorer"),
     ],

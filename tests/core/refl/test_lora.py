@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import Lora, LoraRecord, read_lora, write_lora
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.lora import LoraLayer
 from sd_imagereward.core.refl.lora_files import key_of, lora_from_tensors, tensors_of
 from torch import nn
@@ -21,7 +22,7 @@ from toy_generator import BLOCK, ToyGenerator
 
 RECORD = LoraRecord(
     name="my_refl",
-    family="sdxl",
+    family=FAMILIES["sdxl"],
     v_prediction=False,
     resolution=(1024, 768),
     base_model="some/model",

@@ -13,6 +13,7 @@ import torch
 from reference.checkpoint_keys import fingerprints
 from safetensors.torch import load_file
 from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.single_file import original_tensors, write_single_file
 
 diffusers = pytest.importorskip("diffusers", reason='diffusers is not installed (pip install -e ".[refl]")')
@@ -22,10 +23,14 @@ KINDS = ("sd1", "sd2", "sdxl")
 KEYS = json.loads((Path(__file__).parent / "checkpoint_keys.json").read_text())
 
 
+def row(kind: str) -> Any:
+    return FAMILIES[kind].diffusers
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_diffusers_reads_back_what_was_written(kind: str, make_pipeline: Callable[..., Any], tmp_path: Path) -> None:
     pipeline = make_pipeline(kind)
-    path = write_single_file(pipeline, kind, tmp_path / "model.safetensors", dtype=None)
+    path = write_single_file(pipeline, row(kind), tmp_path / "model.safetensors", dtype=None)
     pipeline.save_pretrained(tmp_path / "folder")
     again = type(pipeline).from_single_file(str(path), config=str(tmp_path / "folder"), local_files_only=True)
     parts = ("unet", "vae", "text_encoder", *(("text_encoder_2",) if kind == "sdxl" else ()))
@@ -87,13 +92,13 @@ def real_size(kind: str) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_and_shapes_are_those_of_the_real_checkpoints(kind: str) -> None:
     """checkpoint_keys.json: what ComfyUI 0.12.1 writes as a checkpoint (made by tests/reference/checkpoint_keys.py)."""
-    found = original_tensors(real_size(kind), kind)
+    found = original_tensors(real_size(kind), row(kind))
     assert fingerprints(found) == KEYS[kind]
 
 
 def test_numbers_are_halved_unless_they_do_not_fit(make_pipeline: Callable[..., Any], tmp_path: Path) -> None:
     pipeline, path = make_pipeline("sd1"), tmp_path / "model.safetensors"
-    write_single_file(pipeline, "sd1", path)
+    write_single_file(pipeline, row("sd1"), path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
     (tmp_path / "plain").touch()
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # a host of another user reads it, too
@@ -101,20 +106,20 @@ def test_numbers_are_halved_unless_they_do_not_fit(make_pipeline: Callable[..., 
     before = path.read_bytes()
     pipeline.unet.conv_out.bias.data[0] = 1e6
     with pytest.raises(ImageRewardError, match=r"out\.2\.bias.*too large for torch\.float16"):
-        write_single_file(pipeline, "sd1", path)
+        write_single_file(pipeline, row("sd1"), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_sdxl_that_predicts_velocity_says_so(make_pipeline: Callable[..., Any]) -> None:
     pipeline = make_pipeline("sdxl")
-    assert "v_pred" not in original_tensors(pipeline, "sdxl")
+    assert "v_pred" not in original_tensors(pipeline, row("sdxl"))
     pipeline.scheduler.register_to_config(prediction_type="v_prediction")
-    assert "v_pred" in original_tensors(pipeline, "sdxl")
+    assert "v_pred" in original_tensors(pipeline, row("sdxl"))
 
 
 def test_a_network_of_another_kind_is_refused(make_pipeline: Callable[..., Any]) -> None:
     pipeline = make_pipeline("sd1")
     pipeline.unet.register_module("adapter", torch.nn.Linear(2, 2))
     with pytest.raises(ImageRewardError, match=r"adapter\.weight has no place"):
-        original_tensors(pipeline, "sd1")
+        original_tensors(pipeline, row("sd1"))

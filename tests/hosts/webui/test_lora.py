@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.lora import Lora
 from sd_imagereward.core.refl.lora_files import LoraRecord, write_lora
 from torch import nn
@@ -69,7 +70,7 @@ def test_every_layer_is_found_and_the_picture_changes(webui: WebUI, which: str) 
     generator = torch.Generator().manual_seed(0)
     for parameter in lora.parameters():
         parameter.data.normal_(std=0.5, generator=generator)
-    record = LoraRecord(which, "sd1", False, (512, 512), "random", "ImageReward", 1, 1e-4, 0, ["a cat"])
+    record = LoraRecord(which, FAMILIES["sd1"], False, (512, 512), "random", "ImageReward", 1, 1e-4, 0, ["a cat"])
     write_lora(lora, webui.models / "Lora" / f"{which}.safetensors", record)
     webui.call("/sdapi/v1/refresh-loras", {})
     assert which in [one["name"] for one in webui.call("/sdapi/v1/loras")]

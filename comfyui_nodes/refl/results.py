@@ -1,0 +1,81 @@
+"""What the node keeps of a run, so that another file name alone does not train again, and what it shows and says of it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core.pages.chart import draw_line_chart
+from ...core.refl.result import ReflResult
+
+GAP = 8  # pixels between the pictures
+Made = TypeVar("Made")
+
+
+class Memo(Generic[Made]):
+    """Remembers one result, and what it was made of: objects, compared by identity, and values, compared by equality.
+
+    The objects are not kept alive, but for those that cannot be referred to weakly (lists, such as a CONDITIONING).
+    """
+
+    def __init__(self) -> None:
+        self._objects: list[Callable[[], Any]] = []
+        self._values: Hashable = None
+        self._made: Made | None = None
+
+    def get(self, objects: Sequence[Any], values: Hashable) -> Made | None:
+        same = len(objects) == len(self._objects) and all(
+            one is kept() for one, kept in zip(objects, self._objects, strict=True)
+        )
+        return self._made if same and values == self._values else None
+
+    def put(self, objects: Sequence[Any], values: Hashable, made: Made) -> None:
+        self._objects = [_reference(one) for one in objects]
+        self._values, self._made = values, made
+
+
+def _reference(thing: Any) -> Callable[[], Any]:
+    """A call that gives the object; of one that is gone, something that no other object is."""
+    try:
+        kept = weakref.ref(thing)
+    except TypeError:
+        return lambda: thing
+    gone = object()
+    return lambda: gone if (found := kept()) is None else found
+
+
+def reward_curve(result: ReflResult) -> Image.Image:
+    """Changes since the untuned model, as the two scorers have ranges of their own."""
+    untuned = result.evaluations[0]
+    rewards = [(float(one["update"]), float(one["reward"]) - untuned.mean_reward) for one in result.records]
+    fixed = [(float(one.update), one.mean_reward - untuned.mean_reward) for one in result.evaluations]
+    held_out = [(float(one.update), one.mean_held_out - untuned.mean_held_out) for one in result.evaluations]
+    lines = {"in training": rewards, "fixed pictures": fixed, "fixed pictures, held out": held_out}
+    return draw_line_chart(f"{result.record.reward} since the untuned model, over the updates", lines)
+
+
+def before_and_after(result: ReflResult) -> Tensor:
+    """(N, H, 2 W + gap, 3) float32 in 0..1: each picture untuned on the left, tuned on the right."""
+    assert result.before is not None  # with a guard, without which the node does not train
+    assert result.after is not None
+    before, after = (pictures.float() / 255 for pictures in (result.before, result.after))
+    gap = torch.ones(*before.shape[:3], GAP)
+    return torch.cat([before, gap, after], dim=3).permute(0, 2, 3, 1).contiguous()  # BCHW -> BHWC
+
+
+def summary(result: ReflResult, file: str) -> str:
+    first, best = result.evaluations[0], result.best
+    assert best is not None  # as above
+    strength = result.recommended_strength
+    advice = result.reason if strength is None else f"recommended strength {strength:.1f} ({result.reason})"
+    return (
+        f"{file}: {len(result.records)} updates, kept that after {best.update}; on fixed pictures "
+        f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}, "
+        f"held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}; "
+        f"{advice}"
+    )

@@ -155,9 +155,7 @@ class ComfyGenerator(Generator):
 class _RolloutSampler(comfy.samplers.Sampler):  # type: ignore[misc]
     """A host's sampler that lets the caller do the rollout, while the host lends its model, conditioning and guidance."""
 
-    def __init__(
-        self, family: Family, name: str, noise: SampleNoise, rollout: Callable[[Denoiser], Any]
-    ) -> None:
+    def __init__(self, family: Family, name: str, noise: SampleNoise, rollout: Callable[[Denoiser], Any]) -> None:
         self.family, self.name, self.noise, self.rollout = family, name, noise, rollout
         self.result: Any = None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,18 +12,41 @@ from typing import Any
 import folder_paths
 import pytest
 import torch
-from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora, summary
+from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora
 from sd_imagereward.comfyui_nodes.nodes.train_refl_widgets import config_of
 from sd_imagereward.comfyui_nodes.refl import lora_paths, memory, prompts, samplers
 from sd_imagereward.comfyui_nodes.refl.conditioning import join, plain_copy
-from sd_imagereward.comfyui_nodes.refl.memo import Memo
+from sd_imagereward.comfyui_nodes.refl.results import GAP, Memo, before_and_after, summary
 from sd_imagereward.core.errors import ImageRewardError, OutOfMemory
+from sd_imagereward.core.refl.data import RunInputs
+from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.guard import Evaluation
+from sd_imagereward.core.refl.lora_files import LoraRecord
+from sd_imagereward.core.refl.result import ReflResult
 
 
 def widgets(**changes: Any) -> dict[str, list[Any]]:
     given = {one.id: [one.default] for one in TrainReflLora.define_schema().inputs if one.default is not None}
     return {**given, "prompts": ["a cat\n\n a dog "], **{name: [value] for name, value in changes.items()}}
+
+
+def result_of(**record: Any) -> ReflResult:
+    """Of a run of 6 updates with the given words in its LoRA's record."""
+    evaluations = [Evaluation(0, 1.0, (1.0,), (3.0,)), Evaluation(5, 1.0, (2.0,), (4.0,))]
+    family, size, prompts = FAMILIES["sd1"], (512, 512), ("a cat",)
+    return ReflResult(
+        updates=6,
+        ended="finished",
+        records=[{"update": n + 1, "reward": 0.0} for n in range(6)],
+        evaluations=evaluations,
+        best=evaluations[1],
+        sweep=[],
+        before=None,
+        after=None,
+        prompts=["a cat"],
+        lora=None,
+        record=LoraRecord("refl", family, False, size, "model", "ImageReward", 6, 1e-4, 0, prompts, **record),
+    )
 
 
 class TestPrompts:
@@ -75,24 +101,19 @@ class TestConfig:
 
     def test_a_window_outside_the_steps(self) -> None:
         with pytest.raises(ImageRewardError, match=r"stop_window is 30\.\.9"):
-            config_of(widgets(denoising_steps=10))
+            RunInputs.read(config_of(widgets(denoising_steps=10)))
 
 
 @pytest.mark.parametrize(
-    ("strength", "reason", "said"),
+    ("strength", "reason", "end"),
     [
         (0.7, "highest reward", "held out +3.0000 -> +4.0000; recommended strength 0.7 (highest reward)"),
         (None, "the strength was not swept", "held out +3.0000 -> +4.0000; the strength was not swept"),
     ],
 )
-def test_what_the_node_says_at_the_end(strength: float | None, reason: str, said: str) -> None:
-    evaluations = [Evaluation(0, 1.0, (1.0,), (3.0,)), Evaluation(5, 1.0, (2.0,), (4.0,))]
-    record = SimpleNamespace(recommended_strength=strength)
-    trained: Any = SimpleNamespace(
-        records=[{}] * 6, evaluations=evaluations, kept=evaluations[1], record=record, reason=reason
-    )
+def test_what_the_node_says_at_the_end(strength: float | None, reason: str, end: str) -> None:
     begins = "refl.safetensors: 6 updates, kept that after 5; on fixed pictures reward +1.0000 -> +2.0000, "
-    assert summary(trained, "refl.safetensors") == begins + said
+    assert summary(result_of(recommended_strength=strength, note=reason), "refl.safetensors") == begins + end
 
 
 class TestSamplers:
@@ -219,10 +240,8 @@ class TestMemory:
 
 
 def test_pictures_before_and_after_stand_side_by_side() -> None:
-    from sd_imagereward.comfyui_nodes.refl.pictures import GAP, before_and_after
-
     black, white = torch.zeros(2, 3, 4, 5, dtype=torch.uint8), torch.full((2, 3, 4, 5), 255, dtype=torch.uint8)
-    pairs = before_and_after(SimpleNamespace(before=black, after=white))  # type: ignore[arg-type]
+    pairs = before_and_after(replace(result_of(), before=black, after=white))
     assert pairs.shape == (2, 4, 5 + GAP + 5, 3)
     assert (pairs[:, :, :5] == 0).all()
     assert (pairs[:, :, 5 + GAP :] == 1).all()
@@ -244,6 +263,17 @@ class TestMemo:
     def test_objects_are_not_kept_alive(self) -> None:
         memo: Memo[str] = Memo()
         one = self.Thing()
+        seen = weakref.ref(one)
         memo.put([one], (), "made")
         del one
+        gc.collect()
+        assert seen() is None
         assert memo.get([None], ()) is None
+        assert memo.get([self.Thing()], ()) is None
+
+    def test_a_list_is_known_by_identity_too(self) -> None:
+        memo: Memo[str] = Memo()
+        negative = [["embeddings", {}]]
+        memo.put([negative], (), "made")
+        assert memo.get([negative], ()) == "made"
+        assert memo.get([[["embeddings", {}]]], ()) is None

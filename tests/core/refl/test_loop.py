@@ -11,6 +11,8 @@ import pytest
 import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import Observer, ReflConfig, ReflTrainer, read_lora
+from sd_imagereward.core.refl.checks import check_scorer
+from sd_imagereward.core.refl.data import RunInputs
 from sd_imagereward.core.refl.lora_files import lora_from_tensors
 from sd_imagereward.core.scorers.mix import MixScorer
 from torch import Tensor
@@ -227,6 +229,61 @@ def test_only_the_prompts_that_will_be_used_are_encoded() -> None:
 
 RED = ColourScorer(0)
 MIXED = MixScorer([RED, ColourScorer(1)], [1.0, 0.5])
+
+
+def test_a_run_without_a_folder_goes_to_its_file_by_one_call(tmp_path: Path) -> None:
+    _, result = train(TINY.but(steps=2, evaluate_every=1))
+    path = result.write_lora(tmp_path / "mine.safetensors")
+    file = read_lora(path)
+    written = lora_from_tensors(file.tensors, ToyGenerator().layers())
+    assert all(torch.equal(a.up, b.up) for (_, a), (_, b) in zip(written.items(), result.lora.items(), strict=True))
+    assert file.metadata["ss_output_name"] == "mine"
+    assert file.metadata["refl_reward"] == "Red"  # the scorer that was given, whatever the config calls it
+    assert file.metadata["refl_recommended_strength"] == f"{result.recommended_strength:.2f}"
+    assert file.metadata["refl_note"] == result.reason
+    _, whole = train(TINY.but(steps=1, tune="full"))
+    with pytest.raises(ImageRewardError, match="no LoRA to write"):
+        whole.write_lora(tmp_path / "none.safetensors")
+
+
+def test_files_of_a_run_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
+    config = TINY.but(prompts=str(tmp_path / "prompts.txt"), steps=1)
+    inputs = RunInputs.read(config)
+    (tmp_path / "prompts.txt").unlink()
+    trainer, _ = train(config, inputs=inputs)
+    assert trainer.prompts == ["a cat", "a dog"]
+    with pytest.raises(ImageRewardError, match="no such file"):
+        train(config)
+
+
+class NoNumber(ColourScorer):
+    """A score like any other, whose gradient is `value` in one place."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(0)
+        self.value = value
+
+    def score(self, pixels: Tensor, prompts: Any) -> Tensor:
+        passed = 1 * pixels
+        passed.register_hook(lambda gradient: gradient.index_fill(-1, torch.tensor([3]), self.value))
+        return super().score(passed, prompts)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_reward_whose_gradient_is_not_finite_is_refused(value: float) -> None:
+    check_scorer(NoNumber(0.5))
+    with pytest.raises(ImageRewardError, match="no finite gradient"):
+        check_scorer(NoNumber(value))
+
+
+def test_a_reward_whose_gradient_is_zero_is_refused() -> None:
+    class Constant(ColourScorer):
+        def score(self, pixels: Tensor, prompts: Any) -> Tensor:
+            return 0 * super().score(pixels, prompts)
+
+    with pytest.raises(ImageRewardError, match="a zero gradient"):
+        check_scorer(Constant())
 
 
 class Flat(ColourScorer):

@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ...core.pages.chart import draw_line_chart
-from ...core.refl.families import COMFYUI_TITLES
+from ...core.refl.families import COMFYUI_TITLES, FLOW_TITLES
 from ...core.refl.generator import Sampling
 from ...core.refl.reno import Settings
 from ..captions import show
@@ -91,7 +91,7 @@ class OptimiseNoise(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.001,
-                    tooltip="Weight of staying as loud as normal noise; 0.01 in the paper.",
+                    tooltip="Weight of keeping the noise as strong as normal noise; 0.01 in the paper.",
                     advanced=True,
                 ),
             ],
@@ -99,7 +99,7 @@ class OptimiseNoise(io.ComfyNode):
                 io.Latent.Output(
                     "start",
                     tooltip="The improved start. Give it to KSampler (Advanced) with add_noise off, at the same steps, "
-                    "sampler, scheduler and cfg. Empty for SD3 and Flux, which need the noise itself.",
+                    f"sampler, scheduler and cfg. Empty for {FLOW_TITLES}, which need the noise itself.",
                 ),
                 io.Image.Output("curve", tooltip="The reward over the iterations."),
                 io.Image.Output("images", tooltip="The pictures drawn from the improved start."),

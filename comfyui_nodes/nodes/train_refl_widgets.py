@@ -1,4 +1,4 @@
-"""The widgets of 'Train ReFL LoRA', and the settings that they stand for."""
+"""The widgets of 'Train ReFL LoRA', and their values as the settings of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ...core.refl.config import LAYER_CHOICES, ReflConfig
-from ...core.refl.families import FAMILIES, in_words, resolutions_in_words
+from ...core.refl.families import FAMILIES, FLOW_TITLES, in_words, resolutions_in_words
 from ..host_version import fit
 from ..refl import lora_paths, samplers
 from ..refl import prompts as prompt_sources
@@ -198,14 +198,14 @@ def _rare() -> list[io.Input]:
             "sampler",
             options=[samplers.AUTO, *samplers.sampler_names()],
             default=samplers.AUTO,
-            tooltip="How pictures are drawn in training. auto: ddpm, the paper's; for SD3 and Flux euler.",
+            tooltip=f"How pictures are drawn in training. auto: ddpm, the paper's; euler for {FLOW_TITLES}.",
         ),
         _rarely(
             io.Combo.Input,
             "scheduler",
             options=[samplers.AUTO, *samplers.scheduler_names()],
             default=samplers.AUTO,
-            tooltip="Spacing of the noise levels. auto: ddim_uniform, the paper's; for SD3 and Flux simple.",
+            tooltip=f"Spacing of the noise levels. auto: ddim_uniform, the paper's; simple for {FLOW_TITLES}.",
         ),
         _rarely(
             io.Int.Input,

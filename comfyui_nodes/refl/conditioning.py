@@ -16,7 +16,7 @@ Conditioning = list[list[Any]]  # [[embeddings (B, tokens, width), {"pooled_outp
 
 
 class EncodedPrompts:
-    """Encodes with a CLIP and remembers; `free` lets the text encoder go."""
+    """Encodes each prompt once with a CLIP; `free` takes the text encoder off its device."""
 
     def __init__(self, clip: Any) -> None:
         self.clip = clip

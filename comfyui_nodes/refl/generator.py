@@ -74,10 +74,10 @@ class ComfyGenerator(Generator):
 
     @property
     def computes_in(self) -> torch.dtype:
-        """The type of the network's own arithmetic: the type asked for, or what the host chose at loading."""
-        asked = self.patcher.object_patches.get("manual_cast_dtype")
+        """The type of the network's own arithmetic: the type set for training, or what the host chose at loading."""
+        chosen = self.patcher.object_patches.get("manual_cast_dtype")
         own = getattr(self.patcher.model, "manual_cast_dtype", None)
-        return asked or own or self.patcher.model.get_dtype()
+        return chosen or own or self.patcher.model.get_dtype()
 
     # memory
 
@@ -171,7 +171,7 @@ class _RolloutSampler(comfy.samplers.Sampler):  # type: ignore[misc]
         disable_pbar: bool = False,
     ) -> Tensor:
         self.result = self.rollout(_HostDenoiser(self, model_wrap, sigmas, extra_args, noise))
-        return noise  # what the guider would return is not looked at
+        return noise  # the guider returns this, and nobody reads it
 
 
 class _HostDenoiser(Denoiser):

@@ -1,4 +1,4 @@
-"""Where LoRA files lie: `models/loras`, where the Load LoRA node looks."""
+"""Paths of LoRA files in `models/loras`, which the Load LoRA node lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def lora_files() -> list[str]:
 
 
 def lora_path(name: str) -> str:
-    """ "" for none."""
+    """The file of a name in the list; "" for none."""
     if name == NONE:
         return ""
     path = folder_paths.get_full_path("loras", name)
@@ -31,7 +31,7 @@ def free_path(name: str) -> Path:
     stem = name.strip().removesuffix(".safetensors")
     if any(why_no_file_name(part) for part in stem.split("/")):
         raise ImageRewardError(
-            f"'{name}' is no name for a file below models/loras: write letters, digits, spaces, - and _ (and / for a folder)."
+            f"'{name}' is no name for a file below models/loras: use letters, digits, spaces, - and _ (and / for a folder)."
         )
     folder = Path(folder_paths.get_folder_paths("loras")[0])
     path, count = folder / f"{stem}.safetensors", 1

@@ -53,10 +53,10 @@ class FoundNoise:
     """(B, C, h, w) float32 on the CPU."""
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        asked = tuple(latent["samples"].shape)
-        if asked != tuple(self.noise.shape):
+        shape = tuple(latent["samples"].shape)
+        if shape != tuple(self.noise.shape):
             raise ImageRewardError(
-                f"The noise was found for latents of shape {tuple(self.noise.shape)}, and the sampler draws {asked}: connect "
+                f"The noise was found for latents of shape {tuple(self.noise.shape)}, but the sampler draws {shape}: connect "
                 "the same latent to 'ImageReward Optimise Noise' and to the sampler."
             )
         return self.noise

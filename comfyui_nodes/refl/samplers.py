@@ -1,4 +1,4 @@
-"""ComfyUI's samplers and schedulers, a few steps at a time, with autograd where it is asked for."""
+"""ComfyUI's samplers and schedulers, a few steps at a time, with autograd where it is on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from comfy.k_diffusion import sampling as k_diffusion
 from torch import Tensor
 
 from ...core.errors import ImageRewardError
+from ...core.refl.families import FLOW_TITLES
 
 AUTO = "auto"
 _PAPERS = ("ddpm", "ddim_uniform")  # together: the reference's DDPM at evenly spaced steps
@@ -28,18 +29,18 @@ def scheduler_names() -> list[str]:
 
 
 def choose(sampler: str, scheduler: str, flow: bool) -> tuple[str, str]:
-    """What "" stands for with this kind of model; a sampler that would draw nonsense with it is refused."""
+    """The defaults of this kind of model in place of ""; raises for a sampler that does not work with flow models."""
     usual = _FOR_FLOWS if flow else _PAPERS
     sampler, scheduler = sampler or usual[0], scheduler or usual[1]
     if flow and sampler == "ddpm":
         raise ImageRewardError(
-            "The sampler 'ddpm' is not for flow models such as SD3 and Flux: choose 'auto' or 'euler'."
+            f"The sampler 'ddpm' does not work with flow models ({FLOW_TITLES}): choose 'auto' or 'euler'."
         )
     return sampler, scheduler
 
 
 def noise_levels(model_sampling: Any, sampler: str, scheduler: str, steps: int) -> Tensor:
-    """(steps + 1,) float32, falling to 0. The schedulers that give a step more or less than asked are cut or refused."""
+    """(steps + 1,) float32, falling to 0. Of schedulers that give too many steps the last are taken; too few are refused."""
     if sampler in comfy.samplers.KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS:
         longer = comfy.samplers.calculate_sigmas(model_sampling, scheduler, steps + 1)
         sigmas = torch.cat([longer[:-2], longer[-1:]]).float()
@@ -49,7 +50,7 @@ def noise_levels(model_sampling: Any, sampler: str, scheduler: str, steps: int) 
         sigmas = sigmas[-(steps + 1) :]
     if len(sigmas) < steps + 1:
         raise ImageRewardError(
-            f"The scheduler '{scheduler}' gives {len(sigmas) - 1} steps when asked for {steps}: choose another scheduler, "
+            f"The scheduler '{scheduler}' gives {len(sigmas) - 1} steps in place of {steps}: choose another scheduler, "
             f"or {len(sigmas) - 1} denoising steps."
         )
     return sigmas

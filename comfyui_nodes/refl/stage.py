@@ -12,7 +12,7 @@ from ..hosting import RewardModel
 from .memory import are_held, hold
 
 # With gradient, blocks recomputed: benchmarks/refl_memory.py counts 6.6 GiB for decoder and reward. The network's 0.5 to 0.9
-# grow with each denoising step that carries gradient, so as much is asked for it.
+# grow with each denoising step that carries gradient, so the same is reserved for it.
 ACTIVATION_MIB_PER_MEGAPIXEL = 6912
 
 

@@ -271,11 +271,12 @@ def load_pipeline(model: str) -> Any:
     if not Path(model).is_file():
         try:
             parts = diffusers.DiffusionPipeline.load_config(model)
-            unwanted = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
-            return diffusers.DiffusionPipeline.from_pretrained(model, **unwanted)
+            left_out = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
+            return diffusers.DiffusionPipeline.from_pretrained(model, **left_out)
         except (OSError, ValueError) as error:
             raise ImageRewardError(
-                f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id to be had: {error}"
+                f"model '{model}' is neither a .safetensors file, nor a diffusers folder, nor a Hub id that "
+                f"can be loaded: {error}"
             ) from error
     if Path(model).suffix.lower() != ".safetensors":
         raise ImageRewardError(

@@ -218,4 +218,5 @@ def resolutions_in_words() -> str:
 
 
 DIFFUSERS_TITLES = in_words(row for row in FAMILIES.values() if row.diffusers is not None)
+FLOW_TITLES = in_words((row for row in FAMILIES.values() if row.flow), "and")
 COMFYUI_TITLES = in_words(row for row in FAMILIES.values() if row.comfyui is not None)

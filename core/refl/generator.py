@@ -3,9 +3,9 @@
 The loop, the losses, the guard and the report know nothing else of a host. A host brings one adapter: a `Generator`, which owns
 the networks and the conditioning, and its `Denoiser`, which takes one batch down the noise schedule.
 
-Control is turned inside out on purpose: `Generator.denoise` prepares the host, calls back with a ready `Denoiser`, and cleans
-up when the callback returns. A host that only lends its networks for the length of one sampling call (ComfyUI) can so be
-driven by the same code as one that never lets go of them (diffusers). The callback may run the backward pass.
+`Generator.denoise` takes a callback on purpose: it prepares the host, calls back with a ready `Denoiser`, and cleans up when
+the callback returns. So the same code drives a host that gives its networks for the length of one sampling call (ComfyUI) and
+one that keeps them (diffusers). The callback may run the backward pass.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class Denoiser(ABC):
 
 
 class Generator(ABC):
-    """What is tuned. Parameters of every network arrive frozen; a tuning thaws what it trains."""
+    """What is tuned. The parameters of all networks are frozen; a tuning unfreezes those that it trains."""
 
     family: Family
     """A row of the table: which layers a LoRA may change, and what its file says of the model."""
     v_prediction: bool = False
     """Whether the network predicts velocity (arXiv 2202.00512), which goes into the metadata of LoRA files."""
     network: nn.Module
-    """The bare denoising network (the U-Net): what full tuning trains and LoRA layers hang on."""
+    """The bare denoising network (the U-Net): what full tuning trains and LoRA layers are attached to."""
     wrapped: nn.Module | None = None
     """The network as a backend wrapped it (DDP, FSDP); an adapter calls `self.active` so that gradients are exchanged."""
     sizes_divide_by: int = 8
@@ -101,7 +101,7 @@ class Generator(ABC):
     ) -> T:
         """Call `rollout` with a denoiser for these prompts (one per picture of the batch) and return what it returns.
 
-        All randomness comes from `noise`. Gradient mode is the caller's. The denoiser is dead once `rollout` returns.
+        All randomness comes from `noise`. Gradient mode is the caller's. The denoiser is of no use after `rollout`.
         """
 
     @abstractmethod

@@ -101,11 +101,11 @@ class Lora(nn.Module):
     def hook(self, layers: Mapping[str, nn.Module]) -> None:
         """Add each branch to the output of the layer of its name."""
         if self._hooks:
-            raise ImageRewardError("these LoRA layers already hang on a network: call unhook() first")
+            raise ImageRewardError("these LoRA layers are already attached to a network: call unhook() first")
         for name, layer in self.items():
             if name not in layers:
                 raise ImageRewardError(
-                    f"the network has no layer '{name}' that this LoRA wants to change: it was made for another model"
+                    f"the network has no layer '{name}' that this LoRA changes: it was made for another model"
                 )
             self._hooks.append(layers[name].register_forward_hook(_add_branch(layer)))
 

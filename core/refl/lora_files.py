@@ -24,7 +24,7 @@ PREFIX = "lora_unet_"
 
 
 def key_of(layer: str) -> str:
-    """The kohya key of a layer by its diffusers name, without its ending."""
+    """The kohya key of a layer by its name (see `LoraLayers`), without its ending."""
     return PREFIX + layer.replace(".", "_")
 
 
@@ -138,7 +138,7 @@ def read_lora(path: str | Path) -> LoraFile:
 
 
 def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> Lora:
-    """The LoRA of a file with kohya keys, to hang on `layers` (diffusers name -> module) and train on."""
+    """The LoRA of a file with kohya keys, to attach to `layers` (name in LoRA files -> module) and train on."""
     found: dict[str, LoraLayer] = {}
     unread = {key for key in tensors if not key.endswith(".alpha")}
     for name, module in layers.items():
@@ -159,7 +159,7 @@ def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Mod
     if not found or unread:
         raise ImageRewardError(
             f"{len(unread)} of the LoRA's {len(tensors)} tensors fit no layer of this model"
-            f"{f' ({min(unread)})' if unread else ''}: give a U-Net LoRA with kohya keys ({PREFIX}...) made for its kind"
+            f"{f' ({min(unread)})' if unread else ''}: give a LoRA with kohya keys ({PREFIX}...) for this kind of model"
         )
     first = next(iter(found.values()))
     return Lora(found, first.rank, first.alpha)

@@ -52,7 +52,7 @@ class Optimised:
 
 
 class GivenNoise(SampleNoise):
-    """Begins with a given noise (B, C, h, w); what a stochastic sampler asks for after that comes from the seeds."""
+    """Begins with a given noise (B, C, h, w); what a stochastic sampler draws after that comes from the seeds."""
 
     def __init__(self, start: Tensor, seeds: Sequence[int]) -> None:
         super().__init__([torch.Generator().manual_seed(seed) for seed in seeds])
@@ -98,7 +98,7 @@ def optimise_noise(
 
     for iteration in range(settings.iterations + 1):
         optimizer.zero_grad(set_to_none=True)
-        with torch.set_grad_enabled(iteration < settings.iterations):  # the last one only looks
+        with torch.set_grad_enabled(iteration < settings.iterations):  # the last iteration only scores
             start, pixels, rewards = generator.denoise(prompts, sampling, GivenNoise(current, seeds), rollout)
         first = pixels if iteration == 0 else first
         history.append(rewards)

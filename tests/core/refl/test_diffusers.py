@@ -61,7 +61,7 @@ def test_kinds_are_recognised(kind: str, make_pipeline: Callable[..., Any]) -> N
 
 
 def reference_update(pipeline: Any, scorer: Scorer, prompts: list[str], stop: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and U-Net gradient of ImageReward's ReFL.py / ReFL_SDXL.py for one batch, said in plain diffusers calls."""
+    """Loss and U-Net gradient of ImageReward's ReFL.py / ReFL_SDXL.py for one batch, in plain diffusers calls."""
     from diffusers import DDPMScheduler
 
     unet, vae, sdxl = pipeline.unet, pipeline.vae, hasattr(pipeline, "text_encoder_2")
@@ -303,11 +303,11 @@ def test_a_folder_loads_without_a_word(
     """diffusers complains of a safety checker that is left out where there is none, and where it is not left out."""
     from diffusers.pipelines import pipeline_utils
 
-    said: list[str] = []
-    monkeypatch.setattr(pipeline_utils.logger, "warning", lambda text, *_: said.append(text))
+    warnings: list[str] = []
+    monkeypatch.setattr(pipeline_utils.logger, "warning", lambda text, *_: warnings.append(text))
     make_pipeline(kind).save_pretrained(tmp_path / "model")
     assert DiffusersGenerator.load(str(tmp_path / "model"), device="cpu").family.name == kind
-    assert said == []
+    assert warnings == []
 
 
 def test_lora_layers_choices(make_pipeline: Callable[..., Any]) -> None:

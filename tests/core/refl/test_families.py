@@ -16,6 +16,7 @@ from sd_imagereward.core.refl.families import (
     COMFYUI_TITLES,
     DIFFUSERS_TITLES,
     FAMILIES,
+    FLOW_TITLES,
     Base,
     Family,
     LoraLayers,
@@ -114,6 +115,7 @@ def test_a_single_file_is_of_the_family_whose_text_encoders_it_holds() -> None:
 def test_what_people_read_of_the_table() -> None:
     assert DIFFUSERS_TITLES == "SD1.x, SD2.x or SDXL"
     assert COMFYUI_TITLES == "SD1.x, SD2.x, SDXL, SD3 or Flux.1"
+    assert FLOW_TITLES == "SD3 and Flux.1"
     assert resolutions_in_words() == "512 for SD1.x, 768 for SD2.x, 1024 for SDXL, SD3 and Flux.1"
 
 

@@ -134,7 +134,7 @@ def test_keys_are_those_that_the_hosts_look_for(kind: str) -> None:
     each of which A1111's `convert_diffusers_name_to_compvis` also leads to a module of the model."""
     diffusers = pytest.importorskip("diffusers")
     tables = json.loads((Path(__file__).parent / "lora_keys.json").read_text())[kind]
-    wanted = {
+    expected = {
         f"{block}_{layer.replace('_N', f'_{n}')}"
         for block, depth in tables["blocks"].items()
         for layer in tables["layers"]
@@ -161,7 +161,7 @@ def test_keys_are_those_that_the_hosts_look_for(kind: str) -> None:
     from sd_imagereward.core.refl.lora import touches
 
     ours = {key_of(name) for name, module in layers.items() if touches(name, module, "linear")}
-    assert ours == wanted
+    assert ours == expected
 
 
 def odd_tensors(kind: str) -> dict[str, torch.Tensor]:

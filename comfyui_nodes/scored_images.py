@@ -21,7 +21,7 @@ CARRIED = ("latents", "masks", "conditioning")
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ScoredImages:
     images: Carried
     scores: Scores
     latents: Carried | None
@@ -70,7 +70,7 @@ def inputs() -> list[io.Input]:
 
 
 def outputs(prefix: str = "", which: str = "images") -> list[io.Output]:
-    """The five outputs of `Gallery.take`."""
+    """The five outputs of `ScoredImages.take`."""
 
     def name(what: str) -> str:
         return f"{prefix}_{what}" if prefix else what
@@ -92,10 +92,10 @@ def gather(
     latent: Sequence[Any] | None = None,
     mask: Sequence[Any] | None = None,
     condition: Sequence[Any] | None = None,
-) -> Gallery:
+) -> ScoredImages:
     """The shared inputs, each a list as ComfyUI hands them to a list node."""
     pixels = to_pixels(image)
-    return Gallery(
+    return ScoredImages(
         Carried(image),
         _scores(pixels, scores, reward_model, prompt or [""]),
         carried.latents(latent, len(pixels)),

@@ -39,12 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..files.writable import expect_writable_folder
-    from ..preference.benchmark import benchmark, find_generations, read_prompts
+    from ..preference.benchmark import benchmark_models, find_generations, read_prompts
 
     prompts = read_prompts(args.prompts)
     generations = find_generations(args.images, prompts, args.models)
     expect_writable_folder(args.output)
-    result = benchmark(
+    result = benchmark_models(
         prompts,
         generations,
         args.scorers,

@@ -162,7 +162,7 @@ def _expression(tail: str) -> str:
     return "".join(_PLACES[piece] if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))
 
 
-def benchmark(
+def benchmark_models(
     prompts: Sequence[Prompt],
     generations: Sequence[Generation],
     scorers: Sequence[str],

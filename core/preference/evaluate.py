@@ -103,7 +103,7 @@ class Evaluation:
             write_json(rows, folder / f"test_{safe_name(name)}.json")
 
 
-def evaluate(
+def evaluate_scorers(
     rankings: Sequence[Ranking],
     scorers: Sequence[str],
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -49,10 +48,6 @@ class Mixture:
 
     def __str__(self) -> str:
         return notation(self.weights.items(), self.normalise)
-
-    def to_json(self) -> str:
-        """The text of a mixture file."""
-        return json.dumps({"mix": dict(self.weights), "normalise": self.normalise}, indent=2) + "\n"
 
     @classmethod
     def parse(cls, text: str) -> Mixture:

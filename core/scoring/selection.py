@@ -7,7 +7,7 @@ A score that is NaN (an image that could not be read) ranks last and never passe
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any, SupportsFloat, SupportsIndex
@@ -61,22 +61,6 @@ def best(scores: Iterable[float]) -> int:
     return ranked[0]
 
 
-def best_of_groups(scores: Iterable[float], groups: Iterable[Hashable], n: int = 1) -> list[int]:
-    """The `n` best positions of each group, best first; groups in the order in which they first appear.
-
-    `groups`: one label per score, such as the prompt. A group of fewer than `n` gives what it has.
-    """
-    values, labels = _values(scores), list(groups)
-    check_same_length(scores=values, groups=labels)
-    if not isinstance(n, SupportsIndex) or n < 1:
-        raise ImageRewardError(f"n is how many to take of each group: expected 1 or more, got {n}.")
-    members: dict[Hashable, list[int]] = {label: [] for label in labels}
-    for position in rank(values):
-        if len(members[labels[position]]) < n:
-            members[labels[position]].append(position)
-    return [position for chosen in members.values() for position in chosen]
-
-
 def take(items: Any, positions: Iterable[int], *, expected: int | None = None, what: str = "items") -> Any:
     """The items at `positions`, in that order, in the same kind of container.
 
@@ -119,17 +103,6 @@ def count(items: Any) -> int:
         "Expected a tensor or array with a batch dimension, a list, a tuple or a latent (a dictionary with 'samples'), "
         f"got {type(items).__name__}."
     )
-
-
-def check_same_length(**named: Any) -> None:
-    """Raises an error with both numbers unless all named items count the same; None is left out.
-
-    `check_same_length(images=images, scores=scores)`
-    """
-    counts = {name: count(items) for name, items in named.items() if items is not None}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
-        raise ImageRewardError(f"The counts differ: {listed}. Each image needs exactly one of each.")
 
 
 def _take_latent(latent: Mapping[str, Any], positions: list[int], total: int) -> dict[str, Any]:

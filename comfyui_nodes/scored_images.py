@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 
 from ..core.errors import ImageRewardError
+from ..core.files.console import counted
 from . import carried, scoring
 from .carried import Carried
 from .hosting import expect_reward_model
@@ -109,7 +110,7 @@ def _scores(pixels: list[Any], scores: Any, reward_model: Any, prompt: Sequence[
         given = join(scores)
         if len(given) != len(pixels):
             raise ImageRewardError(
-                f"{len(given)} scores for {len(pixels)} images: connect the scores of these very images."
+                f"{counted(len(given), 'score')} for {counted(len(pixels), 'image')}: connect the scores of these very images."
             )
         return given
     if not reward_model:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.console import counted
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 
@@ -89,7 +90,7 @@ def _devices() -> Iterator[str]:
         free, total = torch.cuda.mem_get_info()
         print(f"  {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
     elif device.type == "cpu":
-        print(f"  {torch.get_num_threads()} threads; about a second a picture")
+        print(f"  {counted(torch.get_num_threads(), 'thread')}; about a second a picture")
     if device.type == "cpu" and shutil.which("nvidia-smi"):
         yield "there is an NVIDIA driver, but this torch cannot use it: install a CUDA build of torch"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
 from ..files.journal import Journal, Part
+from ..files.moving import trash
 from ..files.names import numbered
 from ..pictures.companions import owned_by, parts_if_free, parts_to
 from ..pictures.label import relabel_file
@@ -24,7 +25,6 @@ from .outcome import Outcome, Say, unfailing
 from .ranking import Ranked
 from .records import Picture, ScorerRecord
 from .templates import check_template, file_name
-from .trash import trash
 
 _COMMIT_EVERY = 200
 _CHANGED = "it has changed since it was scored; left alone. Run curate again"

@@ -19,11 +19,10 @@ from ..errors import ImageRewardError
 from ..files.atomic import remove, rename, temporary_beside
 from ..files.journal import Journal
 from ..files.lock import locked
-from ..files.moving import copy_file
+from ..files.moving import copy_file, trash
 from ..files.names import numbered
 from .outcome import Outcome, Say, unfailing
 from .store import Store, StoreDamaged
-from .trash import trash
 
 FILE_NAME = ".imagereward.sqlite3"
 WAIT_SECONDS = 30.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from .addresses import Addresses
 from .album import GRID, VIEWS, Album, Choice
 from .cards import detail_html, page_html
@@ -117,7 +118,7 @@ def build_page(
         except ImageRewardError as error:
             return page_html(album, choice), _note(str(error))
         lines = lines[:_MOST_LINES] + [f"{path}: {reason}" for path, reason in outcome.failed[:_MOST_LINES]]
-        done = f"{outcome.changed} files {'would be changed' if only_say else 'changed'}"
+        done = f"{counted(outcome.changed, 'file')} {'would be changed' if only_say else 'changed'}"
         return page_html(album, choice), _note(done, lines)
 
     def write_pairs(name: str) -> str:
@@ -125,7 +126,7 @@ def build_page(
             path, count = by_name[name].export()
         except (ImageRewardError, OSError) as error:
             return _note(str(error))
-        return _note(f"{count} pairs: {path}")
+        return _note(f"{counted(count, 'pair')}: {path}")
 
     def score_new(name: str, title: str) -> str:
         try:

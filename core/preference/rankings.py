@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 
 
 class LazyImage(Protocol):
@@ -41,7 +42,7 @@ class Ranking:
     def __post_init__(self) -> None:
         if len(self.images) != len(self.ranks):
             raise ImageRewardError(
-                f"expected a rank for each image of {self.id!r}, got {len(self.ranks)} for {len(self.images)} images"
+                f"expected a rank for each image of {self.id!r}, got {len(self.ranks)} for {counted(len(self.images), 'image')}"
             )
 
 

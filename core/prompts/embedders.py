@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from ..scorers.base import Scorer
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_classes
@@ -28,7 +29,9 @@ class Embedder:
         """(N, D) float32 vectors of length 1 on the CPU."""
         vectors = torch.as_tensor(self.embed(texts)).detach().float().cpu()
         if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise ImageRewardError(f"expected a vector for each of {len(texts)} texts, got {tuple(vectors.shape)}")
+            raise ImageRewardError(
+                f"expected a vector for each of {counted(len(texts), 'text')}, got {tuple(vectors.shape)}"
+            )
         if not bool(vectors.isfinite().all()):
             raise ImageRewardError(f"{self.name} gave a vector that is not finite; try another dtype or device")
         return torch.nn.functional.normalize(vectors, dim=1)

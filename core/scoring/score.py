@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import BadImage, ImageRewardError, OutOfMemory
+from ..files.console import counted
 from ..networks.devices import is_out_of_memory, release_memory
 from ..pictures.opening import Picture, open_picture
 from ..pictures.origin import Origin
@@ -150,12 +151,12 @@ def as_prompts(prompts: Prompts, count: int, info: ScorerInfo) -> list[str | Non
     if prompts is None:
         if info.reads_prompt:
             raise ImageRewardError(
-                f"{info.title} reads the prompt: expected one prompt, or one for each of the {count} images, got None"
+                f"{info.title} reads the prompt: expected one prompt, or one for each of {counted(count, 'image')}, got None"
             )
         return [""] * count
     texts: list[str | None] = [prompts] * count if isinstance(prompts, str) else list(prompts)
     if len(texts) != count:
-        raise ValueError(f"expected one prompt, or one for each of the {count} images, got {len(texts)}")
+        raise ValueError(f"expected one prompt, or one for each of {counted(count, 'image')}, got {len(texts)}")
     wrong = next((text for text in texts if text is not None and not isinstance(text, str)), None)
     if wrong is not None:
         raise TypeError(f"expected prompts as text, got {type(wrong).__name__}")

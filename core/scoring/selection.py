@@ -61,12 +61,11 @@ def best(scores: Iterable[float]) -> int:
     return ranked[0]
 
 
-def take(items: Any, positions: Iterable[int], *, expected: int | None = None, what: str = "items") -> Any:
+def take(items: Any, positions: Iterable[int]) -> Any:
     """The items at `positions`, in that order, in the same kind of container.
 
     Takes a torch tensor or numpy array (along dimension 0; a copy), a list or tuple, a ComfyUI latent dictionary, and
-    None, which stays None. Positions may repeat. `expected`: how many items there must be, checked with a readable
-    error that calls them `what`.
+    None, which stays None. Positions may repeat.
 
     A latent's `samples` (N, ...) is what counts. Its `noise_mask` may have fewer rows, which repeat; `batch_index` is
     made if absent, as ComfyUI's own batch nodes do, so that a later sampler finds the noise of each image again;
@@ -79,11 +78,9 @@ def take(items: Any, positions: Iterable[int], *, expected: int | None = None, w
     except TypeError as error:
         raise ImageRewardError(f"Positions are whole numbers, counted from 0: {error}.") from error
     total = count(items)
-    if expected is not None and total != expected:
-        raise ImageRewardError(f"{total} {what} for {expected} scores: there must be one for each score.")
     outside = [p for p in chosen if not 0 <= p < total]
     if outside:
-        raise ImageRewardError(f"Position {outside[0]} asked for, but there are {total} {what} (counted from 0).")
+        raise ImageRewardError(f"Expected positions below {total}, counted from 0, got {outside[0]}.")
     if isinstance(items, Mapping):
         return _take_latent(items, chosen, total)
     if isinstance(items, tuple):

@@ -68,7 +68,7 @@ def test_broken_and_missing_images_are_listed_and_left_out(folder: Path):
     assert "1 missing and 1 unreadable" in result.markdown()
     for image in (folder / "images").iterdir():
         image.unlink()
-    with pytest.raises(ImageRewardError, match="5 files are missing"):
+    with pytest.raises(ImageRewardError, match="5 files missing"):
         evaluate_scorers(rankings_of(folder), ["red"], load=lambda name: scorer)
 
 

@@ -58,12 +58,24 @@ def open_workplace(
     wait: float = WAIT_SECONDS,
     say: Say = lambda line: None,
 ) -> Iterator[Workplace]:
-    """Opens the store of a folder, `chosen` if it is to lie elsewhere, as the only one who changes anything.
+    """Opens the store of a folder as the only process that changes anything there; a context manager.
 
     A store that is damaged or of another version is moved aside and made anew: it holds what scoring can find again. One
-    that was chosen is left alone. dry_run: works on a copy, waits for nobody and writes nothing into the folder.
+    that was chosen is left alone.
 
-    Raises FolderInUse if another process is still at work after `wait` seconds; ImageRewardError if the store cannot be used.
+    Args:
+        root: the folder of images.
+        chosen: the store's file, if it is to lie elsewhere; None takes a hidden file in `root`.
+        dry_run: works on a copy, waits for no other process and writes nothing into the folder.
+        wait: seconds to wait for another process.
+        say: called with a line about what is waited for or moved aside.
+
+    Returns:
+        The store and the journal, inside the block.
+
+    Raises:
+        FolderInUse: another process is still at work after `wait` seconds.
+        ImageRewardError: the store cannot be used.
     """
     say = unfailing(say)
     if dry_run:
@@ -86,7 +98,18 @@ def open_workplace(
 
 
 def open_to_read(root: Path, chosen: Path | None = None) -> Store:
-    """The store of a folder that was scored before. Raises ImageRewardError if there is none or it cannot be used."""
+    """The store of a folder that was scored before.
+
+    Args:
+        root: the folder of images.
+        chosen: the store's file, if it lies elsewhere.
+
+    Returns:
+        The store, to be closed by the caller (it is a context manager).
+
+    Raises:
+        ImageRewardError: there is no store, or it cannot be used.
+    """
     path = chosen or find_store(root)
     if path is None or not path.is_file():
         raise ImageRewardError(f"{root} has no scores yet; run: imagereward curate {root}")

@@ -115,11 +115,22 @@ def evaluate_scorers(
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Scores every image of `rankings` by every scorer and compares with the human order.
+    """Scores every image of `rankings` with every scorer and compares with the human order.
 
-    scorers: what `load` takes (names, files, Hub repositories). output: a folder; scores are kept there as they come, and a
-    later call goes on from them. Missing and unreadable images are listed and left out. Raises ImageRewardError if nothing
-    is left to compare.
+    Args:
+        rankings: see `read_rankings`. Missing and unreadable images are listed and left out.
+        scorers: what `load` takes: names, files, Hub repositories.
+        load: what loads a scorer; called only if something is left to score.
+        variant: what sets the scores apart besides the scorer, such as its dtype.
+        output: a folder in which scores are kept as they come, so that a later call goes on from them.
+        batch_size: images at once; None takes 64 on a GPU, 8 on a CPU.
+        on_progress: called with (done, total) images; what it raises stops the work.
+
+    Returns:
+        The agreement of each scorer with people, and what it rests on.
+
+    Raises:
+        ImageRewardError: no prompt has two images that can be compared.
     """
     there = present(rankings)
     items = [(image, ranking.prompt) for ranking in there.rankings for image in ranking.images]

@@ -94,7 +94,18 @@ def without(ranking: Ranking, images: set[Any]) -> Ranking:
 
 
 def hold_out(rankings: Sequence[Ranking], share: float) -> tuple[list[Ranking], list[Ranking]]:
-    """(training, validation): about `share` of the prompts, chosen by the prompts' hash, so that a prompt is never in both."""
+    """Parts rankings by prompt, so that a prompt is never on both sides.
+
+    Args:
+        rankings: what was read.
+        share: about this share of the prompts is held out, chosen by the prompts' hash; between 0 and 1.
+
+    Returns:
+        (training, validation).
+
+    Raises:
+        ImageRewardError: `share` is out of range, or there is only one prompt.
+    """
     if not 0 < share < 1:
         raise ImageRewardError(f"the share to hold out lies between 0 and 1, got {share}")
 

@@ -38,14 +38,35 @@ class Embedder:
 
 
 def load_embedder(name: str = "clip", *, device: str | None = None) -> Embedder:
-    """A scorer with a CLIP text tower ("clip", a checkpoint file of one), or "st:MODEL" of sentence-transformers."""
+    """The network that turns prompts into vectors.
+
+    Args:
+        name: a scorer with a CLIP text tower ("clip", a checkpoint file of one), or "st:MODEL" of sentence-transformers.
+        device: where it goes; None takes the fastest there is.
+
+    Returns:
+        An embedder of texts to vectors (N, D).
+
+    Raises:
+        ImageRewardError: the scorer has no text tower, or sentence-transformers is not installed.
+    """
     if name.startswith(SENTENCES):
         return _sentence_transformer(name, device)
     return scorer_embedder(load_scorer(name, device=device))
 
 
 def scorer_embedder(scorer: Scorer) -> Embedder:
-    """The text tower of a loaded scorer. Raises ImageRewardError if it has none."""
+    """The text tower of a loaded scorer.
+
+    Args:
+        scorer: a scorer whose class has `text_features`.
+
+    Returns:
+        An embedder under the scorer's name.
+
+    Raises:
+        ImageRewardError: the scorer has no text tower.
+    """
     features = getattr(scorer, "text_features", None)
     if features is None:
         able = [name for name, cls in scorer_classes().items() if hasattr(cls, "text_features")]

@@ -24,9 +24,17 @@ class Split:
 
 
 def rank(scores: Iterable[float], top: int = 0) -> list[int]:
-    """Positions from the highest score to the lowest.
+    """Positions from the highest score to the lowest. Equal scores keep their order; NaN comes last.
 
-    `scores`: list, array or tensor (N,). Equal scores keep their order; NaN comes last. `top`: how many; 0 means all.
+    Args:
+        scores: a list, array or tensor (N,).
+        top: how many to return; 0 returns all.
+
+    Returns:
+        At most N positions, counted from 0.
+
+    Raises:
+        ImageRewardError: the scores are not N numbers, or `top` is not a whole number of at least 0.
     """
     values = _values(scores)
     _check_not_negative("top", top)
@@ -35,9 +43,19 @@ def rank(scores: Iterable[float], top: int = 0) -> list[int]:
 
 
 def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: int = 0) -> Split:
-    """Keeps the scores >= `threshold`; then the `at_least` best in any case; then only the `top` best (0: all).
+    """Keeps the scores >= `threshold`; then the `at_least` best in any case; then only the `top` best.
 
-    Where both are given, `top` has the last word. NaN stays only if `at_least` asks for more images than have a score.
+    Args:
+        scores: a list, array or tensor (N,). NaN stays only if `at_least` asks for more images than have a score.
+        threshold: the lowest score that passes; -inf keeps every scored image.
+        at_least: how many of the best stay whatever their scores.
+        top: how many stay at most, which has the last word; 0 sets no maximum.
+
+    Returns:
+        The positions that stay and those that go, each in the order in which the scores were given.
+
+    Raises:
+        ImageRewardError: the scores are not N numbers, the threshold is not a number, or a count is negative.
     """
     values = _values(scores)
     _check_not_negative("at_least", at_least)
@@ -54,7 +72,17 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
 
 
 def best(scores: Iterable[float]) -> int:
-    """The position of the highest score, the first of equals (0 if all are NaN). No scores at all is an error."""
+    """The position of the highest score, the first of equals; 0 if all are NaN.
+
+    Args:
+        scores: a list, array or tensor (N,).
+
+    Returns:
+        A position, counted from 0.
+
+    Raises:
+        ImageRewardError: there are no scores, or they are not numbers.
+    """
     ranked = rank(scores, top=1)
     if not ranked:
         raise ImageRewardError("There is no best of no images: expected one score or more, got none.")
@@ -64,12 +92,19 @@ def best(scores: Iterable[float]) -> int:
 def take(items: Any, positions: Iterable[int]) -> Any:
     """The items at `positions`, in that order, in the same kind of container.
 
-    Takes a torch tensor or numpy array (along dimension 0; a copy), a list or tuple, a ComfyUI latent dictionary, and
-    None, which stays None. Positions may repeat.
-
     A latent's `samples` (N, ...) is what counts. Its `noise_mask` may have fewer rows, which repeat; `batch_index` is
     made if absent, as ComfyUI's own batch nodes do, so that a later sampler finds the noise of each image again;
     every other key is kept as it is.
+
+    Args:
+        items: a torch tensor or numpy array (N, ...), a list or tuple of N, a ComfyUI latent dictionary, or None.
+        positions: counted from 0; they may repeat.
+
+    Returns:
+        A copy of those items (the elements of a list or tuple are shared); None for None.
+
+    Raises:
+        ImageRewardError: a position is out of range or not a whole number, or the items have no rows.
     """
     if items is None:
         return None

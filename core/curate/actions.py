@@ -34,15 +34,14 @@ _CHANGED = "it has changed since it was scored; left alone. Run curate again"
 class Actions:
     """The actions on ranked pictures, best first.
 
-    say: takes a line for each thing done, or with dry_run for each that would be done. Pictures without score are never
-    touched, nor are those that changed since they were scored. A file that cannot be changed is listed in the outcome, and
-    the others go on. What is moved, copied or trashed takes its companions along.
+    Pictures without score are never touched, nor are those that changed since they were scored. A file that cannot be
+    changed is listed in the outcome, and the others go on. What is moved, copied or trashed takes its companions along.
     """
 
     ranked: Ranked
     journal: Journal
-    dry_run: bool = False
-    say: Say = lambda line: None
+    dry_run: bool = False  # changes nothing
+    say: Say = lambda line: None  # takes a line for each thing done, or with dry_run for each that would be done
 
     def __post_init__(self) -> None:
         self.say = unfailing(self.say)

@@ -31,9 +31,11 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class Workplace:
-    store: Store
-    journal: Journal
-    dry_run: bool
+    """What one process has of a folder while it works there; see `open_workplace`."""
+
+    store: Store  # scores
+    journal: Journal  # moves
+    dry_run: bool  # nothing in the folder is changed
 
     def undo(self, say: Say = lambda line: None) -> Outcome:
         """Reverts the moves and renames of the last call that made any, whoever scored."""

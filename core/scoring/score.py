@@ -38,9 +38,7 @@ class ImageScores:
     info: ScorerInfo
     errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be scored
     prompts: list[str] = field(default_factory=list)  # N, those that were read out of the files among them
-    origins: list[Origin] = field(
-        default_factory=list
-    )  # N, where those came from; an empty one for a prompt that was given
+    origins: list[Origin] = field(default_factory=list)  # N, of those prompts; an empty one for a prompt that was given
 
 
 def get_reward_score(

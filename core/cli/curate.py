@@ -197,24 +197,24 @@ def _act(
     ranked = Ranked(place.store, records[0], args.folder, run)
     say = _say_aside if STDOUT in (args.csv, args.jsonl) else print
     actions = Actions(ranked, place.journal, args.dry_run, say=say)
-    wanted: list[tuple[str, Callable[[], Outcome]]] = []
+    steps: list[tuple[str, Callable[[], Outcome]]] = []
     if args.csv is not None:
-        wanted.append(("listed", lambda: list_csv(ranked, _target(args.csv), dry_run=args.dry_run, say=say)))
+        steps.append(("listed", lambda: list_csv(ranked, _target(args.csv), dry_run=args.dry_run, say=say)))
     if args.jsonl is not None:
-        wanted.append(("listed", lambda: list_jsonl(ranked, _target(args.jsonl), dry_run=args.dry_run, say=say)))
+        steps.append(("listed", lambda: list_jsonl(ranked, _target(args.jsonl), dry_run=args.dry_run, say=say)))
     if args.label:
-        wanted.append(("labelled", lambda: actions.label(records)))
+        steps.append(("labelled", lambda: actions.label(records)))
     if args.sidecar:
-        wanted.append(("sidecars written", actions.sidecar))
+        steps.append(("sidecars written", actions.sidecar))
     if copying is not None:
-        wanted.append(("copied", lambda: actions.copy_best(*copying)))
+        steps.append(("copied", lambda: actions.copy_best(*copying)))
     if moving is not None:
-        wanted.append(("moved", lambda: actions.move_below(*moving)))
+        steps.append(("moved", lambda: actions.move_below(*moving)))
     if args.delete_below is not None:
-        wanted.append(("moved to the trash", lambda: actions.delete_below(args.delete_below)))
+        steps.append(("moved to the trash", lambda: actions.delete_below(args.delete_below)))
     if args.rename is not None:
-        wanted.append(("renamed", lambda: actions.rename(args.rename)))
-    for done, act in wanted:
+        steps.append(("renamed", lambda: actions.rename(args.rename)))
+    for done, act in steps:
         outcome = act()
         _tell_outcome(outcome, done, args.dry_run)
         yield outcome

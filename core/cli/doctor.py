@@ -117,10 +117,10 @@ def _weights() -> Iterator[str]:
 def _state(faults: list[Fault]) -> str:
     missing = [fault.weight.name for fault in faults if not fault.damaged]
     damaged = [fault.weight.name for fault in faults if fault.damaged]
-    told = [f"cannot use {', '.join(damaged)}"] if damaged else []
+    state = [f"cannot use {', '.join(damaged)}"] if damaged else []
     if missing:
-        told.append(f"lacks {', '.join(missing)} ({next(fault.cure for fault in faults if not fault.damaged)})")
-    return "; ".join(told) or "here"
+        state.append(f"lacks {', '.join(missing)} ({next(fault.cure for fault in faults if not fault.damaged)})")
+    return "; ".join(state) or "here"
 
 
 def _folder_problems(folder: Path) -> Iterator[str]:

@@ -82,13 +82,13 @@ def open_workplace(
     say = unfailing(say)
     if dry_run:
         path = chosen or find_store(root) or root / FILE_NAME
-        with _told_of_the_original(path), _private_copy(path) as store:
+        with _damage_names_the_original(path), _private_copy(path) as store:
             yield Workplace(store, journal_beside(path), dry_run)
         return
     path = chosen or default_store(root)
     with (
         locked(path, wait=wait, on_wait=lambda: say(f"waiting for another process that works on {root}")),
-        _told_and_moved_aside(path, chosen),
+        _damaged_is_moved_aside(path, chosen),
         _opened(path, chosen, say) as store,
     ):
         journal = journal_beside(path)
@@ -178,7 +178,7 @@ def _opened(path: Path, chosen: Path | None, say: Say) -> Iterator[Store]:
 
 
 @contextmanager
-def _told_and_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
+def _damaged_is_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
     """What lost its order deep inside is found in the middle of the work."""
     try:
         yield
@@ -189,7 +189,7 @@ def _told_and_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _told_of_the_original(path: Path) -> Iterator[None]:
+def _damage_names_the_original(path: Path) -> Iterator[None]:
     """A copy with damage deep inside means nothing to the user."""
     try:
         yield

@@ -151,15 +151,15 @@ def _guarded(answer: Callable[..., Any], addresses: Addresses) -> Callable[..., 
     """`answer` for requests to our own addresses; the others get an error."""
     import gradio as gr
 
-    def asked(request: Any, *values: Any) -> Any:
+    def guarded(request: Any, *values: Any) -> Any:
         headers = {str(name).lower(): str(value) for name, value in request.headers.items()}
         refusal = addresses.refusal(headers, changes=True)
         if refusal:
             raise gr.Error(refusal)
         return answer(*values)
 
-    asked.__annotations__["request"] = gr.Request  # by which Gradio knows that it is to hand over the request
-    return asked
+    guarded.__annotations__["request"] = gr.Request  # by which Gradio knows that it is to hand over the request
+    return guarded
 
 
 def _range(low: float, high: float) -> dict[str, float]:

@@ -103,18 +103,18 @@ class PromptLibrary:
         if isinstance(topics, str):
             raise TypeError("expected a sequence of topics; for a single one, suggest([topic])")
         if n < 1:
-            raise ImageRewardError(f"expected at least 1 suggestion to be wanted, got {n}")
+            raise ImageRewardError(f"expected at least 1 suggestion a topic, got {n}")
         allowed = None if min_reward is None else self.rewards >= min_reward  # NaN never is
         return [self._suggest(query, n, allowed, distinct) for query in self.embedder.unit(list(topics))]
 
     def _suggest(self, query: Tensor, n: int, allowed: Tensor | None, distinct: float) -> list[Suggestion]:
-        wanted = 4 * n
+        count = 4 * n
         while True:
-            found = self.index.nearest(query, wanted, allowed)
+            found = self.index.nearest(query, count, allowed)
             chosen = _apart(self.index.vectors[found.positions], n, distinct)
-            if len(chosen) == n or len(found.positions) < wanted:
+            if len(chosen) == n or len(found.positions) < count:
                 break
-            wanted *= 4
+            count *= 4
         positions, products = found.positions.tolist(), found.products.tolist()
         return [
             Suggestion(self.entries[positions[i]].text, products[i], self.entries[positions[i]].reward) for i in chosen

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import ImageRewardError
+from ..core.files.console import counted
 from ..core.scoring.selection import count, take
 
 
@@ -59,7 +60,7 @@ class Shared(Carried):
 def latents(elements: Sequence[Any] | None, images: int) -> Carried | None:
     if not elements:
         return None
-    return _matching(Carried(elements), "latents", images)
+    return _matching(Carried(elements), "latent", images)
 
 
 def masks(elements: Sequence[Tensor] | None, images: int) -> Carried | None:
@@ -67,17 +68,17 @@ def masks(elements: Sequence[Tensor] | None, images: int) -> Carried | None:
     if not elements:
         return None
     rows = Carried([mask.unsqueeze(0) if mask.ndim == 2 else mask for mask in elements])
-    return Shared(elements, images) if len(rows) == 1 else _matching(rows, "masks", images)
+    return Shared(elements, images) if len(rows) == 1 else _matching(rows, "mask", images)
 
 
 def conditionings(elements: Sequence[Any] | None, images: int) -> Carried | None:
     if not elements:
         return None
     row = Conditionings(elements)
-    return Shared(elements, images) if len(row) == 1 else _matching(row, "conditionings", images)
+    return Shared(elements, images) if len(row) == 1 else _matching(row, "conditioning", images)
 
 
 def _matching(row: Carried, what: str, images: int) -> Carried:
     if len(row) != images:
-        raise ImageRewardError(f"{len(row)} {what} for {images} images: connect one for each image.")
+        raise ImageRewardError(f"{counted(len(row), what)} for {counted(images, 'image')}: connect one for each image.")
     return row

@@ -11,6 +11,7 @@ import comfy.utils
 from torch import Tensor
 
 from ..core.errors import ImageRewardError
+from ..core.files.console import counted
 from ..core.infotext.syntax import plain_prompt
 from ..core.scorers.base import Scorer
 from ..core.scoring.score import score_images
@@ -52,7 +53,7 @@ def prompts_for(model: RewardModel, prompts: Sequence[str], count: int, plain: b
     """One prompt for `count` images, or one each -> one each, without ComfyUI's syntax if `plain`."""
     if len(prompts) not in (1, count):
         raise ImageRewardError(
-            f"{len(prompts)} prompts for {count} images: give one prompt for all, or one for each image."
+            f"{counted(len(prompts), 'prompt')} for {counted(count, 'image')}: give one prompt for all, or one for each image."
         )
     given = list(prompts) * count if len(prompts) == 1 else list(prompts)
     if not model.scorer.info.reads_prompt:

@@ -18,12 +18,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from sd_imagereward.core import Scorer, load_scorer, score_images
-from sd_imagereward.core.infotext.scores import set_scores
-from sd_imagereward.core.networks.devices import default_device
-from sd_imagereward.core.pictures.saving import save_image
-from sd_imagereward.core.prompts.embedders import load_embedder
-from sd_imagereward.core.prompts.library import PromptLibrary
+from sd_imagereward.core import Scorer, default_device, load_scorer, save_image, score_images, set_scores
+from sd_imagereward.core.prompts import PromptLibrary, load_embedder
 
 Generate = Callable[[str, int], Image.Image]  # (prompt, seed) -> image
 

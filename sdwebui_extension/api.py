@@ -22,6 +22,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BadImage, ImageRewardError
+from ..core.files.console import counted
 from ..core.infotext.syntax import plain_prompt
 from ..core.pictures.opening import open_header, open_picture
 from ..core.scorers.registry import scorer_infos
@@ -154,7 +155,10 @@ def _parse(body: bytes) -> _Asked:
     if len(prompts) == 1:
         prompts = prompts * len(images)
     if len(prompts) != len(images):
-        raise HTTPException(422, f"{len(prompts)} prompts for {len(images)} images: expected one, or one for each.")
+        raise HTTPException(
+            422,
+            f"{counted(len(prompts), 'prompt')} for {counted(len(images), 'image')}: expected one, or one for each.",
+        )
     if data.get("plain_prompt", True):
         prompts = [plain_prompt(prompt) for prompt in prompts]
     try:

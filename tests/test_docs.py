@@ -21,8 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"python", "sh", "bash", "shell", "console", ""}
 FILE = re.compile(r"<!-- file: (?P<path>[\w/.]+) -->\n```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+CASE = re.compile(r"<!-- line of CASES -->\n```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+TEST_MODULES = sorted((ROOT / "tests").glob("[!t]*.py"))  # what tests import, without the tests of this folder
 BLOCK = re.compile(
-    r"(?P<file><!-- file: [^>]+-->\s*\n)?"
+    r"(?P<file><!-- (file:|line of) [^>]+-->\s*\n)?"
     r"(?P<mark><!--\s*not run:\s*(?P<reason>[^>]+?)\s*-->\s*\n)?"
     r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
@@ -124,28 +126,29 @@ def expand(word: str) -> list[str]:
     return matches or [word]
 
 
-def test_the_worked_example_of_a_scorer_works(workshop: Path) -> None:
-    example = FILE.search((ROOT / "docs" / "contributing.md").read_text(encoding="utf-8"))
+def test_the_worked_example_of_a_scorer_passes_the_tests_when_pasted(workshop: Path) -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    example, line = FILE.search(page), CASE.search(page)
     package = workshop / "site" / "sd_imagereward"
-    shutil.copytree(ROOT / "core", package / "core", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "__init__.py", package)
+    for folder in ("core", "tests/core/scorers"):
+        shutil.copytree(ROOT / folder, package / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("__init__.py", "pyproject.toml", "tests/core/conftest.py", *(f"tests/{p.name}" for p in TEST_MODULES)):
+        shutil.copy(ROOT / file, package / file)
     (package / example["path"]).write_text(example["code"], encoding="utf-8")
+    cases = package / "tests/core/scorers/test_contract.py"
+    cases.write_text(cases.read_text("utf-8").replace("CASES = {\n", "CASES = {\n" + line["code"]), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(workshop / "site")}
-    command = [
-        sys.executable,
-        "-m",
-        "sd_imagereward.core.cli",
-        "score",
-        "1.webp",
-        "2.webp",
-        "--scorer",
-        "warmth",
-        "--format",
-        "json",
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert len({row["score"] for row in json.loads(done.stdout)}) == 2
+
+    def passes(*command: str) -> str:
+        words = [sys.executable, "-m", *command]
+        done = subprocess.run(words, cwd=package, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    score = ("score", "../../1.webp", "../../2.webp", "--scorer", "warmth", "--format", "json")
+    assert len({row["score"] for row in json.loads(passes("sd_imagereward.core.cli", *score))}) == 2
+    tested = passes("pytest", "-q", "-p", "no:cacheprovider", str(cases), "-k", "warmth or has_a_case")
+    assert int(re.search(r"(\d+) passed", tested)[1]) > 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

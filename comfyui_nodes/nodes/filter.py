@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...core.scoring.selection import split
-from .. import gallery
+from .. import scored_images
 from ..host_version import node_schema
 
 
@@ -20,7 +20,7 @@ class FilterImages(io.ComfyNode):
             search_aliases=["threshold", "reject bad images", "quality gate"],
             is_input_list=True,
             inputs=[
-                *gallery.inputs(),
+                *scored_images.inputs(),
                 io.Float.Input(
                     "threshold",
                     default=0.0,
@@ -38,15 +38,15 @@ class FilterImages(io.ComfyNode):
                 ),
             ],
             outputs=[
-                *gallery.outputs("kept", "kept images"),
-                *gallery.outputs("rejected", "rejected images"),
+                *scored_images.outputs("kept", "kept images"),
+                *scored_images.outputs("rejected", "rejected images"),
                 io.Int.Output("kept_count", tooltip="How many images were kept; comes out even if there are none."),
             ],
         )
 
     @classmethod
     def execute(cls, threshold: list[float], keep_at_least: list[int], **shared: Any) -> io.NodeOutput:
-        gathered = gallery.gather(**shared)
+        gathered = scored_images.gather(**shared)
         split_scores = split(gathered.scores.total, threshold[0], at_least=keep_at_least[0])
         return io.NodeOutput(
             *gathered.take(split_scores.kept), *gathered.take(split_scores.rejected), len(split_scores.kept)

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...core.scoring.selection import best
-from .. import gallery
+from .. import scored_images
 from ..captions import preview
 from ..host_version import node_schema
 from ..images import to_pixels
@@ -22,7 +22,7 @@ class PickBest(io.ComfyNode):
             "again: the first seed plus the index, where each image had a seed of its own.",
             search_aliases=["best of n", "winner", "highest score"],
             is_input_list=True,
-            inputs=gallery.inputs(),
+            inputs=scored_images.inputs(),
             outputs=[
                 io.Image.Output("best_image", tooltip="One image."),
                 io.Float.Output("score", tooltip="Its score."),
@@ -36,7 +36,7 @@ class PickBest(io.ComfyNode):
 
     @classmethod
     def execute(cls, **shared: Any) -> io.NodeOutput:
-        gathered = gallery.gather(**shared)
+        gathered = scored_images.gather(**shared)
         index = best(gathered.scores.total)
         image, scores, *carried = gathered.take([index])
         latent, mask, conditioning = (one[0] if isinstance(one, list) else one for one in carried)

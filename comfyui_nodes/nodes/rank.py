@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...core.scoring.selection import rank
-from .. import gallery
+from .. import scored_images
 from ..host_version import node_schema
 
 
@@ -20,17 +20,17 @@ class RankImages(io.ComfyNode):
             search_aliases=["sort images", "top k", "best of"],
             is_input_list=True,
             inputs=[
-                *gallery.inputs(),
+                *scored_images.inputs(),
                 io.Int.Input("top", default=0, min=0, max=4096, tooltip="How many of the best to keep; 0 keeps all."),
             ],
             outputs=[
-                *gallery.outputs(which="ranked images"),
+                *scored_images.outputs(which="ranked images"),
                 io.Int.Output("positions", is_output_list=True, tooltip="Where each image stood before, from 0."),
             ],
         )
 
     @classmethod
     def execute(cls, top: list[int], **shared: Any) -> io.NodeOutput:
-        gathered = gallery.gather(**shared)
+        gathered = scored_images.gather(**shared)
         order = rank(gathered.scores.total, top[0])
         return io.NodeOutput(*gathered.take(order), order)

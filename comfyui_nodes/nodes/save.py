@@ -8,6 +8,7 @@ import comfy.utils
 from comfy_api.latest import io
 
 from ...core.errors import ImageRewardError
+from ...core.files.console import counted
 from ..host_version import fit, node_schema
 from ..images import to_pixels
 from ..saving import ENDINGS, SCORE_MARK, FileSettings, save, workflow_chunks
@@ -76,7 +77,9 @@ class SaveScoredImages(io.ComfyNode):
         pixels = to_pixels(image)
         given = join(scores)
         if len(given) != len(pixels):
-            raise ImageRewardError(f"{len(given)} scores for {len(pixels)} images: connect the scores of these images.")
+            raise ImageRewardError(
+                f"{counted(len(given), 'score')} for {counted(len(pixels), 'image')}: connect the scores of these images."
+            )
         settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0], parts[0])
         chunks = workflow_chunks(cls.hidden)
         bar = comfy.utils.ProgressBar(len(pixels))
@@ -90,6 +93,7 @@ class SaveScoredImages(io.ComfyNode):
             bar.update_absolute(i + 1, len(pixels))
         if failures:
             raise ImageRewardError(
-                f"{len(failures)} of {len(pixels)} images could not be saved, the others are. {'; '.join(failures[:3])}"
+                f"{len(failures)} of {counted(len(pixels), 'image')} could not be saved, the others are. "
+                + "; ".join(failures[:3])
             )
         return io.NodeOutput(ui={"images": saved})

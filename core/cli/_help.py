@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 WIDTH = 100
@@ -33,46 +33,52 @@ class Command(Parser):
     example = ""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_formatter, add_help=False, **options)
+        super().__init__(formatter_class=_Page, add_help=False, **options)
         self.add_argument("-h", "--help", action="help", help="show this page")
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        self._help_all = self.add_argument(
-            "--help-all", action=_HelpAll, nargs=0, help="show rarely needed options too"
-        )
-
-    def format_usage(self) -> str:
-        """Only what has to be given."""
-        required = [f"{a.option_strings[0]} {a.metavar}" for a in self._actions if a.option_strings and a.required]
-        places = [str(a.metavar or a.dest) for a in self._actions if not a.option_strings]
-        return "usage: " + " ".join([self.prog, *required, "[options]", *places]) + "\n"
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show rarely needed options too")
 
     def format_help(self) -> str:
-        return self._page([action for action in self._actions if hasattr(action, "rare")])
-
-    def format_help_all(self) -> str:
-        return self._page([])
-
-    def _page(self, hidden: Sequence[argparse.Action]) -> str:
-        """As argparse lays it out, but with the example on top and without the hidden options."""
-        hidden = [*hidden] or [self._help_all]
-        formatter = self._get_formatter()
-        formatter.add_text(f"example: {self.example}")
-        formatter.add_text(self.description)
-        for group in self._action_groups:
-            formatter.start_section(group.title)
-            formatter.add_arguments([action for action in group._group_actions if action not in hidden])
-            formatter.end_section()
-        for line in (self.epilog or "").splitlines():
-            formatter.add_text(textwrap.fill(line, formatter._width))
-        return formatter.format_help().rstrip("\n") + "\n\n" + self.format_usage()
+        return f"example: {self.example}\n\n{super().format_help()}"
 
 
 class _HelpAll(argparse.Action):
-    def __call__(self, parser: Any, *_: Any) -> None:
-        print(parser.format_help_all(), end="")
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.formatter_class = _FullPage
+        parser.print_help()
         parser.exit()
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    width = min(shutil.get_terminal_size().columns - 2, WIDTH)
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=width)
+class _Page(argparse.RawDescriptionHelpFormatter):
+    """As argparse lays a page out, but with the usage last and short, and without the rare options."""
+
+    complete = False
+
+    def __init__(self, prog: str) -> None:
+        self.prog = prog
+        self.width = min(shutil.get_terminal_size().columns - 2, WIDTH)
+        super().__init__(prog, max_help_position=30, width=self.width)
+
+    def add_usage(self, usage: Any, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None) -> None:
+        """argparse calls this first, and with all options of the command."""
+        actions = list(actions)
+        rare = [] if self.complete else [action for action in actions if hasattr(action, "rare")]
+        self.hidden = rare or [action for action in actions if isinstance(action, _HelpAll)]
+        required = [f"{a.option_strings[0]} {a.metavar}" for a in actions if a.option_strings and a.required]
+        places = [str(a.metavar or a.dest) for a in actions if not a.option_strings]
+        self.usage = " ".join(["usage:", self.prog, *required, "[options]", *places])
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if action not in self.hidden:
+            super().add_argument(action)
+
+    def add_text(self, text: str | None) -> None:
+        for line in (text or "").splitlines():
+            super().add_text(textwrap.fill(line, self.width))
+
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{self.usage}\n"
+
+
+class _FullPage(_Page):
+    complete = True

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..files.console import counted
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 from .scorer_options import add_scorers_options, load, names, progress_bar
@@ -39,12 +40,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..files.writable import expect_writable_folder
-    from ..preference.benchmark import benchmark, find_generations, read_prompts
+    from ..preference.benchmark import benchmark_models, find_generations, read_prompts
 
     prompts = read_prompts(args.prompts)
     generations = find_generations(args.images, prompts, args.models)
     expect_writable_folder(args.output)
-    result = benchmark(
+    result = benchmark_models(
         prompts,
         generations,
         args.scorers,
@@ -60,5 +61,5 @@ def run(args: argparse.Namespace) -> int:
     for image, reason in result.errors.items():
         print(f"imagereward: not scored: {image}: {reason}", file=sys.stderr)
     for model, count in result.gaps.items():
-        print(f"imagereward: {model} has no image for {count} of {len(prompts)} prompts", file=sys.stderr)
+        print(f"imagereward: {model} has no image for {count} of {counted(len(prompts), 'prompt')}", file=sys.stderr)
     return EXIT_PARTIAL if result.errors or result.gaps else EXIT_OK

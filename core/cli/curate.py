@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from ..files.console import counted
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 from .scorer_options import add_scorers_options, finite, load, positive
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..curate.workplace import Workplace
 
 LISTED = 20
+STDOUT = Path("-")
 _LOCAL = (
     "label",
     "csv",
@@ -57,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
     add_store_option(parser)
     actions = parser.add_argument_group("actions, by the first scorer; each can be tried with --dry-run")
     actions.add_argument("--label", action="store_true", help="write the scores into the files; pixels stay untouched")
-    actions.add_argument("--csv", type=Path, metavar="FILE", help="a table, best first")
+    actions.add_argument("--csv", type=Path, metavar="FILE", help="a table, best first; - is standard output")
     actions.add_argument("--jsonl", type=Path, metavar="FILE", help="the same as JSON lines")
     actions.add_argument("--sidecar", action="store_true", help="a NAME.score.json beside each file")
     actions.add_argument("--copy-best", nargs=2, metavar=("N", "DIR"), help="copy the best N")
@@ -97,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     args.folder = Path(args.source)
     if not args.folder.is_dir():
         raise ImageRewardError(f"expected a folder, and {args.folder} is none")
+    if args.csv == args.jsonl == STDOUT:
+        raise ImageRewardError("--csv - and --jsonl - both take standard output: give one of them a file")
     if args.rename is not None:
         check_template(args.rename)
     copying = _pair(args.copy_best, positive, "--copy-best 10 DIR")
@@ -166,7 +170,7 @@ def _say_aside(line: str) -> None:
 
 
 def _tell(summary: Summary) -> None:
-    print(f"{summary.found} images: {summary}", file=sys.stderr)
+    print(f"{counted(summary.found, 'image')}: {summary}", file=sys.stderr)
     for path, reason in summary.not_read:
         print(f"imagereward: not read this time: {path}: {reason}", file=sys.stderr)
     for path in summary.without_prompt[:LISTED]:
@@ -191,28 +195,33 @@ def _act(
     from ..curate.ranking import Ranked
 
     ranked = Ranked(place.store, records[0], args.folder, run)
-    actions = Actions(ranked, place.journal, args.dry_run, say=print)
-    wanted: list[tuple[str, Callable[[], Outcome]]] = []
+    say = _say_aside if STDOUT in (args.csv, args.jsonl) else print
+    actions = Actions(ranked, place.journal, args.dry_run, say=say)
+    steps: list[tuple[str, Callable[[], Outcome]]] = []
     if args.csv is not None:
-        wanted.append(("listed", lambda: list_csv(ranked, args.csv, dry_run=args.dry_run, say=print)))
+        steps.append(("listed", lambda: list_csv(ranked, _target(args.csv), dry_run=args.dry_run, say=say)))
     if args.jsonl is not None:
-        wanted.append(("listed", lambda: list_jsonl(ranked, args.jsonl, dry_run=args.dry_run, say=print)))
+        steps.append(("listed", lambda: list_jsonl(ranked, _target(args.jsonl), dry_run=args.dry_run, say=say)))
     if args.label:
-        wanted.append(("labelled", lambda: actions.label(records)))
+        steps.append(("labelled", lambda: actions.label(records)))
     if args.sidecar:
-        wanted.append(("sidecars written", actions.sidecar))
+        steps.append(("sidecars written", actions.sidecar))
     if copying is not None:
-        wanted.append(("copied", lambda: actions.copy_best(*copying)))
+        steps.append(("copied", lambda: actions.copy_best(*copying)))
     if moving is not None:
-        wanted.append(("moved", lambda: actions.move_below(*moving)))
+        steps.append(("moved", lambda: actions.move_below(*moving)))
     if args.delete_below is not None:
-        wanted.append(("moved to the trash", lambda: actions.delete_below(args.delete_below)))
+        steps.append(("moved to the trash", lambda: actions.delete_below(args.delete_below)))
     if args.rename is not None:
-        wanted.append(("renamed", lambda: actions.rename(args.rename)))
-    for done, act in wanted:
+        steps.append(("renamed", lambda: actions.rename(args.rename)))
+    for done, act in steps:
         outcome = act()
         _tell_outcome(outcome, done, args.dry_run)
         yield outcome
+
+
+def _target(path: Path) -> Path | TextIO:
+    return sys.stdout if path == STDOUT else path
 
 
 def _tell_outcome(outcome: Outcome, done: str, dry_run: bool) -> None:
@@ -245,7 +254,7 @@ def _pair(given: list[str] | None, number: Callable[[str], float], example: str)
 
 def _require_trash() -> None:
     """Before an hour of scoring, not after it."""
-    from ..curate.trash import trash
+    from ..files.moving import trash
 
     trash()
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.console import counted
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 
@@ -89,7 +90,7 @@ def _devices() -> Iterator[str]:
         free, total = torch.cuda.mem_get_info()
         print(f"  {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
     elif device.type == "cpu":
-        print(f"  {torch.get_num_threads()} threads; about a second a picture")
+        print(f"  {counted(torch.get_num_threads(), 'thread')}; about a second a picture")
     if device.type == "cpu" and shutil.which("nvidia-smi"):
         yield "there is an NVIDIA driver, but this torch cannot use it: install a CUDA build of torch"
 
@@ -116,10 +117,10 @@ def _weights() -> Iterator[str]:
 def _state(faults: list[Fault]) -> str:
     missing = [fault.weight.name for fault in faults if not fault.damaged]
     damaged = [fault.weight.name for fault in faults if fault.damaged]
-    told = [f"cannot use {', '.join(damaged)}"] if damaged else []
+    state = [f"cannot use {', '.join(damaged)}"] if damaged else []
     if missing:
-        told.append(f"lacks {', '.join(missing)} ({next(fault.cure for fault in faults if not fault.damaged)})")
-    return "; ".join(told) or "here"
+        state.append(f"lacks {', '.join(missing)} ({next(fault.cure for fault in faults if not fault.damaged)})")
+    return "; ".join(state) or "here"
 
 
 def _folder_problems(folder: Path) -> Iterator[str]:

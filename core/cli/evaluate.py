@@ -36,12 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..files.writable import expect_writable_folder
-    from ..preference.evaluate import evaluate
+    from ..preference.evaluate import evaluate_scorers
     from ..preference.reading import read_rankings
 
     rankings = read_rankings(args.data, args.images)
     expect_writable_folder(args.output)
-    evaluation = evaluate(
+    evaluation = evaluate_scorers(
         rankings,
         args.scorers,
         load=lambda name: load(args, name),

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..curate.report import write_report
     from ..curate.workplace import open_to_read
     from ..errors import ImageRewardError
+    from ..files.console import counted
     from ..files.writable import expect_writable
 
     if not args.folder.is_dir():
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         record = chosen_scorer(store, args.scorer)
         expect_writable(args.output)
         count = write_report(store, record, args.output, top=args.top, linked=args.link)
-    print(f"{count} pictures: {args.output}", file=sys.stderr)
+    print(f"{counted(count, 'picture')}: {args.output}", file=sys.stderr)
     return EXIT_OK
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files.console import one_line
+from ..files.console import counted, one_line
 from . import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, add_command
 from ._help import Command
 from ._output import Output, add_output_options
@@ -169,7 +169,9 @@ def _read_prompts(path: Path, count: int) -> list[str]:
 
     lines = read_text(path).removesuffix("\n").split("\n")
     if len(lines) != count:
-        raise ImageRewardError(f"expected a prompt a line for {count} images, {path} has {len(lines)} lines")
+        raise ImageRewardError(
+            f"expected a prompt a line for {counted(count, 'image')}, {path} has {counted(len(lines), 'line')}"
+        )
     return lines
 
 

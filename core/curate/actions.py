@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
 from ..files.journal import Journal, Part
+from ..files.moving import trash
 from ..files.names import numbered
 from ..pictures.companions import owned_by, parts_if_free, parts_to
 from ..pictures.label import relabel_file
@@ -24,7 +25,6 @@ from .outcome import Outcome, Say, unfailing
 from .ranking import Ranked
 from .records import Picture, ScorerRecord
 from .templates import check_template, file_name
-from .trash import trash
 
 _COMMIT_EVERY = 200
 _CHANGED = "it has changed since it was scored; left alone. Run curate again"
@@ -34,15 +34,14 @@ _CHANGED = "it has changed since it was scored; left alone. Run curate again"
 class Actions:
     """The actions on ranked pictures, best first.
 
-    say: takes a line for each thing done, or with dry_run for each that would be done. Pictures without score are never
-    touched, nor are those that changed since they were scored. A file that cannot be changed is listed in the outcome, and
-    the others go on. What is moved, copied or trashed takes its companions along.
+    Pictures without score are never touched, nor are those that changed since they were scored. A file that cannot be
+    changed is listed in the outcome, and the others go on. What is moved, copied or trashed takes its companions along.
     """
 
     ranked: Ranked
     journal: Journal
-    dry_run: bool = False
-    say: Say = lambda line: None
+    dry_run: bool = False  # changes nothing
+    say: Say = lambda line: None  # takes a line for each thing done, or with dry_run for each that would be done
 
     def __post_init__(self) -> None:
         self.say = unfailing(self.say)

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from ..files.console import counted
 from ..files.tables import write_csv, write_jsonl
 from .outcome import Outcome, Say
 from .ranking import Ranked
@@ -17,39 +18,43 @@ _KNOWN = ("negative", "model", "loras", "program", "prompt_from", "uncertain", "
 _COLUMNS = ("rank", "score", "percentile", "file", "prompt", *_KNOWN)
 
 
-def list_csv(ranked: Ranked, path: Path, *, dry_run: bool = False, say: Say) -> Outcome:
+def list_csv(ranked: Ranked, target: Path | TextIO, *, dry_run: bool = False, say: Say) -> Outcome:
+    """Writes the pictures as CSV into a file or an open text stream; `say` takes a line about it."""
+
     def write(rows: Iterator[dict[str, Any]]) -> None:
         first = list(islice(rows, 1))  # has every column that the others have
         columns = dict.fromkeys([*_COLUMNS, *(name for row in first for name in row)])
-        write_csv(chain(first, rows), path, columns=list(columns))
+        write_csv(chain(first, rows), target, columns=list(columns))
 
-    return _list(ranked, path, write, dry_run, say)
+    return _list(ranked, target, write, dry_run, say)
 
 
-def list_jsonl(ranked: Ranked, path: Path, *, dry_run: bool = False, say: Say) -> Outcome:
-    return _list(ranked, path, lambda rows: write_jsonl(rows, path), dry_run, say)
+def list_jsonl(ranked: Ranked, target: Path | TextIO, *, dry_run: bool = False, say: Say) -> Outcome:
+    """`list_csv` as JSON lines."""
+    return _list(ranked, target, lambda rows: write_jsonl(rows, target), dry_run, say)
 
 
 def _list(
-    ranked: Ranked, path: Path, write: Callable[[Iterator[dict[str, Any]]], None], dry_run: bool, say: Say
+    ranked: Ranked, target: Path | TextIO, write: Callable[[Iterator[dict[str, Any]]], None], dry_run: bool, say: Say
 ) -> Outcome:
     outcome = Outcome()
+    path = target if isinstance(target, Path) else Path("standard output")
 
-    def counted() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[dict[str, Any]]:
         for row in _rows(ranked):
             outcome.changed += 1
             yield row
 
     try:
         if dry_run:
-            deque(counted(), maxlen=0)
+            deque(rows(), maxlen=0)
         else:
-            write(counted())
+            write(rows())
     except OSError as error:
         outcome.changed = 0
         outcome.fail(path, error)
     else:
-        say(f"list of {outcome.changed} pictures: {path}")
+        say(f"list of {counted(outcome.changed, 'picture')}: {path}")
     return outcome
 
 

@@ -23,7 +23,7 @@ class Outcome:
     def fail(self, path: Path, reason: str | Exception) -> None:
         self.failures += 1
         if len(self.failed) < MOST_FAILED:
-            self.failed.append((path, reason if isinstance(reason, str) else _told(path, reason)))
+            self.failed.append((path, reason if isinstance(reason, str) else _reason(path, reason)))
 
 
 def unfailing(say: Say) -> Say:
@@ -36,7 +36,7 @@ def unfailing(say: Say) -> Say:
     return tell
 
 
-def _told(path: Path, error: Exception) -> str:
+def _reason(path: Path, error: Exception) -> str:
     """The system's own words, and the file they are about if it is another one."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)

@@ -87,11 +87,24 @@ def score_files(
 ) -> Summary:
     """Scores every image below `root` that the store does not know yet.
 
-    scorers: (key in the store, scorer). prompt: for files that bring none. without: folders to leave out. tidy: see `scan`.
-    strict: a prompt that is uncertain is none.
-    on_progress(done, found so far); an exception from it, or an interrupt, ends the run, and the next one goes on there.
     A file that is damaged is recorded with its reason and not read again until it changes; one that cannot be read now is
     counted and left for the next run.
+
+    Args:
+        root: the folder.
+        scorers: (key in the store, scorer) pairs; see `store_key`.
+        store: where scores are kept; see `open_workplace`.
+        prompt: for files that bring none.
+        workers: threads that read files; None takes one a core, plus one.
+        batch_size: images at once; None takes 64 on a GPU, 8 on a CPU.
+        without: folders to leave out.
+        tidy: see `scan`.
+        strict: a prompt that is uncertain is none.
+        on_progress: called with (done, found so far); an exception from it, or an interrupt, ends the run, and the next one
+            goes on there.
+
+    Returns:
+        How many files were found, scored, left out and not readable.
     """
     return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, strict, on_progress).run()
 

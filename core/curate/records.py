@@ -35,7 +35,12 @@ class ScorerRecord:
 def store_key(spec: str, scorer: Scorer) -> str:
     """The name of a scorer in the store. Two checkpoint files are two scorers; the precision makes no difference.
 
-    spec: what `load_scorer` was given.
+    Args:
+        spec: what `load_scorer` was given.
+        scorer: what it returned.
+
+    Returns:
+        The scorer's name, or that of its file with size and time.
     """
     if spec.lower() in scorer_infos():
         return spec.lower()

@@ -36,12 +36,21 @@ THUMBNAIL = 256  # pixels of the longer side
 
 
 def write_report(store: Store, record: ScorerRecord, path: Path, *, top: int = 0, linked: bool = False) -> int:
-    """Writes the page and returns the number of pictures on it.
+    """Writes one HTML page of a scored folder.
 
-    top: only the best so many become cards (0: all); tables and histogram count every picture. linked: the cards show the
-    files themselves instead of embedded thumbnails, for folders too large to embed (a thumbnail takes about 10 KB).
+    Args:
+        store: see `open_to_read`.
+        record: the scorer whose scores are shown.
+        path: the page; its folder is made.
+        top: only the best so many become cards (0: all); tables and histogram count every picture.
+        linked: the cards show the files themselves instead of embedded thumbnails, for folders too large to embed (a
+            thumbnail takes about 10 KB).
 
-    Raises ImageRewardError if there is no picture that `score_images` scored.
+    Returns:
+        The number of pictures on the page.
+
+    Raises:
+        ImageRewardError: the scorer has scored no picture yet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file, Ranking(store, record) as ranking:

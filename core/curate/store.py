@@ -73,10 +73,10 @@ class Store:
         self._base = Path(os.path.realpath(base)) if base is not None else self.path.parent
         self._prefix = os.path.join(self._base, "")
         self._lock = threading.RLock()
-        with self._told():
+        with self._as_our_errors():
             self._db = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, check_same_thread=False)
         try:
-            with self._told():
+            with self._as_our_errors():
                 self._prepare()
         except BaseException:
             self._db.close()
@@ -97,20 +97,20 @@ class Store:
         self._db.executescript("PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE;")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_our_errors(self) -> Iterator[None]:
         """One at a time; what SQLite raises becomes a sentence with the right advice."""
         with self._lock:
             try:
                 yield
             except sqlite3.Error as error:
                 text = str(error).lower()
-                for words, told in _MISHAPS:
+                for words, message in _MISHAPS:
                     if any(word in text for word in words):
-                        raise ImageRewardError(f"{self.path}: {told.format(error=error)}.") from error
+                        raise ImageRewardError(f"{self.path}: {message.format(error=error)}.") from error
                 raise StoreDamaged(f"{self.path} is damaged or not a store ({error})") from error
 
     def close(self) -> None:
-        with self._told():
+        with self._as_our_errors():
             try:
                 self._db.commit()
             finally:
@@ -127,14 +127,14 @@ class Store:
                 self.close()
 
     def commit(self) -> None:
-        with self._told():
+        with self._as_our_errors():
             self._db.commit()
 
     # -- runs and scorers ----------------------------------------------------------------------------------------------
 
     def begin_run(self) -> int:
         """A number for this pass over the files, which `finish_run` ends."""
-        with self._told():
+        with self._as_our_errors():
             run = self._db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid
             self._db.commit()
         assert run is not None
@@ -228,17 +228,17 @@ class Store:
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a statement."""
-        with self._told():
+        with self._as_our_errors():
             return self._db.execute(sql, values).fetchall()
 
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """The rows of a statement one by one. Other threads wait until the last one is taken."""
-        with self._told():
+        with self._as_our_errors():
             yield from self._db.execute(sql, values)
 
     def state(self) -> tuple[int, int]:
         """Another one than before if anything was written meanwhile, by this process or another."""
-        with self._told():
+        with self._as_our_errors():
             return self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
 
     def picture(self, row: Sequence[Any]) -> Picture:
@@ -255,11 +255,11 @@ class Store:
             raise StoreDamaged(f"{self.path} is damaged ({error})") from error
 
     def _write(self, sql: str, values: Sequence[Any]) -> None:
-        with self._told():
+        with self._as_our_errors():
             self._db.execute(sql, values)
 
     def _write_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        with self._told():
+        with self._as_our_errors():
             self._db.executemany(sql, rows)
 
     def _key(self, path: Path) -> bytes:

@@ -19,11 +19,10 @@ from ..errors import ImageRewardError
 from ..files.atomic import remove, rename, temporary_beside
 from ..files.journal import Journal
 from ..files.lock import locked
-from ..files.moving import copy_file
+from ..files.moving import copy_file, trash
 from ..files.names import numbered
 from .outcome import Outcome, Say, unfailing
 from .store import Store, StoreDamaged
-from .trash import trash
 
 FILE_NAME = ".imagereward.sqlite3"
 WAIT_SECONDS = 30.0
@@ -32,9 +31,11 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class Workplace:
-    store: Store
-    journal: Journal
-    dry_run: bool
+    """What one process has of a folder while it works there; see `open_workplace`."""
+
+    store: Store  # scores
+    journal: Journal  # moves
+    dry_run: bool  # nothing in the folder is changed
 
     def undo(self, say: Say = lambda line: None) -> Outcome:
         """Reverts the moves and renames of the last call that made any, whoever scored."""
@@ -59,23 +60,35 @@ def open_workplace(
     wait: float = WAIT_SECONDS,
     say: Say = lambda line: None,
 ) -> Iterator[Workplace]:
-    """Opens the store of a folder, `chosen` if it is to lie elsewhere, as the only one who changes anything.
+    """Opens the store of a folder as the only process that changes anything there; a context manager.
 
     A store that is damaged or of another version is moved aside and made anew: it holds what scoring can find again. One
-    that was chosen is left alone. dry_run: works on a copy, waits for nobody and writes nothing into the folder.
+    that was chosen is left alone.
 
-    Raises FolderInUse if another process is still at work after `wait` seconds; ImageRewardError if the store cannot be used.
+    Args:
+        root: the folder of images.
+        chosen: the store's file, if it is to lie elsewhere; None takes a hidden file in `root`.
+        dry_run: works on a copy, waits for no other process and writes nothing into the folder.
+        wait: seconds to wait for another process.
+        say: called with a line about what is waited for or moved aside.
+
+    Returns:
+        The store and the journal, inside the block.
+
+    Raises:
+        FolderInUse: another process is still at work after `wait` seconds.
+        ImageRewardError: the store cannot be used.
     """
     say = unfailing(say)
     if dry_run:
         path = chosen or find_store(root) or root / FILE_NAME
-        with _told_of_the_original(path), _private_copy(path) as store:
+        with _damage_names_the_original(path), _private_copy(path) as store:
             yield Workplace(store, journal_beside(path), dry_run)
         return
     path = chosen or default_store(root)
     with (
         locked(path, wait=wait, on_wait=lambda: say(f"waiting for another process that works on {root}")),
-        _told_and_moved_aside(path, chosen),
+        _damaged_is_moved_aside(path, chosen),
         _opened(path, chosen, say) as store,
     ):
         journal = journal_beside(path)
@@ -87,7 +100,18 @@ def open_workplace(
 
 
 def open_to_read(root: Path, chosen: Path | None = None) -> Store:
-    """The store of a folder that was scored before. Raises ImageRewardError if there is none or it cannot be used."""
+    """The store of a folder that was scored before.
+
+    Args:
+        root: the folder of images.
+        chosen: the store's file, if it lies elsewhere.
+
+    Returns:
+        The store, to be closed by the caller (it is a context manager).
+
+    Raises:
+        ImageRewardError: there is no store, or it cannot be used.
+    """
     path = chosen or find_store(root)
     if path is None or not path.is_file():
         raise ImageRewardError(f"{root} has no scores yet; run: imagereward curate {root}")
@@ -154,7 +178,7 @@ def _opened(path: Path, chosen: Path | None, say: Say) -> Iterator[Store]:
 
 
 @contextmanager
-def _told_and_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
+def _damaged_is_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
     """What lost its order deep inside is found in the middle of the work."""
     try:
         yield
@@ -165,7 +189,7 @@ def _told_and_moved_aside(path: Path, chosen: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _told_of_the_original(path: Path) -> Iterator[None]:
+def _damage_names_the_original(path: Path) -> Iterator[None]:
     """A copy with damage deep inside means nothing to the user."""
     try:
         yield

@@ -150,7 +150,7 @@ def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = Fals
         with as_unwritable(target):
             temporary.open("xb").close()  # not tempfile: its files are unreadable to other users for good
         mode = stat.S_IMODE(temporary.stat().st_mode if before is None else before.st_mode)
-        with _told_if_full(target):
+        with _full_disk_as_unwritable(target):
             yield temporary
             _flush_to_disk(temporary)
         with as_unwritable(target):
@@ -172,12 +172,12 @@ def _may_pass(error: OSError) -> bool:
 
 
 def _in_use(path: Path, verb: str, error: OSError) -> FileInUse:
-    told = FileInUse(
+    refusal = FileInUse(
         f"cannot {verb} {path}: another program has it open, perhaps an image viewer, a spreadsheet, OneDrive or an "
         f"antivirus. Close it there and try again. ({error.strerror or error})"
     )
-    told.errno = error.errno
-    return told
+    refusal.errno = error.errno
+    return refusal
 
 
 def _replaceable(target: Path, keep_attributes: bool) -> os.stat_result | None:
@@ -233,7 +233,7 @@ def as_unwritable(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told_if_full(target: Path) -> Iterator[None]:
+def _full_disk_as_unwritable(target: Path) -> Iterator[None]:
     """The block is the caller's: of its errors a full disk is the one that is ours, by whatever library it comes."""
     try:
         yield
@@ -246,17 +246,17 @@ def _told_if_full(target: Path) -> Iterator[None]:
 def _unwritable(target: Path, error: OSError) -> UnwritableFile:
     if _is_full(error):
         return _full(target)
-    told = UnwritableFile(f"cannot write {target}: {error.strerror or error}. Choose another place.")
-    told.errno = error.errno
-    return told
+    refusal = UnwritableFile(f"cannot write {target}: {error.strerror or error}. Choose another place.")
+    refusal.errno = error.errno
+    return refusal
 
 
 def _full(target: Path) -> UnwritableFile:
-    told = UnwritableFile(
+    refusal = UnwritableFile(
         f"cannot write {target}: the disk has no room for it. Free some space, or choose another disk."
     )
-    told.errno = errno.ENOSPC
-    return told
+    refusal.errno = errno.ENOSPC
+    return refusal
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -24,6 +24,11 @@ def one_line(text: object) -> str:
     return _CONTROL_OR_BREAK.sub(_spelled, str(text))
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 image", "2 images", "1,024 images": the noun in the number that fits."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def fitting(text: str, encoding: str | None) -> str:
     """The text with what `encoding` lacks spelled out, and unpaired surrogates (names that are not UTF-8) everywhere.
 

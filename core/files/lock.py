@@ -27,7 +27,7 @@ def locked(
     """Holds the lock of a folder (`FOLDER/.imagereward.lock`) or of a file (`FILE.lock`) while the block runs.
 
     It ends with the process, however that ends. Where it cannot be written, the lock lies in the user's cache. A thread
-    that asks for a lock which it has is told, too.
+    that asks for a lock which it already has gets the error, too.
 
     wait: seconds to wait for another process; on_wait: called once before waiting, to say so.
     Raises FolderInUse if another process still has it then, UnwritableFile if there is no place for a lock.

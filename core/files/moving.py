@@ -1,14 +1,17 @@
-"""Moving and copying one file so that nothing is overwritten and nothing is lost, whenever the process is killed."""
+"""Moving, copying and trashing one file so that nothing is overwritten or lost, whenever the process is killed."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .atomic import remove, rename, replace
+from ..errors import ImageRewardError
+from .atomic import patiently, remove, rename, replace
 
 # A file system without hard links, or one that does not allow this file another name.
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EINVAL}
@@ -44,6 +47,17 @@ def copy_file(old: Path, new: Path, temporary: Path) -> None:
         with suppress(OSError):
             remove(temporary)
         raise
+
+
+def trash() -> Callable[[Path], None]:
+    """What moves a file to the system's trash. Raises ImageRewardError if the package for it is missing."""
+    try:
+        send = importlib.import_module("send2trash").send2trash
+    except ImportError as error:
+        raise ImageRewardError(
+            "files go to the system's trash only, and that needs a package: pip install send2trash"
+        ) from error
+    return lambda path: patiently(lambda: send(os.fspath(path)), path, "delete")
 
 
 def _rename(old: Path, new: Path) -> None:

@@ -36,15 +36,15 @@ class Found:
 
         Copies of a picture count once, and a picture alone is no group.
         """
-        wanted = bytearray(len(self.ranking) + 1)
+        selected = bytearray(len(self.ranking) + 1)
         for rank in self._ranks:
-            wanted[rank] = True
+            selected[rank] = True
         flat = array("i")
         rows = self.ranking.columns("prompt_key, rowid, hash", order="prompt_key, rowid")
         for _, pictures in groupby(rows, key=itemgetter(0)):
             members: dict[bytes, int] = {}
             for _, rank, content in pictures:
-                if wanted[rank] and len(members) < MOST_IN_GROUP:
+                if selected[rank] and len(members) < MOST_IN_GROUP:
                     members.setdefault(content, rank)
             if len(members) > 1:
                 flat.extend(members.values())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from .addresses import Addresses
 from .album import GRID, VIEWS, Album, Choice
 from .cards import detail_html, page_html
@@ -117,7 +118,7 @@ def build_page(
         except ImageRewardError as error:
             return page_html(album, choice), _note(str(error))
         lines = lines[:_MOST_LINES] + [f"{path}: {reason}" for path, reason in outcome.failed[:_MOST_LINES]]
-        done = f"{outcome.changed} files {'would be changed' if only_say else 'changed'}"
+        done = f"{counted(outcome.changed, 'file')} {'would be changed' if only_say else 'changed'}"
         return page_html(album, choice), _note(done, lines)
 
     def write_pairs(name: str) -> str:
@@ -125,7 +126,7 @@ def build_page(
             path, count = by_name[name].export()
         except (ImageRewardError, OSError) as error:
             return _note(str(error))
-        return _note(f"{count} pairs: {path}")
+        return _note(f"{counted(count, 'pair')}: {path}")
 
     def score_new(name: str, title: str) -> str:
         try:
@@ -150,15 +151,15 @@ def _guarded(answer: Callable[..., Any], addresses: Addresses) -> Callable[..., 
     """`answer` for requests to our own addresses; the others get an error."""
     import gradio as gr
 
-    def asked(request: Any, *values: Any) -> Any:
+    def guarded(request: Any, *values: Any) -> Any:
         headers = {str(name).lower(): str(value) for name, value in request.headers.items()}
         refusal = addresses.refusal(headers, changes=True)
         if refusal:
             raise gr.Error(refusal)
         return answer(*values)
 
-    asked.__annotations__["request"] = gr.Request  # by which Gradio knows that it is to hand over the request
-    return asked
+    guarded.__annotations__["request"] = gr.Request  # by which Gradio knows that it is to hand over the request
+    return guarded
 
 
 def _range(low: float, high: float) -> dict[str, float]:

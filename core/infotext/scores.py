@@ -40,13 +40,18 @@ def set_scores(
 ) -> str:
     """The parameters text with one pair for each score on its parameters line.
 
-    `scores`: value by title. A pair that is already there gets the new value in its place; all else stays as it was.
-    A score that is not finite is not written, and an older value is left.
+    A pair that is already there gets the new value in its place; all else stays as it was. A text without parameters line
+    (a bare prompt, an empty text, a picture from elsewhere) gets one, made of `facts` and the scores. If these are fewer than
+    the three pairs that A1111 needs, "Scored with: sd-imagereward" and "Score meaning: higher is better" make up the number.
 
-    A text without parameters line (a bare prompt, an empty text, a picture from elsewhere) gets one, made of `facts`,
-    true pairs that the caller knows, such as `{"Size": "512x768", "Version": "ComfyUI"}`, and the scores. If these are
-    fewer than the three pairs that A1111 needs, "Scored with: sd-imagereward" and "Score meaning: higher is better"
-    make up the number.
+    Args:
+        parameters: the A1111 text, "" where there is none.
+        scores: value by title. One that is not finite is not written, and an older value is left.
+        decimals: digits behind the point.
+        facts: true pairs that the caller knows, such as {"Size": "512x768", "Version": "ComfyUI"}.
+
+    Returns:
+        The changed text.
     """
     written = {
         score_key(title): format_score(value, decimals) for title, value in scores.items() if math.isfinite(value)

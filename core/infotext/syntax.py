@@ -56,8 +56,14 @@ _SYSTEM_PROMPT = re.compile(r"^\s*You are an assistant\b.*?<Prompt Start>\s*", r
 def plain_prompt(text: str, program: str = "A1111") -> str:
     """The prompt without the syntax of the program that it was written for, on one line; see the table of this module.
 
-    program: a key of `SYNTAX`; of any other, weights in brackets and networks go. Never fails, and
-    `plain_prompt(plain_prompt(text)) == plain_prompt(text)`.
+    Never fails, and `plain_prompt(plain_prompt(text)) == plain_prompt(text)`.
+
+    Args:
+        text: the prompt as it was typed.
+        program: a key of `SYNTAX`; of any other, weights in brackets and networks go.
+
+    Returns:
+        What a scorer is to read.
     """
     rules = SYNTAX.get(program, _PLAIN)
     before = None

@@ -52,7 +52,11 @@ _WINDOWS_OUT_OF_MEMORY = (8, 14, 1455)  # NOT_ENOUGH_MEMORY, OUTOFMEMORY, COMMIT
 
 
 def default_device() -> torch.device:
-    """CUDA (or ROCm), then Apple's GPU, then Intel's, then the CPU."""
+    """CUDA (or ROCm), then Apple's GPU, then Intel's, then the CPU.
+
+    Returns:
+        The first of them that torch can use here.
+    """
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

@@ -17,17 +17,28 @@ from .opening import open_header, read_file
 Change = Callable[[str], str]  # old text, "" where there is none -> new text
 
 _NAME = "the file"  # in messages about bytes
-_NAME = "the file"  # in messages about bytes
 _EXIF_CONTAINERS: tuple[Any, ...] = (jpeg, webp, avif)
 
 
 def label_file(path: str | os.PathLike[str], scores: Mapping[str, float], decimals: int = 4) -> bool:
-    """Writes scores by title into a PNG, JPEG, WebP or AVIF file; False if they stood there already.
+    """Writes scores into a PNG, JPEG, WebP or AVIF file, without decoding or encoding a pixel.
 
     The file is replaced as a whole or not at all; its pixels, other metadata, times, permissions, owner and extended
-    attributes stay as they were. Raises BadImage for a file that is damaged, of another format or not to be read now,
-    ForeignText for one whose text is in a form that is not understood, ImageRewardError for a JPEG whose EXIF has no room,
-    UnwritableFile for a file that is read-only, has hard links or cannot keep its owner.
+    attributes stay as they were.
+
+    Args:
+        path: the file.
+        scores: value by title, such as {"ImageReward": 0.5812}.
+        decimals: digits behind the point.
+
+    Returns:
+        Whether the file changed; False if the same scores stood there already.
+
+    Raises:
+        BadImage: the file is damaged, of another format or not to be read now.
+        ForeignText: its text is in a form that is not understood.
+        ImageRewardError: a JPEG's EXIF has no room for the scores.
+        UnwritableFile: the file is read-only, has hard links or cannot keep its owner.
     """
     old, new = relabel_file(path, scores, decimals)
     return old != new

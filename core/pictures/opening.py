@@ -66,12 +66,20 @@ class Picture:
 def open_picture(
     path: str | os.PathLike[str], data: bytes | None = None, *, draft: tuple[int, int] | None = None
 ) -> Picture:
-    """Reads and decodes a file, or `data` that was read from it already.
+    """Reads and decodes a file, once.
 
-    draft: for a thumbnail; a JPEG may come smaller, but not smaller than this, for which its decoder needs less time.
-    Raises ImageUnavailable for what may be otherwise at another time (a file that is missing, held, not permitted, still
-    being written, beyond a limit, of a format whose package is not installed; memory that ran out), and BadImage for what a
-    decoder found wrong with its bytes. Nothing else.
+    Args:
+        path: the file.
+        data: its bytes, if they were read already.
+        draft: (width, height) for a thumbnail; a JPEG may come smaller, but not smaller than this, in less time.
+
+    Returns:
+        The file's bytes, its decoded image, its size and its hash.
+
+    Raises:
+        ImageUnavailable: what may be otherwise at another time: the file is missing, held by a program, not permitted, still
+            being written, beyond a limit or of a format whose package is not installed; or memory ran out.
+        BadImage: what a decoder found wrong with the bytes. Nothing else is raised.
     """
     name = os.fspath(path)
     data = read_file(path) if data is None else data
@@ -86,7 +94,17 @@ def open_picture(
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The upright PIL image of a file, decoded, with its texts. Raises as `open_picture`."""
+    """The upright PIL image of a file, decoded, with its texts.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The image, turned as its EXIF orientation says.
+
+    Raises:
+        BadImage: as `open_picture`.
+    """
     return open_picture(path).upright
 
 

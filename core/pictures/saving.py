@@ -35,15 +35,23 @@ def save_image(
 ) -> None:
     """Saves an image with its texts; the format follows the ending of `path` (png, jpg, jpeg, webp, avif, gif).
 
-    `parameters`: the A1111 text; `chunks`: further texts by name, such as ComfyUI's `prompt` and `workflow` (what is no
-    text is written as JSON). Left out (None), those that the image brought from its file are kept.
-    PNG has them as text chunks; JPEG, WebP and AVIF in EXIF, the parameters as UserComment, the others as ComfyUI puts
+    PNG has the texts as text chunks; JPEG, WebP and AVIF in EXIF, the parameters as UserComment, the others as ComfyUI puts
     them into WebP; GIF keeps the parameters alone. A JPEG has room for 64 KB: chunks that do not fit are left out, then
-    the prompt is cut, and the log says so.
-    `quality`: 1 to 100, for JPEG, WebP and AVIF.
+    the prompt is cut, and the log says so. Modes that a format does not know are converted (JPEG drops transparency; 16 bits
+    become 8 outside PNG). The file appears whole or not at all: on any error an older file of this name is untouched.
 
-    The file appears whole or not at all: on any error an older file of this name is untouched. Modes that a format does
-    not know are converted (JPEG drops transparency; 16 bits become 8 outside PNG).
+    Args:
+        image: a PIL image.
+        path: the file to write.
+        parameters: the A1111 text; None keeps the one that the image brought from its file.
+        chunks: further texts by name, such as ComfyUI's `prompt` and `workflow` (what is no text is written as JSON); None
+            keeps those that the image brought.
+        quality: 1 to 100, for JPEG, WebP and AVIF.
+
+    Raises:
+        BadImage: `image` is not a PIL image.
+        ImageRewardError: no format has this ending, or Pillow cannot write it here.
+        UnwritableFile: the file cannot be written.
     """
     if not isinstance(image, Image.Image):
         raise BadImage(f"Expected a PIL image to save as {path}, got {type(image).__name__}.")

@@ -23,11 +23,20 @@ class PlacedTexts(dict[str, str]):
 
 
 def read_parameters(image: str | os.PathLike[str] | Image.Image) -> str | None:
-    """The A1111 parameters text of an image file, or of an image opened from one; None if it has none.
+    """The A1111 parameters text of an image file, or of an image opened from one.
 
-    Looks into PNG text (tEXt, zTXt, iTXt, before or after the pixels), then the EXIF UserComment (JPEG, WebP, AVIF,
-    PNG), then the comment of GIF and JPEG, which counts only if it has a parameters line or is the JSON of Fooocus:
-    any program may have left a remark there. Raises BadImage, as `open_picture`.
+    Looks into PNG text (tEXt, zTXt, iTXt, before or after the pixels), then the EXIF UserComment (JPEG, WebP, AVIF, PNG),
+    then the comment of GIF and JPEG, which counts only if it has a parameters line or is the JSON of Fooocus: any program
+    may have left a remark there.
+
+    Args:
+        image: a path, or a PIL image.
+
+    Returns:
+        The text, None if there is none.
+
+    Raises:
+        BadImage: as `open_picture`.
     """
     if isinstance(image, Image.Image):
         return carried_parameters(image)

@@ -112,7 +112,17 @@ class Benchmark:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """[{"id": ..., "prompt": ...}, ...] as JSON, JSON lines or CSV."""
+    """The prompts of a benchmark.
+
+    Args:
+        path: rows with id and prompt as JSON, JSON lines, CSV or TSV.
+
+    Returns:
+        The prompts in the order of the rows.
+
+    Raises:
+        ImageRewardError: the file cannot be read, or a row lacks one of the two.
+    """
     rows = read_rows(path)
     if not rows or not all(isinstance(row, Mapping) and "id" in row and "prompt" in row for row in rows):
         raise ImageRewardError(f"expected rows with id and prompt in {path}")
@@ -120,10 +130,19 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def find_generations(pattern: str, prompts: Sequence[Prompt], models: Sequence[str] = ()) -> list[Generation]:
-    """The images that a pattern such as "DIR/<model>/<id>_<n>.png" names; "{model}/{id}_{n}.png" says the same.
+    """The images that models made for the prompts.
 
-    A folder alone stands for "<model>/<id>_<n>.png" in it. models: only these, in this order. Images of a prompt come in
-    the order of n. Raises ImageRewardError if there are none.
+    Args:
+        pattern: such as "DIR/<model>/<id>_<n>.png" ("{model}/{id}_{n}.png" says the same); a folder alone stands for
+            "<model>/<id>_<n>.png" in it.
+        prompts: see `read_prompts`.
+        models: only these, in this order; none means every model.
+
+    Returns:
+        The images by model, then by prompt, then by n.
+
+    Raises:
+        ImageRewardError: there are none, a model has none, or the pattern lacks a placeholder.
     """
     root, tail = _split_pattern(pattern)
     by_id = {prompt.id: prompt for prompt in prompts}
@@ -162,7 +181,7 @@ def _expression(tail: str) -> str:
     return "".join(_PLACES[piece] if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))
 
 
-def benchmark(
+def benchmark_models(
     prompts: Sequence[Prompt],
     generations: Sequence[Generation],
     scorers: Sequence[str],
@@ -173,7 +192,24 @@ def benchmark(
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Benchmark:
-    """Scores every generation and ranks the models. Goes on from the scores of an earlier run in `output`."""
+    """Scores every generation and ranks the models.
+
+    Args:
+        prompts: see `read_prompts`.
+        generations: see `find_generations`.
+        scorers: what `load` takes: names, files, Hub repositories.
+        load: what loads a scorer; called only if something is left to score.
+        variant: what sets the scores apart besides the scorer, such as its dtype.
+        output: a folder in which scores are kept as they come, so that a later call goes on from them.
+        batch_size: images at once; None takes 64 on a GPU, 8 on a CPU.
+        on_progress: called with (done, total) images; what it raises stops the work.
+
+    Returns:
+        The models of each scorer, best first.
+
+    Raises:
+        ImageRewardError: no image can be read.
+    """
     items = [(generation.path, generation.prompt.text) for generation in generations]
     logs = {name: ScoreLog(log_file(output, name), scorer_identity(name, variant)) for name in scorers}
     makers = {name: partial(load, name) for name in scorers}

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ImageRewardError
 from ..files.atomic import replace_text
+from ..files.console import counted
 from ..scorers.base import Scorer
 from ..scorers.loading import load_scorer
 from ..scoring.selection import rank
@@ -52,15 +53,16 @@ class Evaluation:
         rows = [self._row(name, result) for name, result in self.agreements.items()]
         some = next(iter(self.agreements.values()))
         images = sum(len(ranking.images) for ranking in self.rankings)
-        counted = (
-            f"{some.prompts} prompts, {images} images, {some.pairs} pairs that people ordered "
-            f"({some.human_ties} human ties skipped; equal scores count as wrong). In brackets: 95% bootstrap interval."
+        sizes = (
+            f"{counted(some.prompts, 'prompt')}, {counted(images, 'image')}, {counted(some.pairs, 'pair')} that people ordered "
+            f"({counted(some.human_ties, 'human tie')} skipped; equal scores count as wrong). "
+            "In brackets: 95% bootstrap interval."
         )
         unread = len(self.missing) + len(self.errors)
         left_out = (
             f"\n\nLeft out: {len(self.missing)} missing and {len(self.errors)} unreadable images." if unread else ""
         )
-        return f"{markdown_table(header, rows)}\n\n{counted}{left_out}\n"
+        return f"{markdown_table(header, rows)}\n\n{sizes}{left_out}\n"
 
     def _row(self, name: str, result: Agreement) -> list[str]:
         published = published_accuracy(name, result.prompts, result.pairs)
@@ -103,7 +105,7 @@ class Evaluation:
             write_json(rows, folder / f"test_{safe_name(name)}.json")
 
 
-def evaluate(
+def evaluate_scorers(
     rankings: Sequence[Ranking],
     scorers: Sequence[str],
     *,
@@ -113,17 +115,28 @@ def evaluate(
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Scores every image of `rankings` by every scorer and compares with the human order.
+    """Scores every image of `rankings` with every scorer and compares with the human order.
 
-    scorers: what `load` takes (names, files, Hub repositories). output: a folder; scores are kept there as they come, and a
-    later call goes on from them. Missing and unreadable images are listed and left out. Raises ImageRewardError if nothing
-    is left to compare.
+    Args:
+        rankings: see `read_rankings`. Missing and unreadable images are listed and left out.
+        scorers: what `load` takes: names, files, Hub repositories.
+        load: what loads a scorer; called only if something is left to score.
+        variant: what sets the scores apart besides the scorer, such as its dtype.
+        output: a folder in which scores are kept as they come, so that a later call goes on from them.
+        batch_size: images at once; None takes 64 on a GPU, 8 on a CPU.
+        on_progress: called with (done, total) images; what it raises stops the work.
+
+    Returns:
+        The agreement of each scorer with people, and what it rests on.
+
+    Raises:
+        ImageRewardError: no prompt has two images that can be compared.
     """
     there = present(rankings)
     items = [(image, ranking.prompt) for ranking in there.rankings for image in ranking.images]
     if not items:
         raise ImageRewardError(
-            f"no prompt has two images that exist ({len(there.missing)} files are missing, the first is "
+            f"no prompt has two images that exist ({counted(len(there.missing), 'file')} missing, the first is "
             f"{there.missing[0] if there.missing else 'none'}); is --images the folder that their names start from?"
         )
     logs = {name: ScoreLog(log_file(output, name), scorer_identity(name, variant)) for name in scorers}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 
 
 class LazyImage(Protocol):
@@ -41,7 +42,7 @@ class Ranking:
     def __post_init__(self) -> None:
         if len(self.images) != len(self.ranks):
             raise ImageRewardError(
-                f"expected a rank for each image of {self.id!r}, got {len(self.ranks)} for {len(self.images)} images"
+                f"expected a rank for each image of {self.id!r}, got {len(self.ranks)} for {counted(len(self.images), 'image')}"
             )
 
 
@@ -93,7 +94,18 @@ def without(ranking: Ranking, images: set[Any]) -> Ranking:
 
 
 def hold_out(rankings: Sequence[Ranking], share: float) -> tuple[list[Ranking], list[Ranking]]:
-    """(training, validation): about `share` of the prompts, chosen by the prompts' hash, so that a prompt is never in both."""
+    """Parts rankings by prompt, so that a prompt is never on both sides.
+
+    Args:
+        rankings: what was read.
+        share: about this share of the prompts is held out, chosen by the prompts' hash; between 0 and 1.
+
+    Returns:
+        (training, validation).
+
+    Raises:
+        ImageRewardError: `share` is out of range, or there is only one prompt.
+    """
     if not 0 < share < 1:
         raise ImageRewardError(f"the share to hold out lies between 0 and 1, got {share}")
 

@@ -16,10 +16,17 @@ LAYOUTS = "rows with id, prompt, generations, ranking (1 = best), or with prompt
 
 
 def read_rankings(source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> list[Ranking]:
-    """Rankings from a file, or from a dataset of the Hub ("hub:owner/name", see `hub_data`).
+    """Rankings from a file, or from a dataset of the Hub.
 
-    images: the folder that relative file names start from; None takes the folder of the file itself.
-    Raises ImageRewardError that names the row and what was expected.
+    Args:
+        source: a JSON, JSONL, CSV or TSV file, or "hub:owner/name" (see `hub_data`).
+        images: the folder that relative file names start from; None takes the folder of the file itself.
+
+    Returns:
+        The rankings in the order of the rows.
+
+    Raises:
+        ImageRewardError: the file cannot be read, is empty, or a row is not of a known layout, which the message names.
     """
     if os.fspath(source).startswith("hub:"):
         return read_hub_rankings(os.fspath(source)[len("hub:") :])

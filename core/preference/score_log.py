@@ -12,7 +12,6 @@ from typing import NamedTuple
 from ..errors import UnreadableText
 from ..files.atomic import append_text, replace_text
 from ..files.parsing import parse_json
-from ..weights.identity import spec_identity
 from .rankings import ImageSource
 
 log = logging.getLogger(__name__)
@@ -37,8 +36,15 @@ def key_of(image: ImageSource, prompt: str) -> Key:
 
 
 def scorer_identity(spec: str, variant: str = "") -> str:
-    """Which scorer; `variant` is whatever else sets its scores apart, such as the dtype."""
-    return f"{spec_identity(spec)} {variant}".strip()
+    """Which scorer: its name, or its file with size and time, so that a checkpoint made anew is not taken for the old one.
+
+    variant: whatever else sets its scores apart, such as the dtype.
+    """
+    path = Path(spec).expanduser()
+    if path.is_file():
+        stat = path.stat()
+        spec = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    return f"{spec} {variant}".strip()
 
 
 class ScoreLog:

@@ -23,7 +23,6 @@ from .score_log import ScoreLog, key_of
 OnProgress = Callable[[int, int], None]
 CHUNK = 32  # images held in memory at once
 _DECODERS = 4
-_DECODING = "decoding"
 
 
 @dataclass
@@ -33,7 +32,6 @@ class Scored:
     scores: dict[str, np.ndarray]  # each (N,) float64, NaN where the image could not be read
     errors: dict[str, str] = field(default_factory=dict)  # image -> why it could not be read
     seconds: dict[str, float] = field(default_factory=dict)  # per image newly scored, without decoding; NaN if none was
-    decoding: float = np.nan  # seconds per image decoded
 
 
 def open_source(image: ImageSource) -> Image.Image:
@@ -62,13 +60,12 @@ def score_all(
     keys = [key_of(image, prompt) for image, prompt in items]
     left = [i for i, key in enumerate(keys) if any(key not in logs[name] for name in scorers)]
     load = {name: lru_cache(maxsize=1)(make) for name, make in scorers.items()}
-    clocks = {name: _Clock() for name in (*scorers, _DECODING)}
+    clocks = {name: _Clock() for name in scorers}
     errors: dict[str, str] = {}
     done = len(items) - len(left)
     for start in range(0, len(left), CHUNK):
         chunk = left[start : start + CHUNK]
-        with clocks[_DECODING].measuring(len(chunk)):
-            images = _decode({i: items[i][0] for i in chunk}, errors)
+        images = _decode({i: items[i][0] for i in chunk}, errors)
         for name in scorers:
             todo = [i for i in images if keys[i] not in logs[name]]
             if todo:
@@ -85,7 +82,6 @@ def score_all(
         scores={name: np.array([logs[name].get(key) for key in keys], dtype=np.float64) for name in scorers},
         errors=errors,
         seconds={name: clocks[name].per_item for name in scorers},
-        decoding=clocks[_DECODING].per_item,
     )
 
 

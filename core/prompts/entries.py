@@ -22,10 +22,17 @@ class Entry(NamedTuple):
 
 
 def read_library(path: Path) -> list[Entry]:
-    """Prompts of a TXT (one a line), JSON (strings or rows), JSONL, CSV, TSV or Parquet file, each once.
+    """The prompts of a file, each once.
 
-    A row has its prompt under text, prompt or caption, and may have a reward, score, mean_score or overall_rating.
-    Raises ImageRewardError that names the row.
+    Args:
+        path: a TXT (one a line), JSON (strings or rows), JSONL, CSV, TSV or Parquet file. A row has its prompt under text,
+            prompt or caption, and may have a reward, score, mean_score or overall_rating.
+
+    Returns:
+        The prompts in the order of first appearance; rewards of equal prompts are averaged.
+
+    Raises:
+        ImageRewardError: the file cannot be read, holds no prompts, or a row has none, which the message names.
     """
     # The text and reward columns alone of a Parquet: ImageRewardDB's files hold much more.
     rows = read_prompt_rows(path, (*TEXT_NAMES, *REWARD_NAMES))

@@ -66,8 +66,8 @@ class FaissSearch:
         if allowed is not None:
             bits = np.packbits(allowed.numpy(), bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(bits)
-        wanted = min(_AGAIN * k, len(self.vectors))
-        _, found = self.index.search(query.float()[None].numpy(), wanted, params=faiss.SearchParametersIVF(**options))
+        count = min(_AGAIN * k, len(self.vectors))
+        _, found = self.index.search(query.float()[None].numpy(), count, params=faiss.SearchParametersIVF(**options))
         candidates = torch.from_numpy(found[0][found[0] >= 0])
         best = (self.vectors[candidates] @ query.float()).topk(min(k, len(candidates)))
         return Nearest(candidates[best.indices], best.values)

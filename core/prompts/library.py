@@ -39,10 +39,17 @@ class Suggestion(NamedTuple):
 class PromptLibrary:
     """Prompts that can be searched by meaning.
 
-    source: a file (see `read_library`), or entries or texts at hand. The vectors of a file are kept beside it, as
-    `<file>.<embedder>.index.safetensors`, and used again while the prompts stay the same; of a changed library only what is
-    new is embedded. on_progress(done, total) counts prompts embedded.
-    search: "exact", or "faiss" for more than a million prompts, which looks at some of them and may miss a neighbour.
+    The vectors of a file are kept beside it, as `<file>.<embedder>.index.safetensors`, and used again while the prompts stay
+    the same; of a changed library only what is new is embedded.
+
+    Args:
+        source: a file (see `read_library`), or entries or texts at hand.
+        embedder: see `load_embedder`.
+        search: "exact", or "faiss" for more than a million prompts, which looks at some of them and may miss a neighbour.
+        on_progress: called with (done, total) prompts while they are embedded.
+
+    Raises:
+        ImageRewardError: the library holds no prompts or cannot be read, or there is no such search.
     """
 
     def __init__(
@@ -78,26 +85,36 @@ class PromptLibrary:
     def suggest(
         self, topics: Sequence[str], n: int = 5, *, min_reward: float | None = None, distinct: float = DISTINCT
     ) -> list[list[Suggestion]]:
-        """For each topic the `n` most similar prompts, best first; fewer if the library has no more.
+        """The most similar prompts for each topic.
 
-        min_reward: only prompts whose known reward is at least that. distinct: a prompt with a higher cosine than this to
-        one that is suggested already is passed over; 1 allows all.
+        Args:
+            topics: N texts.
+            n: suggestions a topic; fewer if the library has no more.
+            min_reward: only prompts whose known reward is at least that.
+            distinct: a prompt with a higher cosine than this to one that is suggested already is passed over; 1 allows all.
+
+        Returns:
+            N lists, each with the best suggestion first.
+
+        Raises:
+            ImageRewardError: `n` is less than 1.
+            TypeError: `topics` is a single text.
         """
         if isinstance(topics, str):
             raise TypeError("expected a sequence of topics; for a single one, suggest([topic])")
         if n < 1:
-            raise ImageRewardError(f"expected at least 1 suggestion to be wanted, got {n}")
+            raise ImageRewardError(f"expected at least 1 suggestion a topic, got {n}")
         allowed = None if min_reward is None else self.rewards >= min_reward  # NaN never is
         return [self._suggest(query, n, allowed, distinct) for query in self.embedder.unit(list(topics))]
 
     def _suggest(self, query: Tensor, n: int, allowed: Tensor | None, distinct: float) -> list[Suggestion]:
-        wanted = 4 * n
+        count = 4 * n
         while True:
-            found = self.index.nearest(query, wanted, allowed)
+            found = self.index.nearest(query, count, allowed)
             chosen = _apart(self.index.vectors[found.positions], n, distinct)
-            if len(chosen) == n or len(found.positions) < wanted:
+            if len(chosen) == n or len(found.positions) < count:
                 break
-            wanted *= 4
+            count *= 4
         positions, products = found.positions.tolist(), found.products.tolist()
         return [
             Suggestion(self.entries[positions[i]].text, products[i], self.entries[positions[i]].reward) for i in chosen

@@ -1,37 +1,30 @@
-"""Reward feedback learning (ReFL): tune an image generator with a differentiable reward (ImageReward, arXiv 2304.05977).
-
-The names below are imported when first used, so that the command line can list its options without torch.
-"""
+"""Reward feedback learning (ReFL): tune an image generator with a differentiable reward (ImageReward, arXiv 2304.05977)."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_HOMES = {
-    "Denoiser": "generator",
-    "DiffusersGenerator": "diffusers_generator",
-    "Evaluation": "guard",
-    "Generator": "generator",
-    "Guard": "guard",
-    "Lora": "lora",
-    "LoraRecord": "lora_files",
-    "Observer": "observers",
-    "ReflConfig": "config",
-    "ReflResult": "result",
-    "ReflTrainer": "loop",
-    "Sampling": "generator",
-    "config_from": "config",
-    "preset": "config",
-    "read_config": "config",
-    "read_lora": "lora_files",
-    "write_lora": "lora_files",
-    "write_report": "report",
-}
-__all__ = sorted(_HOMES)
+from .. import lazy_names
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+if TYPE_CHECKING:
+    from .config import ReflConfig as ReflConfig
+    from .config import config_from as config_from
+    from .config import preset as preset
+    from .config import read_config as read_config
+    from .diffusers_generator import DiffusersGenerator as DiffusersGenerator
+    from .generator import Denoiser as Denoiser
+    from .generator import Generator as Generator
+    from .generator import Sampling as Sampling
+    from .guard import Evaluation as Evaluation
+    from .guard import Guard as Guard
+    from .loop import ReflTrainer as ReflTrainer
+    from .lora import Lora as Lora
+    from .lora_files import LoraRecord as LoraRecord
+    from .lora_files import read_lora as read_lora
+    from .lora_files import write_lora as write_lora
+    from .observers import Observer as Observer
+    from .observers import ProgressBar as ProgressBar
+    from .report import write_report as write_report
+    from .result import ReflResult as ReflResult
+else:
+    __all__, __getattr__ = lazy_names(__name__, __file__)

@@ -198,7 +198,18 @@ class ReflConfig:
 
 
 def config_from(values: Mapping[str, Any], base: ReflConfig | None = None) -> ReflConfig:
-    """A config from plain values, over `base` (the defaults)."""
+    """A config from plain values, as a file or a command line has them.
+
+    Args:
+        values: value by setting.
+        base: what the other settings are taken from; None takes the defaults.
+
+    Returns:
+        The config, checked.
+
+    Raises:
+        ImageRewardError: there is no such setting, or a value is not of its kind.
+    """
     known = {each.name: each for each in fields(ReflConfig)}
     unknown = [key for key in values if key not in known]
     if unknown:
@@ -212,7 +223,17 @@ def config_from(values: Mapping[str, Any], base: ReflConfig | None = None) -> Re
 
 
 def preset(name: str) -> ReflConfig:
-    """One of the files in `presets/`: sd1-full, sdxl-full, sdxl-lora (the reference's three trainers), lora (ours)."""
+    """The settings of one of the files in `presets/`.
+
+    Args:
+        name: sd1-full, sdxl-full, sdxl-lora (the reference's three trainers) or lora (ours).
+
+    Returns:
+        A config without prompts and output.
+
+    Raises:
+        ImageRewardError: there is no such preset.
+    """
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
         raise ImageRewardError(f"no preset '{name}'. There are: {', '.join(preset_names())}")
@@ -224,7 +245,18 @@ def preset_names() -> list[str]:
 
 
 def read_config(path: str | Path, base: ReflConfig | None = None) -> ReflConfig:
-    """A config from a .yaml or .json file."""
+    """A config from a .yaml or .json file.
+
+    Args:
+        path: the file.
+        base: what the other settings are taken from; None takes the defaults.
+
+    Returns:
+        The config, checked.
+
+    Raises:
+        ImageRewardError: the file cannot be read, or holds something else than settings.
+    """
     path = Path(path)
     text = read_text(path)
     values = parse_json(text, str(path)) if path.suffix.lower() == ".json" else parse_yaml(text, str(path))

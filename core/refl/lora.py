@@ -47,11 +47,6 @@ class LoraLayer(nn.Module):
             return F.linear(F.linear(x, down), up) * self.scale
         return F.conv2d(F.conv2d(x, down, **self.convolution), up) * self.scale
 
-    def delta(self) -> Tensor:
-        """What the branch adds to the base layer's weight, float32, of the weight's shape. Differentiable."""
-        product = self.up.flatten(1) @ self.down.flatten(1)
-        return product.view(self.up.shape[0], *self.down.shape[1:]) * self.scale
-
 
 class Lora(nn.Module):
     """The LoRA layers of a network by diffusers name, as one module: its parameters are what is trained."""

@@ -101,7 +101,19 @@ def prompts_hash(prompts: Sequence[str]) -> str:
 
 
 def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, str]:
-    """Write the file in one go (an older one stays until then) and return its metadata, hashes included."""
+    """Writes a LoRA as kohya's scripts do, whole or not at all.
+
+    Args:
+        lora: the trained LoRA.
+        path: a .safetensors file; its folder is made.
+        record: what the metadata says of the training.
+
+    Returns:
+        The file's metadata, hashes included.
+
+    Raises:
+        ImageRewardError: a tensor holds NaN or infinity.
+    """
     path = Path(path)
     tensors = tensors_of(lora)
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -132,7 +144,17 @@ class LoraFile:
 
 
 def read_lora(path: str | Path) -> LoraFile:
-    """A LoRA in memory of its own. Raises UnknownCheckpoint for what is not a readable .safetensors file."""
+    """A LoRA file, read into memory.
+
+    Args:
+        path: a .safetensors file.
+
+    Returns:
+        Its tensors by kohya's keys, and its metadata.
+
+    Raises:
+        UnknownCheckpoint: it is not a readable .safetensors file.
+    """
     checkpoint = read_checkpoint(path)
     return LoraFile(checkpoint.read(), dict(checkpoint.metadata))
 

@@ -31,7 +31,17 @@ text-align:left;vertical-align:top}.num{text-align:right;font-variant-numeric:ta
 
 
 def write_report(path: str | Path, name: str, config: ReflConfig, result: ReflResult) -> Path:
-    """Write the page in one go and return its path."""
+    """Writes the page of a run, whole or not at all.
+
+    Args:
+        path: the page.
+        name: the run's name, its title.
+        config: its settings.
+        result: what `ReflTrainer.train` returned.
+
+    Returns:
+        The page's path.
+    """
     body = "".join(
         (
             f"<h1>{_text(name)}</h1><p class=note>{_text(_summary(config, result))}</p>",

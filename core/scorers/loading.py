@@ -62,14 +62,23 @@ def load_scorer(
     dtype: torch.dtype | str | None = None,
     on_download: Progress | None = None,
 ) -> Scorer:
-    """The scorer of that name, checkpoint file, Hub repository ("hub:owner/name" or "hub:owner/name/file"), or mixture.
+    """The scorer of that name. The same request gives the same instance until it is unloaded, from any thread.
 
-    A mixture is an expression, "mix(imagereward=1, aesthetic=0.01)", or a small JSON or YAML file: see `Mixture`; of a
-    bare file name the folders of the weights are searched too.
+    Args:
+        name_or_path: a name of `scorer_infos`, a checkpoint file, a Hub repository ("hub:owner/name" or
+            "hub:owner/name/file") or a mixture: an expression, "mix(imagereward=1, aesthetic=0.01)", or a small JSON or YAML
+            file (see `Mixture`). Of a bare file name the folders of the weights are searched too.
+        device: where the network goes; None takes the fastest there is.
+        dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU.
+        on_download: called with (done, total) bytes while weights are downloaded.
 
-    device: where the network goes; None takes the fastest there is. dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a
-    CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU. The same request gives the same instance until it is unloaded.
-    Raises WeightsNotFound, DownloadFailed, UnknownCheckpoint.
+    Returns:
+        The scorer with its network on the device.
+
+    Raises:
+        WeightsNotFound: the weights are neither on disk nor on the Hub.
+        DownloadFailed: a download ended early or was damaged.
+        UnknownCheckpoint: the file is damaged, or no scorer recognises it.
     """
     spec = os.fspath(name_or_path)
     place = device_of(device) if device is not None else default_device()
@@ -82,7 +91,11 @@ def load_scorer(
 
 
 def loaded_scorers() -> list[Scorer]:
-    """Every scorer that is in memory."""
+    """Every scorer that is in memory.
+
+    Returns:
+        The scorers, in the order in which they were loaded.
+    """
     with _lock:
         return list(_loaded.values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -28,12 +27,11 @@ _SHAPE = '{"mix": {"imagereward": 1, "aesthetic": 0.01}, "normalise": false}'
 class Mixture:
     """Which scorers with which weights, before anything is loaded.
 
-    weights: what `load_scorer` takes -> weight. normalise: weigh z-scores (score minus its typical mean, over its typical
-    standard deviation) instead of raw scores, so that equal weights mean equal influence.
+    A z-score is a score minus its typical mean, over its typical standard deviation.
     """
 
-    weights: Mapping[str, float]
-    normalise: bool = False
+    weights: Mapping[str, float]  # what `load_scorer` takes -> weight
+    normalise: bool = False  # weigh z-scores instead of raw scores, so that equal weights mean equal influence
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -49,10 +47,6 @@ class Mixture:
 
     def __str__(self) -> str:
         return notation(self.weights.items(), self.normalise)
-
-    def to_json(self) -> str:
-        """The text of a mixture file."""
-        return json.dumps({"mix": dict(self.weights), "normalise": self.normalise}, indent=2) + "\n"
 
     @classmethod
     def parse(cls, text: str) -> Mixture:

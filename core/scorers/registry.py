@@ -45,5 +45,9 @@ def known_titles() -> list[str]:
 
 
 def scorer_infos() -> dict[str, ScorerInfo]:
-    """Name -> what the scorer's number means, in the order of `scorer_classes`."""
+    """Every scorer, and what its number means.
+
+    Returns:
+        `ScorerInfo` by name, ImageReward first, then by name.
+    """
     return {name: _infos[name] for name in scorer_classes()}

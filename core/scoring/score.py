@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import BadImage, ImageRewardError, OutOfMemory
+from ..files.console import counted
 from ..networks.devices import is_out_of_memory, release_memory
 from ..pictures.opening import Picture, open_picture
 from ..pictures.origin import Origin
@@ -37,15 +38,26 @@ class ImageScores:
     info: ScorerInfo
     errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be scored
     prompts: list[str] = field(default_factory=list)  # N, those that were read out of the files among them
-    origins: list[Origin] = field(
-        default_factory=list
-    )  # N, where those came from; an empty one for a prompt that was given
+    origins: list[Origin] = field(default_factory=list)  # N, of those prompts; an empty one for a prompt that was given
 
 
 def get_reward_score(
     scorer: Scorer, images: object, prompts: Prompts = None, *, batch_size: int | None = None
 ) -> tuple[float, dict[str, Tensor]]:
-    """(mean score of N images, every component by title (N,)): a mixture's members, or the scorer itself."""
+    """The mean score of N images, and every component of it: a mixture's members, or the scorer itself.
+
+    Args:
+        scorer: what scores.
+        images: as for `score_images`.
+        prompts: as for `score_images`.
+        batch_size: images at once; None takes 64 on a GPU, 8 on a CPU.
+
+    Returns:
+        (mean, components): the mean over the images, and by title a float32 tensor (N,) on the CPU.
+
+    Raises:
+        BadImage: an image cannot be scored; see `score_images` for the other errors.
+    """
     scores = score_images(scorer, images, prompts, batch_size=batch_size)
     components = {title: values for title, values in scores.components.items() if title != scorer.info.title}
     return float(scores.total.mean()), components or scores.components
@@ -64,14 +76,26 @@ def score_images(
 ) -> ImageScores:
     """Scores images of any kind and size. Files are read, decoded and resized by threads while the scorer works.
 
-    images: one image or a sequence of them: paths, `Picture`s, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W),
-    or one tensor (N, 3, H, W).
-    prompts: one for all, or N, in which None is the prompt that the image file itself brings along; none at all for a scorer
-    that reads none.
-    skip_broken: an image that cannot be scored has NaN and is listed in `errors` instead of raising BadImage.
-    upright: False takes images as they are stored, whatever their EXIF orientation says.
-    strict_prompts: an image whose own prompt is uncertain cannot be scored by a scorer that reads prompts.
-    on_progress(done, N) is called after each batch; what it raises stops the work.
+    Args:
+        scorer: what scores; see `load_scorer`.
+        images: one image or a sequence of them: paths, `Picture`s, PIL images, numpy arrays (H, W, 3), torch tensors
+            (3, H, W); or one array or tensor of four dimensions, the first of which counts images.
+        prompts: one for all, or N, in which None is the prompt that the image file itself brings along; none at all for a
+            scorer that reads none.
+        batch_size: images at once; None takes 64 on a GPU, 8 on a CPU. Halved when memory runs out.
+        skip_broken: an image that cannot be scored has NaN and is listed in `errors` instead of raising BadImage.
+        upright: False takes images as they are stored, whatever their EXIF orientation says.
+        strict_prompts: an image whose own prompt is uncertain cannot be scored by a scorer that reads prompts.
+        on_progress: called with (done, N) after each batch; what it raises stops the work.
+
+    Returns:
+        The scores (N,), higher is better, with components, prompts and errors.
+
+    Raises:
+        BadImage: an image cannot be read, or has no prompt for a scorer that reads one.
+        ImageRewardError: the scorer reads prompts and none were given.
+        OutOfMemory: the device has no room for a single image.
+        ValueError: there is neither one prompt nor one for each image.
     """
     items = as_list(images)
     given = as_prompts(prompts, len(items), scorer.info)
@@ -150,12 +174,12 @@ def as_prompts(prompts: Prompts, count: int, info: ScorerInfo) -> list[str | Non
     if prompts is None:
         if info.reads_prompt:
             raise ImageRewardError(
-                f"{info.title} reads the prompt: expected one prompt, or one for each of the {count} images, got None"
+                f"{info.title} reads the prompt: expected one prompt, or one for each of {counted(count, 'image')}, got None"
             )
         return [""] * count
     texts: list[str | None] = [prompts] * count if isinstance(prompts, str) else list(prompts)
     if len(texts) != count:
-        raise ValueError(f"expected one prompt, or one for each of the {count} images, got {len(texts)}")
+        raise ValueError(f"expected one prompt, or one for each of {counted(count, 'image')}, got {len(texts)}")
     wrong = next((text for text in texts if text is not None and not isinstance(text, str)), None)
     if wrong is not None:
         raise TypeError(f"expected prompts as text, got {type(wrong).__name__}")

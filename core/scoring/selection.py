@@ -7,7 +7,7 @@ A score that is NaN (an image that could not be read) ranks last and never passe
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any, SupportsFloat, SupportsIndex
@@ -24,9 +24,17 @@ class Split:
 
 
 def rank(scores: Iterable[float], top: int = 0) -> list[int]:
-    """Positions from the highest score to the lowest.
+    """Positions from the highest score to the lowest. Equal scores keep their order; NaN comes last.
 
-    `scores`: list, array or tensor (N,). Equal scores keep their order; NaN comes last. `top`: how many; 0 means all.
+    Args:
+        scores: a list, array or tensor (N,).
+        top: how many to return; 0 returns all.
+
+    Returns:
+        At most N positions, counted from 0.
+
+    Raises:
+        ImageRewardError: the scores are not N numbers, or `top` is not a whole number of at least 0.
     """
     values = _values(scores)
     _check_not_negative("top", top)
@@ -35,9 +43,19 @@ def rank(scores: Iterable[float], top: int = 0) -> list[int]:
 
 
 def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: int = 0) -> Split:
-    """Keeps the scores >= `threshold`; then the `at_least` best in any case; then only the `top` best (0: all).
+    """Keeps the scores >= `threshold`; then the `at_least` best in any case; then only the `top` best.
 
-    Where both are given, `top` has the last word. NaN stays only if `at_least` asks for more images than have a score.
+    Args:
+        scores: a list, array or tensor (N,). NaN stays only if `at_least` asks for more images than have a score.
+        threshold: the lowest score that passes; -inf keeps every scored image.
+        at_least: how many of the best stay whatever their scores.
+        top: how many stay at most, which has the last word; 0 sets no maximum.
+
+    Returns:
+        The positions that stay and those that go, each in the order in which the scores were given.
+
+    Raises:
+        ImageRewardError: the scores are not N numbers, the threshold is not a number, or a count is negative.
     """
     values = _values(scores)
     _check_not_negative("at_least", at_least)
@@ -54,39 +72,39 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
 
 
 def best(scores: Iterable[float]) -> int:
-    """The position of the highest score, the first of equals (0 if all are NaN). No scores at all is an error."""
+    """The position of the highest score, the first of equals; 0 if all are NaN.
+
+    Args:
+        scores: a list, array or tensor (N,).
+
+    Returns:
+        A position, counted from 0.
+
+    Raises:
+        ImageRewardError: there are no scores, or they are not numbers.
+    """
     ranked = rank(scores, top=1)
     if not ranked:
         raise ImageRewardError("There is no best of no images: expected one score or more, got none.")
     return ranked[0]
 
 
-def best_of_groups(scores: Iterable[float], groups: Iterable[Hashable], n: int = 1) -> list[int]:
-    """The `n` best positions of each group, best first; groups in the order in which they first appear.
-
-    `groups`: one label per score, such as the prompt. A group of fewer than `n` gives what it has.
-    """
-    values, labels = _values(scores), list(groups)
-    check_same_length(scores=values, groups=labels)
-    if not isinstance(n, SupportsIndex) or n < 1:
-        raise ImageRewardError(f"n is how many to take of each group: expected 1 or more, got {n}.")
-    members: dict[Hashable, list[int]] = {label: [] for label in labels}
-    for position in rank(values):
-        if len(members[labels[position]]) < n:
-            members[labels[position]].append(position)
-    return [position for chosen in members.values() for position in chosen]
-
-
-def take(items: Any, positions: Iterable[int], *, expected: int | None = None, what: str = "items") -> Any:
+def take(items: Any, positions: Iterable[int]) -> Any:
     """The items at `positions`, in that order, in the same kind of container.
-
-    Takes a torch tensor or numpy array (along dimension 0; a copy), a list or tuple, a ComfyUI latent dictionary, and
-    None, which stays None. Positions may repeat. `expected`: how many items there must be, checked with a readable
-    error that calls them `what`.
 
     A latent's `samples` (N, ...) is what counts. Its `noise_mask` may have fewer rows, which repeat; `batch_index` is
     made if absent, as ComfyUI's own batch nodes do, so that a later sampler finds the noise of each image again;
     every other key is kept as it is.
+
+    Args:
+        items: a torch tensor or numpy array (N, ...), a list or tuple of N, a ComfyUI latent dictionary, or None.
+        positions: counted from 0; they may repeat.
+
+    Returns:
+        A copy of those items (the elements of a list or tuple are shared); None for None.
+
+    Raises:
+        ImageRewardError: a position is out of range or not a whole number, or the items have no rows.
     """
     if items is None:
         return None
@@ -95,11 +113,9 @@ def take(items: Any, positions: Iterable[int], *, expected: int | None = None, w
     except TypeError as error:
         raise ImageRewardError(f"Positions are whole numbers, counted from 0: {error}.") from error
     total = count(items)
-    if expected is not None and total != expected:
-        raise ImageRewardError(f"{total} {what} for {expected} scores: there must be one for each score.")
     outside = [p for p in chosen if not 0 <= p < total]
     if outside:
-        raise ImageRewardError(f"Position {outside[0]} asked for, but there are {total} {what} (counted from 0).")
+        raise ImageRewardError(f"Expected positions below {total}, counted from 0, got {outside[0]}.")
     if isinstance(items, Mapping):
         return _take_latent(items, chosen, total)
     if isinstance(items, tuple):
@@ -119,17 +135,6 @@ def count(items: Any) -> int:
         "Expected a tensor or array with a batch dimension, a list, a tuple or a latent (a dictionary with 'samples'), "
         f"got {type(items).__name__}."
     )
-
-
-def check_same_length(**named: Any) -> None:
-    """Raises an error with both numbers unless all named items count the same; None is left out.
-
-    `check_same_length(images=images, scores=scores)`
-    """
-    counts = {name: count(items) for name, items in named.items() if items is not None}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
-        raise ImageRewardError(f"The counts differ: {listed}. Each image needs exactly one of each.")
 
 
 def _take_latent(latent: Mapping[str, Any], positions: list[int], total: int) -> dict[str, Any]:

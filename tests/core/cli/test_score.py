@@ -79,7 +79,7 @@ def test_a_prompt_for_each_image(capsys, score, tmp_path: Path, pictures: list[P
     code, _, err = run(capsys, "score", *pictures, "--prompts", prompts, "--scorer", "technical")
     assert code == 2
     assert "for 4 images" in err
-    assert "has 1 lines" in err
+    assert "has 1 line" in err
 
 
 def test_images_bring_their_own_prompts(capsys, score, tmp_path: Path, tiny_checkpoint: Path) -> None:

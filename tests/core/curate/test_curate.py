@@ -177,6 +177,18 @@ def test_tables(folder: Path, curate: Curate, tmp_path: Path) -> None:
     assert {row["model"] for row in rows} == {"m1"}
 
 
+@pytest.mark.parametrize("option", ["--csv", "--jsonl"])
+def test_a_table_on_standard_output_has_it_alone(folder: Path, curate: Curate, tmp_path: Path, option: str) -> None:
+    _, out, err = curate(option, "-", "--copy-best", 1, tmp_path / "best")
+    rows = list(csv.DictReader(out.splitlines())) if option == "--csv" else list(map(json.loads, out.splitlines()))
+    assert [row["file"] for row in rows] == [str(folder / name) for name in ranking(folder)]
+    assert "4 listed" in err
+    assert not Path("-").exists()
+    code, out, err = curate("--csv", "-", "--jsonl", "-")
+    assert (code, out) == (2, "")
+    assert "give one of them a file" in err
+
+
 def test_a_table_that_cannot_be_written_stops_nothing_else(folder: Path, curate: Curate, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     code, _, err = curate("--csv", tmp_path / "file" / "a.csv", "--jsonl", tmp_path / "a.jsonl")

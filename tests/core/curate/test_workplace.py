@@ -307,7 +307,7 @@ def test_what_passes_by_itself_is_never_a_reason_to_delete(
     run()
 
     def fail(self: Store) -> int:
-        with self._told():
+        with self._as_our_errors():
             raise sqlite3.OperationalError(words)
 
     monkeypatch.setattr(Store, "begin_run", fail)

@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from sd_imagereward.core.files.console import Console, consoles, fitting, one_line
+from sd_imagereward.core.files.console import Console, consoles, counted, fitting, one_line
 from tqdm import tqdm
 
 NAMES = ("雪狐.png", "фото.png", "café ☕.png", "🦊.png", os.fsdecode(b"caf\xe9.png"), "plain.png")
@@ -52,6 +52,10 @@ def test_bars_may_move_the_cursor() -> None:
 
 def test_one_line_is_one_line() -> None:
     assert one_line("a\nb\r\tc\x1b[0m") == "a\\u000ab\\u000d\\u0009c\\u001b[0m"
+
+
+def test_a_noun_has_the_number_that_fits() -> None:
+    assert [counted(n, "image") for n in (0, 1, 2, 1024)] == ["0 images", "1 image", "2 images", "1,024 images"]
 
 
 def test_what_fits_is_left_alone() -> None:

@@ -12,7 +12,7 @@ from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.preference.benchmark import (
     Generation,
     Prompt,
-    benchmark,
+    benchmark_models,
     find_generations,
     read_prompts,
 )
@@ -67,7 +67,7 @@ def test_what_is_not_found_is_said(folder: Path):
 
 
 def test_means_win_rates_and_files(folder: Path, tmp_path: Path):
-    result = benchmark(PROMPTS, find_generations(str(folder), PROMPTS), ["red"], load=red)
+    result = benchmark_models(PROMPTS, find_generations(str(folder), PROMPTS), ["red"], load=red)
     assert [(m.model, m.mean.value) for m in result.results["red"]] == [("warm", 130.0), ("cold", 80.0)]
     assert result.win_rates("red") == {"warm": {"cold": 0.75}, "cold": {"warm": 0.25}}
     charts = result.save(tmp_path / "out")
@@ -81,7 +81,7 @@ def test_means_win_rates_and_files(folder: Path, tmp_path: Path):
 def test_a_model_without_an_image_for_a_prompt_is_told(folder: Path):
     for n in range(2):
         (folder / "cold" / f"005-2_{n}.png").write_bytes(b"no picture")
-    result = benchmark(PROMPTS, find_generations(str(folder), PROMPTS), ["red"], load=red)
+    result = benchmark_models(PROMPTS, find_generations(str(folder), PROMPTS), ["red"], load=red)
     assert result.gaps == {"cold": 1}
     assert len(result.errors) == 2
     assert result.results["red"][1].mean.value == 110.0
@@ -103,7 +103,7 @@ def test_equal_to_the_reference_on_synthetic_scores(shared_data, repository):
         for n in range(3)
     ]
     scorer = ColourScorer(lambda r, g, b: scores[number_of(r, g, b)])
-    result = benchmark(prompts, generations, ["imagereward"], load=lambda name: scorer, batch_size=64)
+    result = benchmark_models(prompts, generations, ["imagereward"], load=lambda name: scorer, batch_size=64)
     assert {m.model: m.mean.value for m in result.results["imagereward"]} == goldens
 
 
@@ -114,7 +114,7 @@ def test_published_scores_stand_beside_the_full_set_alone(shared_data):
             Generation("sd1-4", prompt, Numbered(7, f"{prompt.id}_{n}")) for prompt in prompts for n in range(images)
         ]
         scorer = ColourScorer(lambda r, g, b: b)
-        result = benchmark(
+        result = benchmark_models(
             prompts, generations, ["imagereward"], load=lambda name, scorer=scorer: scorer, batch_size=64
         )
         assert ("0.1344" in result.markdown()) == shown

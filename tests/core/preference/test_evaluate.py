@@ -11,7 +11,7 @@ from reference.synthetic import score
 from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.cli.scorer_options import names
-from sd_imagereward.core.preference.evaluate import evaluate, places
+from sd_imagereward.core.preference.evaluate import evaluate_scorers, places
 from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 
@@ -38,7 +38,7 @@ def rankings_of(folder: Path) -> list[Ranking]:
 
 def test_two_scorers_on_the_same_images(folder: Path):
     scorers = {"red": ColourScorer(lambda r, g, b: r), "green": ColourScorer(lambda r, g, b: g)}
-    result = evaluate(rankings_of(folder), ["red", "green"], load=scorers.__getitem__)
+    result = evaluate_scorers(rankings_of(folder), ["red", "green"], load=scorers.__getitem__)
     assert result.agreements["red"].accuracy.value == 3 / 4
     assert result.agreements["green"].accuracy.value == 1 / 4
     assert result.scores["red"] == [[250, 200, 100], [120, 30]]
@@ -53,7 +53,7 @@ def test_each_image_is_opened_once_for_all_scorers(folder: Path, monkeypatch: py
     plain = scoring.open_picture
     monkeypatch.setattr(scoring, "open_picture", lambda path: (opened.append(path), plain(path))[1])
     scorers = {name: ColourScorer(lambda r, g, b: r) for name in "abc"}
-    evaluate(rankings_of(folder), list("abc"), load=scorers.__getitem__)
+    evaluate_scorers(rankings_of(folder), list("abc"), load=scorers.__getitem__)
     assert len(opened) == 5
 
 
@@ -61,15 +61,15 @@ def test_broken_and_missing_images_are_listed_and_left_out(folder: Path):
     (folder / "images" / "c.png").unlink()
     (folder / "images" / "d.png").write_bytes(b"no picture")
     scorer = ColourScorer(lambda r, g, b: r)
-    result = evaluate(rankings_of(folder), ["red"], load=lambda name: scorer)
+    result = evaluate_scorers(rankings_of(folder), ["red"], load=lambda name: scorer)
     assert result.agreements["red"].pairs == 1
     assert [Path(name).name for name in result.missing] == ["c.png"]
     assert [Path(name).name for name in result.errors] == ["d.png"]
     assert "1 missing and 1 unreadable" in result.markdown()
     for image in (folder / "images").iterdir():
         image.unlink()
-    with pytest.raises(ImageRewardError, match="5 files are missing"):
-        evaluate(rankings_of(folder), ["red"], load=lambda name: scorer)
+    with pytest.raises(ImageRewardError, match="5 files missing"):
+        evaluate_scorers(rankings_of(folder), ["red"], load=lambda name: scorer)
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(
@@ -85,28 +85,28 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(
 
     first, second, third = (ColourScorer(lambda r, g, b: r) for _ in range(3))
     with pytest.raises(KeyboardInterrupt):
-        evaluate(rankings_of(folder), ["red"], load=lambda _: first, output=tmp_path / "out", on_progress=stop)
+        evaluate_scorers(rankings_of(folder), ["red"], load=lambda _: first, output=tmp_path / "out", on_progress=stop)
     log = tmp_path / "out" / "scores-red.jsonl"
     log.write_text(log.read_text() + '["half a li')  # the machine died while writing
-    result = evaluate(rankings_of(folder), ["red"], load=lambda _: second, output=tmp_path / "out")
+    result = evaluate_scorers(rankings_of(folder), ["red"], load=lambda _: second, output=tmp_path / "out")
     assert (first.scored, second.scored) == (4, 1)
     assert result.agreements["red"].accuracy.value == 3 / 4
 
     def never(name: str) -> ColourScorer:
         raise AssertionError("nothing is left to score, so nothing needs loading")
 
-    assert evaluate(rankings_of(folder), ["red"], load=never, output=tmp_path / "out").scores == result.scores
+    assert evaluate_scorers(rankings_of(folder), ["red"], load=never, output=tmp_path / "out").scores == result.scores
     # Another precision is another scorer; a changed picture is another picture.
-    evaluate(rankings_of(folder), ["red"], load=lambda _: third, variant="fp16", output=tmp_path / "out")
+    evaluate_scorers(rankings_of(folder), ["red"], load=lambda _: third, variant="fp16", output=tmp_path / "out")
     assert third.scored == 5
     Image.new("RGB", (9, 8), "blue").save(folder / "images" / "a.png")
-    evaluate(rankings_of(folder), ["red"], load=lambda _: third, variant="fp16", output=tmp_path / "out")
+    evaluate_scorers(rankings_of(folder), ["red"], load=lambda _: third, variant="fp16", output=tmp_path / "out")
     assert third.scored == 6
 
 
 def test_files_in_the_layout_of_the_reference(folder: Path, tmp_path: Path):
     scorer = ColourScorer(lambda r, g, b: r)
-    evaluate(rankings_of(folder), ["red"], load=lambda name: scorer).save(tmp_path / "out")
+    evaluate_scorers(rankings_of(folder), ["red"], load=lambda name: scorer).save(tmp_path / "out")
     rows = json.loads((tmp_path / "out" / "test_red.json").read_text())
     assert rows[1] == {"id": "2", "prompt": "q", "ranking": [1, 2], "rewards": [120.0, 30.0]}
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["scorers"]["red"]["pairs"] == 4
@@ -131,7 +131,7 @@ def test_the_full_set_of_table_3_shows_the_published_values_and_the_reference_ac
         name: ColourScorer(lambda r, g, b, scorer=scorer: score(scorer, names[number_of(r, g, b)]))
         for name, scorer in reference_names.items()
     }
-    result = evaluate(rankings, list(scorers), load=scorers.__getitem__, batch_size=64)
+    result = evaluate_scorers(rankings, list(scorers), load=scorers.__getitem__, batch_size=64)
     for name, scorer in reference_names.items():
         assert result.agreements[name].accuracy.value == goldens[scorer]
     assert "65.14%" in result.markdown()

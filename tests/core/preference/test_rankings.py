@@ -96,3 +96,30 @@ def test_the_data_hash_knows_ranks_but_not_folders(tmp_path: Path):
     here = data_hash(read_rankings(tmp_path / "data.json"))
     assert here == data_hash(read_rankings(tmp_path / "data.json", "elsewhere"))
     assert here != data_hash(read_rankings(tmp_path / "other.json"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "tie"),
+    [
+        ("1", True),
+        ("true", True),
+        ("Yes", True),
+        (" TRUE ", True),
+        ("0", False),
+        ("False", False),
+        ("no", False),
+        ("", False),
+    ],
+)
+def test_a_tie_in_a_csv(tmp_path: Path, cell: str, tie: bool):
+    (tmp_path / "data.csv").write_text(f"prompt,better,worse,tie\na cat,1.png,2.png,{cell}\n")
+    (ranking,) = read_rankings(tmp_path / "data.csv")
+    assert ranking.ranks == ((1.0, 1.0) if tie else (1.0, 2.0))
+    assert [pair.tie for pair in pairs_of([ranking], ties=True)] == [tie]
+
+
+@pytest.mark.parametrize(("value", "tie"), [(True, True), (1, True), (False, False), (0, False), (None, False)])
+def test_a_tie_in_json(tmp_path: Path, value: object, tie: bool):
+    row = {"prompt": "a cat", "better": "1.png", "worse": "2.png", "tie": value}
+    (tmp_path / "data.json").write_text(json.dumps([row]))
+    assert [pair.tie for pair in pairs_of(read_rankings(tmp_path / "data.json"), ties=True)] == [tie]

@@ -172,7 +172,7 @@ def test_wrong_use_is_said():
         PromptLibrary([], embedder)
     with pytest.raises(ImageRewardError, match="not finite"):
         PromptLibrary(["a"], Embedder("nan", lambda texts: torch.full((len(texts), 4), torch.nan)))
-    with pytest.raises(ImageRewardError, match="a vector for each of 1 texts"):
+    with pytest.raises(ImageRewardError, match="a vector for each of 1 text,"):
         PromptLibrary(["a"], Embedder("flat", lambda texts: torch.zeros(4)))
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
-from sd_imagereward.core.scoring.selection import Split, best, best_of_groups, check_same_length, rank, split, take
+from sd_imagereward.core.scoring.selection import Split, best, rank, split, take
 
 NAN = math.nan
 score_lists = st.lists(st.floats(allow_nan=True) | st.sampled_from([0.0, 0.5, -1.0]), max_size=12)
@@ -86,26 +86,6 @@ def test_best():
         best([])
 
 
-def test_best_of_groups_keeps_the_order_of_the_groups():
-    scores = [0.1, 0.9, 0.5, 0.2, NAN]
-    assert best_of_groups(scores, ["cat", "dog", "cat", "dog", "fox"]) == [2, 1, 4]
-    assert best_of_groups(scores, ["cat", "dog", "cat", "dog", "fox"], n=2) == [2, 0, 1, 3, 4]
-    with pytest.raises(ImageRewardError, match="5 scores, 2 groups"):
-        best_of_groups(scores, [0, 1])
-    with pytest.raises(ImageRewardError, match="got 0"):
-        best_of_groups(scores, scores, n=0)
-
-
-@given(st.lists(st.tuples(st.floats(allow_nan=False), st.integers(0, 3)), max_size=12), st.integers(1, 4))
-def test_best_of_groups_equals_ranking_each_group_alone(rows, n):
-    scores, groups = [row[0] for row in rows], [row[1] for row in rows]
-    expected = []
-    for group in dict.fromkeys(groups):
-        members = [i for i, label in enumerate(groups) if label == group]
-        expected += [members[i] for i in rank([scores[i] for i in members], top=n)]
-    assert best_of_groups(scores, groups, n) == expected
-
-
 def test_two_dimensional_scores_are_refused():
     with pytest.raises(ImageRewardError, match=r"\(2, 1\)"):
         rank(torch.zeros(2, 1))
@@ -157,11 +137,9 @@ def test_positions_are_never_read_as_a_mask():
 
 
 def test_take_says_both_numbers():
-    with pytest.raises(ImageRewardError, match="3 latents for 4 scores"):
-        take([1, 2, 3], [0], expected=4, what="latents")
-    with pytest.raises(ImageRewardError, match="Position 3 asked for, but there are 3 masks"):
-        take(torch.zeros(3, 2), [0, 3], what="masks")
-    with pytest.raises(ImageRewardError, match="Position -1"):
+    with pytest.raises(ImageRewardError, match="positions below 3, counted from 0, got 3"):
+        take(torch.zeros(3, 2), [0, 3])
+    with pytest.raises(ImageRewardError, match="got -1"):
         take([1, 2, 3], [-1])
 
 
@@ -169,12 +147,6 @@ def test_take_says_both_numbers():
 def test_take_refuses_what_has_no_rows(thing):
     with pytest.raises(ImageRewardError, match="Expected a tensor or array"):
         take(thing, [0])
-
-
-def test_check_same_length():
-    check_same_length(images=torch.zeros(2, 3), scores=[1, 2], masks=None, latents={"samples": torch.zeros(2, 4)})
-    with pytest.raises(ImageRewardError, match="3 images, 2 first scores"):
-        check_same_length(images=[1, 2, 3], first_scores=[1, 2])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +160,6 @@ def test_check_same_length():
         lambda: split([1.0], "1"),
         lambda: split([1.0], float("nan")),
         lambda: split([1.0], 0.0, at_least=1.5),
-        lambda: best_of_groups([1.0], "a", n=1.5),
         lambda: take([1.0], [0.5]),
     ],
 )

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 
 from ..core.errors import ImageRewardError
+from ..core.files.console import counted
 from . import carried, scoring
 from .carried import Carried
 from .hosting import expect_reward_model
@@ -21,7 +22,7 @@ CARRIED = ("latents", "masks", "conditioning")
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ScoredImages:
     images: Carried
     scores: Scores
     latents: Carried | None
@@ -70,7 +71,7 @@ def inputs() -> list[io.Input]:
 
 
 def outputs(prefix: str = "", which: str = "images") -> list[io.Output]:
-    """The five outputs of `Gallery.take`."""
+    """The five outputs of `ScoredImages.take`."""
 
     def name(what: str) -> str:
         return f"{prefix}_{what}" if prefix else what
@@ -92,10 +93,10 @@ def gather(
     latent: Sequence[Any] | None = None,
     mask: Sequence[Any] | None = None,
     condition: Sequence[Any] | None = None,
-) -> Gallery:
+) -> ScoredImages:
     """The shared inputs, each a list as ComfyUI hands them to a list node."""
     pixels = to_pixels(image)
-    return Gallery(
+    return ScoredImages(
         Carried(image),
         _scores(pixels, scores, reward_model, prompt or [""]),
         carried.latents(latent, len(pixels)),
@@ -109,7 +110,7 @@ def _scores(pixels: list[Any], scores: Any, reward_model: Any, prompt: Sequence[
         given = join(scores)
         if len(given) != len(pixels):
             raise ImageRewardError(
-                f"{len(given)} scores for {len(pixels)} images: connect the scores of these very images."
+                f"{counted(len(given), 'score')} for {counted(len(pixels), 'image')}: connect the scores of these very images."
             )
         return given
     if not reward_model:

@@ -93,13 +93,13 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..preference.train_reward import train_reward
-    from ..preference.training import STATE
+    from ..training.backend import start_backend
+    from ..training.checkpoints import CHECKPOINTS, Checkpoints
     from ..training.interrupts import terminated_as_interrupted
-    from ..training.processes import Processes
 
     on_epoch = _reporter(args)
     training, validation = _data(args)
-    processes = Processes.start(args.device)
+    backend = start_backend(args.device)
     try:
         with terminated_as_interrupted():
             trained = train_reward(
@@ -108,20 +108,20 @@ def run(args: argparse.Namespace) -> int:
                 args.base,
                 args.output,
                 _recipe(args),
-                processes=processes,
+                backend=backend,
                 fresh_head=args.fresh_head,
                 workers=args.workers,
                 resume=args.resume,
                 save_steps=args.save_steps,
-                on_step=late_bar("train", "") if processes.first else None,
+                on_step=late_bar("train", "") if backend.first else None,
                 on_epoch=on_epoch,
             )
     except KeyboardInterrupt:
-        if processes.first and (args.output / STATE).is_file():
+        if backend.first and Checkpoints(args.output / CHECKPOINTS).paths():
             print(f"imagereward: stopped; the same call with --resume goes on from {args.output}", file=sys.stderr)
         raise
     finally:
-        processes.stop()
+        backend.stop()
     return EXIT_OK if trained is None else _tell(trained)
 
 

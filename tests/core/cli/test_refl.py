@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from sd_imagereward.core import cli
 from sd_imagereward.core.refl import ReflConfig
-from sd_imagereward.core.refl.checkpoints import RunFolder
+from sd_imagereward.core.refl.run_folder import RunFolder
 
 pytest.importorskip("yaml", reason='presets are YAML (pip install -e ".[refl]")')
 

@@ -21,19 +21,19 @@ from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.train_reward import Trained, train_reward
-from sd_imagereward.core.training.processes import Processes
+from sd_imagereward.core.training.backend import Backend
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
 
 from .conftest import red_is_better
 
-ONE = Processes(0, 1, torch.device("cpu"))
+ONE = Backend("cpu")
 FAST = Recipe(epochs=1, batch_size=16, per_device=16, lr=1e-3, dropout=0.0, drop_path=0.0)
 FEW = replace(FAST, batch_size=8, per_device=8)
 
 
 def train(rankings: list[Ranking], base: Path, folder: Path, recipe: Recipe, **options: object) -> Trained:
     held = len(rankings) // 4
-    return train_reward(rankings[held:], rankings[:held], str(base), folder, recipe, processes=ONE, **options)
+    return train_reward(rankings[held:], rankings[:held], str(base), folder, recipe, backend=ONE, **options)
 
 
 def accuracy_of(scorer_path: Path, rankings: list[Ranking]) -> float:
@@ -142,17 +142,17 @@ import sys
 sys.path[:0] = [{tests!r}]
 import conftest, torch
 from pathlib import Path
-from sd_imagereward.core.training.processes import Processes
+from sd_imagereward.core.training.backend import start_backend
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import Recipe
 from sd_imagereward.core.preference.train_reward import train_reward
 torch.nn.Dropout.forward = lambda self, x: x  # each process would draw its own
 rankings = read_rankings({data!r})
-processes = Processes.start("cpu")
+backend = start_backend("cpu")
 recipe = Recipe(epochs=1, batch_size=16, per_device=8, lr=1e-3, dropout=0.0, drop_path=0.0)
-train_reward(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, processes=processes)
-assert processes.union({{str(processes.rank)}}, ["0", "1", "neither"]) == {{"0", "1"}}
-processes.stop()
+train_reward(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, backend=backend)
+assert backend.union({{str(backend.rank)}}) == {{"0", "1"}}
+backend.stop()
 """
 
 
@@ -173,7 +173,7 @@ def one_process(
     rankings[6] = Ranking(some.id, some.prompt, (broken, *some.images[1:]), some.ranks)
     data = _as_file(rankings, tmp_path)
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    result = train_reward(rankings[4:], rankings[:4], str(small_base), tmp_path / "one", FAST, processes=ONE)
+    result = train_reward(rankings[4:], rankings[:4], str(small_base), tmp_path / "one", FAST, backend=ONE)
     assert [Path(name).name for name in result.unreadable] == ["broken.png"]
     return OneProcess(data, result)
 
@@ -192,8 +192,7 @@ def _assert_two_equal_one(launcher: list[str], base: Path, tmp_path: Path, one: 
 
 
 def test_two_processes_equal_one_with_twice_the_batch(small_base: Path, tmp_path: Path, one_process: OneProcess):
-    if not torch.distributed.is_available():
-        pytest.skip("this torch is built without torch.distributed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install -e '.[train]')")
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
     _assert_two_equal_one([*run, f"--rdzv-endpoint=localhost:{_free_port()}"], small_base, tmp_path, one_process)
 
@@ -268,7 +267,7 @@ def test_training_that_blows_up_stops_and_leaves_the_best(
     red_pictures: list[Ranking], small_base: Path, tmp_path: Path
 ):
     recipe = replace(FEW, epochs=20, batch_size=2, per_device=2, lr=1e30)
-    with pytest.raises(ImageRewardError, match="not finite for 10 steps"):
+    with pytest.raises(ImageRewardError, match="not finite for 10 updates"):
         train(red_pictures[:8], small_base, tmp_path / "out", recipe)
     best = torch.load(tmp_path / "out" / "best.pt", weights_only=True)
     assert all(tensor.isfinite().all() for tensor in best.values())
@@ -282,7 +281,7 @@ def test_training_that_never_helps_gives_the_base_back(red_pictures: list[Rankin
         str(train_red(red_pictures, small_base, tmp_path)),
         tmp_path / "out",
         FEW,
-        processes=ONE,
+        backend=ONE,
     )
     assert result.best.epoch == 0
 

@@ -19,7 +19,7 @@ from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward
 from sd_imagereward.core.refl.randomness import Draws, SampleNoise
 from sd_imagereward.core.refl.reno import Settings
 from sd_imagereward.core.training.ema import Ema
-from sd_imagereward.core.training.optimisers import learning_rate
+from sd_imagereward.core.training.optimisers import rate_factor
 from torch import nn
 
 # randomness
@@ -95,9 +95,9 @@ def test_ema_warms_up_and_swaps() -> None:
 
 def test_learning_rate_schedules() -> None:
     config = ReflConfig(learning_rate=1.0, warmup=4, steps=12)
-    assert [learning_rate(config, n) for n in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert learning_rate(config.but(schedule="linear"), 8) == 0.5
-    assert learning_rate(config.but(schedule="cosine"), 8) == pytest.approx(0.5)
+    assert [rate_factor(config, n) for n in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rate_factor(config.but(schedule="linear"), 8) == 0.5
+    assert rate_factor(config.but(schedule="cosine"), 8) == pytest.approx(0.5)
 
 
 # the guard

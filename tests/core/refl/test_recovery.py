@@ -16,8 +16,8 @@ import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.files import atomic
 from sd_imagereward.core.refl import Observer, ReflConfig, ReflTrainer, read_lora
-from sd_imagereward.core.refl.checkpoints import RunFolder
 from sd_imagereward.core.refl.lora_files import lora_from_tensors
+from sd_imagereward.core.refl.run_folder import RunFolder
 from sd_imagereward.core.training import states
 from sd_imagereward.core.training.states import load_state, save_state
 from toy_generator import ColourScorer, ToyGenerator
@@ -67,7 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four updates, with the checkpoints of the last two."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     trainer_of(CONFIG.but(output=str(folder)))[0].train()
-    assert [path.name for path in RunFolder(folder).checkpoints()] == ["update-00000003.pt", "update-00000004.pt"]
+    assert [path.name for path in RunFolder(folder).checkpoints.paths()] == ["update-00000003.pt", "update-00000004.pt"]
     return folder
 
 
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_with_no_checkpoint_left_the_error_names_them_all(run: Path, damage: Callable[[Path], None]) -> None:
-    for path in RunFolder(run).checkpoints():
+    for path in RunFolder(run).checkpoints.paths():
         damage(path)
     with pytest.raises(ImageRewardError, match=r"no checkpoint of .* can be used.*update-00000004.*update-00000003"):
         go_on(run)
@@ -153,7 +153,8 @@ def test_best_weights_that_are_lost_at_the_end_are_those_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, said = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False))
-    monkeypatch.setattr(trainer, "_read_best", unreadable_once(trainer._read_best, tmp_path / "run" / "best.pt"))
+    best = trainer.best_weights
+    monkeypatch.setattr(best, "read", unreadable_once(best.read, tmp_path / "run" / "best.pt"))
     result = trainer.train()
     assert any("the best weights are lost" in text for text in said)
     assert result.best.update == 4
@@ -191,7 +192,7 @@ def test_damaged_settings_are_taken_from_the_checkpoint(run: Path, text: str) ->
     wanted = RunFolder(run).config()
     (run / "config.yaml").write_text(text)
     assert RunFolder(run).config() == wanted
-    for path in RunFolder(run).checkpoints():
+    for path in RunFolder(run).checkpoints.paths():
         cut(path)
     with pytest.raises(ImageRewardError, match=r"cannot be read.*config\.yaml"):
         RunFolder(run).config()

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
             raise
     if trainer.backend.first:
         _finish(trainer, result)
+    trainer.backend.stop()
     return EXIT_OK
 
 
@@ -139,9 +140,9 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     from ..refl.checks import check_scorer
     from ..refl.diffusers_generator import DiffusersGenerator, expect_sampler
     from ..refl.loop import ReflTrainer
-    from ..refl.observers import expect_tracker
     from ..scorers.loading import load_scorer
     from ..training.backend import start_backend
+    from ..training.trackers import expect_tracker
 
     expect_sampler(config.sampler)
     expect_tracker(config.tracker)
@@ -157,16 +158,17 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
 
 
 def _observers(trainer: ReflTrainer) -> list[Observer]:
-    from ..refl.observers import ProgressBar, TensorBoard, WeightsAndBiases
+    from ..refl.observers import Curves, ProgressBar
+    from ..training.trackers import TensorBoard, WeightsAndBiases
 
     config = trainer.config
     if not trainer.backend.first or trainer.folder is None:
         return []
     watching: list[Observer] = [ProgressBar(config.steps, trainer.update)]
     if config.tracker == "tensorboard":
-        watching.append(TensorBoard(trainer.folder.path / "tensorboard"))
+        watching.append(Curves(TensorBoard(trainer.folder.path / "tensorboard")))
     elif config.tracker == "wandb":
-        watching.append(WeightsAndBiases(trainer.name, config.plain(), trainer.folder.path))
+        watching.append(Curves(WeightsAndBiases(trainer.name, config.plain(), trainer.folder.path)))
     return watching
 
 

@@ -144,8 +144,10 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
-    """Prints each epoch, and logs it for TensorBoard if wanted."""
-    writer = _tensorboard(args.output / "tensorboard") if args.tensorboard else None
+    """Prints each epoch, and logs it for TensorBoard with --tensorboard."""
+    from ..training.trackers import TensorBoard
+
+    tracker = TensorBoard(args.output / "tensorboard") if args.tensorboard else None
 
     def report(epoch: Epoch) -> None:
         print(
@@ -153,26 +155,11 @@ def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
             f"valid loss {epoch.valid_loss:.4f} accuracy {100 * epoch.valid_accuracy:5.1f}%",
             flush=True,
         )
-        if writer is None:
-            return
-        try:
-            for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr"):
-                writer.add_scalar(name, getattr(epoch, name), epoch.step)
-            writer.flush()
-        except OSError as error:  # curves must not cost the training
-            print(f"imagereward: TensorBoard's log cannot be written: {error}", file=sys.stderr)
+        if tracker is not None:
+            curves = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
+            tracker.log({name: getattr(epoch, name) for name in curves}, epoch.step)
 
     return report
-
-
-def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
-    from ..errors import ImageRewardError, extra_needed
-
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImageRewardError(f"--tensorboard needs it installed: {extra_needed('train')}") from error
-    return SummaryWriter(str(folder))
 
 
 def _tell(trained: Trained) -> int:

@@ -16,10 +16,15 @@ import torch
 from PIL import Image
 from sd_imagereward.core import ImageRewardError, load_scorer, score_images
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.networks.wordpiece import WordPiece
 from sd_imagereward.core.preference.agreement import agreement
-from sd_imagereward.core.preference.rankings import Ranking
+from sd_imagereward.core.preference.batches import PromptReader
+from sd_imagereward.core.preference.rankings import Pair, Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
+from sd_imagereward.core.preference.reward_model import load_base
+from sd_imagereward.core.preference.sources import PicturePairs
+from sd_imagereward.core.preference.states import compute_states, items_of
 from sd_imagereward.core.preference.train_reward import Trained, train_reward
 from sd_imagereward.core.training.backend import Backend
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
@@ -261,6 +266,24 @@ def test_missing_and_broken_pictures_are_listed_and_the_rest_is_trained_on(small
             image.unlink()
     with pytest.raises(ImageRewardError, match="no pair is left to train on: 32 image files are missing"):
         train(rankings, small_base, tmp_path / "none", FEW)
+
+
+def test_a_picture_that_cannot_be_read_is_grey_and_its_state_is_zero(small_base: Path, tmp_path: Path):
+    (ranking,) = red_is_better(tmp_path / "red", 1, per_prompt=2)
+    good, broken = ranking.images
+    broken.write_bytes(b"no picture")
+    start = load_base(str(small_base), torch.device("cpu"))
+    reader = PromptReader(WordPiece(start.vocabulary))
+    pair = Pair(ranking.prompt, good, broken)
+    (batch,) = PicturePairs([pair], start.model.image_size, reader).batches([[(0, 1.0)]])
+    assert (batch.worse == 127).all()
+    assert not (batch.better == 127).all()
+    assert batch.weight.tolist() == [0.0]
+    assert batch.unreadable == (str(broken),)
+    states = compute_states(start.model, items_of([pair]), reader, device=torch.device("cpu"))
+    assert states.readable.tolist() == [True, False]
+    assert states.rows[0].any()
+    assert not states.rows[1].any()
 
 
 def test_training_that_blows_up_stops_and_leaves_the_best(

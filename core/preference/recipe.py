@@ -16,7 +16,7 @@ TIES = ("skip", "half")
 
 @dataclass(frozen=True)
 class Recipe:
-    """train/scripts/train_one_node.sh and train/src of THUDM/ImageReward, where nothing else is said."""
+    """train/scripts/train_one_node.sh and train/src of THUDM/ImageReward, unless noted."""
 
     epochs: int = 10
     batch_size: int = 64  # pairs a step, over all processes

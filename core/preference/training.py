@@ -1,4 +1,4 @@
-"""The training loop: pairwise cross-entropy, accumulation, validation, the best kept, resume.
+"""How a reward model is trained: pairwise cross-entropy on rankings, validated after each epoch.
 
 train/src/train.py of THUDM/ImageReward, written so that any number of processes takes the same steps: a step's pairs are
 dealt to the processes, and its loss is divided by how many pairs the step has in all.
@@ -133,7 +133,7 @@ class RewardTrainer(Trainer):
         self.module.eval()
         return self.history
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         log.warning("%s", text)
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class RewardTrainer(Trainer):
             self.best_weights.keep(self.updates.weights())
         if record.epoch:
             self.save()
-        self._report()
+        self._write_history()
 
     @torch.no_grad()
     def validate(self) -> Tally:
@@ -230,17 +230,18 @@ class RewardTrainer(Trainer):
         return self._total(tally, "validation")
 
     def _training_tally(self) -> Tally:
+        """Of the epoch that ends; empty where its steps were made before the run was resumed."""
         tally, self._tally = self._tally, None
         return Tally() if tally is None else self._total(tally, "training")
 
     def _total(self, tally: Tally, what: str) -> Tally:
-        """Over the processes."""
+        """The sums over all processes; `what` names the pairs in an error."""
         total = Tally(*self.backend.total(torch.tensor(astuple(tally))).tolist())
         if total.pairs == 0:
             raise ImageRewardError(f"not one image of the {what} pairs can be read; {len(self.unreadable)} are broken")
         return total
 
-    def _report(self) -> None:
+    def _write_history(self) -> None:
         if not self.backend.first:
             return
         rows = [asdict(epoch) for epoch in self.history]

@@ -117,7 +117,7 @@ class ReflTrainer(Trainer):
         if resume:
             records, unreadable = folder.records()
             if unreadable:
-                self.say(f"{unreadable} lines of {folder.metrics.path} cannot be read and are left out")
+                self.report(f"{unreadable} lines of {folder.metrics.path} cannot be read and are left out")
             self.resume(
                 "Start anew in another folder, with lora_from set to the LoRA file of this one if there is one."
             )
@@ -134,11 +134,11 @@ class ReflTrainer(Trainer):
         early, self._early_messages = self._early_messages or [], None
         try:
             for text in (*early, self._share_of_work()):
-                self.say(text)
+                self.report(text)
             self.run()
             self.save()
             if self.should_stop:
-                self.say(
+                self.report(
                     f"stopped after {self.update} updates: the reward rose while the held-out score fell for "
                     f"{self.config.patience} evaluations in a row"
                 )
@@ -149,7 +149,7 @@ class ReflTrainer(Trainer):
                 observer.close()
         return self._result(ended, sweep, strength, reason)
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         if self._early_messages is not None:
             self._early_messages.append(text)
         for observer in self.observers if self._early_messages is None else ():
@@ -215,7 +215,7 @@ class ReflTrainer(Trainer):
         """Draw the fixed pictures, score them, record the result."""
         first = not self.guard.evaluations
         if first:
-            self.say(f"drawing {self._fixed_pictures} of the untuned model, to compare with")
+            self.report(f"drawing {self._fixed_pictures} of the untuned model, to compare with")
         evaluation, pixels = self._scores_at(1.0)
         self.guard.add(evaluation)
         if first:
@@ -264,11 +264,11 @@ class ReflTrainer(Trainer):
         if not self.config.sweep:
             return [], None, "the strength was not swept"
         self.saver.attempt("the LoRA", lambda: self._write_lora(None, "strength not yet swept"))
-        self.say(f"drawing {self._fixed_pictures} at each of {len(SWEEP) - 1} strengths, to recommend one")
+        self.report(f"drawing {self._fixed_pictures} at each of {len(SWEEP) - 1} strengths, to recommend one")
         lower = [self._show(*self._scores_at(strength)) for strength in SWEEP[:-1]]
         sweep = [*lower, self.guard.best_tuned or self.guard.untuned]
         strength, reason = self.guard.recommend(sweep)
-        self.say(f"recommended strength {strength:.1f}: {reason}")
+        self.report(f"recommended strength {strength:.1f}: {reason}")
         return sweep, strength, reason
 
     # saving
@@ -281,7 +281,7 @@ class ReflTrainer(Trainer):
         self.pictures = _pictures(state["pictures"])
 
     def save(self) -> None:
-        """A checkpoint and the LoRA of now; what cannot be written is said and does not end the run."""
+        """A checkpoint and the LoRA of now; what cannot be written is reported and does not end the run."""
         with interrupt_later():
             super().save()
             with self.updates.averaged():
@@ -296,7 +296,7 @@ class ReflTrainer(Trainer):
         before = self._lora_file.written
         path = self._lora_file.write(lambda path: write_lora(lora, path, record))
         if path not in (self.lora_path, before):
-            self.say(
+            self.report(
                 f"{self.lora_path} cannot be replaced, perhaps because a program has it loaded: the LoRA is {path}"
             )
 

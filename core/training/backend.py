@@ -110,7 +110,7 @@ class Accelerated(Backend):
         group = InitProcessGroupKwargs(backend=collective_backend(device))
         try:
             accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[group])
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, AttributeError) as error:  # the last: accelerate 1 on the CPU with torch 2.1
             raise ImageRewardError(
                 f"the {os.environ.get(HOW_MANY)} processes that {HOW_MANY} announces cannot meet ({error}). Start them with "
                 f"accelerate launch or torchrun, or unset {HOW_MANY}."

@@ -30,14 +30,14 @@ class Trainer(ABC):
         """folder: None writes no file. evaluate_every, save_every: in updates; 0 is never, and at the end alone."""
         self.updates, self.backend = updates, updates.backend
         self.steps, self.evaluate_every, self.save_every = steps, evaluate_every, save_every
-        self.saver = Saver(self.say)
+        self.saver = Saver(self.report)
         self.best_weights = BestWeights(folder / BEST if folder else None, self.backend, self.saver)
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep) if folder else None
 
     # what a subclass is made of
 
     @abstractmethod
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Show a person what happened."""
 
     @abstractmethod
@@ -107,11 +107,11 @@ class Trainer(ABC):
         return self.update % self.evaluate_every == 0 or self.update >= self.steps
 
     def apply(self, *, finite: bool = True) -> Update:
-        """Make the update; one that cannot be made is said. Raises ImageRewardError if many cannot, one after the other."""
+        """Make the update; one that cannot be made is reported. Raises ImageRewardError if many cannot, one after the other."""
         made = self.updates.apply(finite=finite)
         if not made.applied:
             in_a_row = self.updates.skipped_in_a_row
-            self.say(f"update {self.update} skipped: its loss or gradient is not finite ({in_a_row} in a row)")
+            self.report(f"update {self.update} skipped: its loss or gradient is not finite ({in_a_row} in a row)")
             if in_a_row >= SKIPPED_IN_A_ROW:
                 raise ImageRewardError(
                     f"the loss or gradient was not finite for {SKIPPED_IN_A_ROW} updates in a row, up to update "
@@ -122,7 +122,7 @@ class Trainer(ABC):
     # saving and going on
 
     def save(self) -> None:
-        """A checkpoint; what cannot be written is said and does not end the run."""
+        """A checkpoint; what cannot be written is reported and does not end the run."""
         if self.checkpoints is None or not self.backend.first:
             return
         checkpoints = self.checkpoints
@@ -134,7 +134,7 @@ class Trainer(ABC):
         """From the newest checkpoint that can be used. Raises ImageRewardError, which `cure` ends, if none can."""
         assert self.checkpoints is not None
         for wrong in self.checkpoints.restore_latest(self._restore, cure):
-            self.say(f"{wrong}; going on from the checkpoint before it, after {self.update} updates")
+            self.report(f"{wrong}; going on from the checkpoint before it, after {self.update} updates")
         self._expect_best()
         self.backend.wait()  # until every process has read what is changed now
         if self.backend.first:
@@ -148,7 +148,7 @@ class Trainer(ABC):
         try:
             self.updates.restore_weights(self.best_weights.read())
         except DamagedState as error:
-            self.say(f"the best weights are lost, the run ends with those of now: {error}")
+            self.report(f"the best weights are lost, the run ends with those of now: {error}")
             self.forget_best()
             return False
         return True
@@ -178,5 +178,5 @@ class Trainer(ABC):
             with taking_from(self.best_weights.path):
                 expect_weights(self.best_weights.read(), self.updates.parameters)
         except DamagedState as error:
-            self.say(f"the best weights so far are lost, those of the next evaluation count: {error}")
+            self.report(f"the best weights so far are lost, those of the next evaluation count: {error}")
             self.forget_best()

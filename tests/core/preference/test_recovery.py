@@ -130,7 +130,7 @@ def test_with_no_state_left_the_error_says_what_to_do(folder: Path, few: list[Ra
 
 
 @pytest.mark.parametrize("damage", [cut, Path.unlink])
-def test_lost_best_weights_are_said(
+def test_lost_best_weights_are_reported(
     folder: Path, few: list[Ranking], small_base: Path, caplog: pytest.LogCaptureFixture, damage: Any
 ) -> None:
     damage(folder / BEST)
@@ -167,13 +167,13 @@ def test_a_base_in_the_output_folder_under_windows_rules(tmp_path: Path, few: li
     assert read_checkpoint(base).tensors
 
 
-def test_a_place_that_takes_no_files_is_told_before_the_base_is_read(tmp_path: Path, few: list[Ranking]) -> None:
+def test_a_place_that_takes_no_files_is_reported_before_the_base_is_read(tmp_path: Path, few: list[Ranking]) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ImageRewardError, match="cannot write into"):
         train(few, tmp_path / "no base", tmp_path / "file" / "run")
 
 
-def test_a_disk_without_room_is_told_before_the_first_epoch(
+def test_a_disk_without_room_is_reported_before_the_first_epoch(
     tmp_path: Path, few: list[Ranking], small_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
@@ -340,7 +340,7 @@ def test_an_odd_world_size_is_named(given: str, monkeypatch: pytest.MonkeyPatch)
         start_backend("cpu")
 
 
-def test_processes_that_cannot_meet_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_meet_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed (pip install -e '.[train]')")
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):

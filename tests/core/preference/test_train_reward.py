@@ -76,12 +76,12 @@ def test_scores_of_the_training_pictures_are_standard_normal(
 
 def test_what_the_checkpoint_says_of_itself(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):
     result = train(red_pictures[:8], small_base, tmp_path / "out", FEW)
-    said = read_metadata(result.path)
-    assert said["base"] == "ImageReward.pt"
-    assert len(said["data_sha256"]) == 64
-    assert said["training_pairs"] == "36"
-    assert float(said["validation_accuracy"]) == result.best.valid_accuracy
-    assert json.loads(said["recipe"])["lr"] == 1e-3
+    metadata = read_metadata(result.path)
+    assert metadata["base"] == "ImageReward.pt"
+    assert len(metadata["data_sha256"]) == 64
+    assert metadata["training_pairs"] == "36"
+    assert float(metadata["validation_accuracy"]) == result.best.valid_accuracy
+    assert json.loads(metadata["recipe"])["lr"] == 1e-3
     assert (tmp_path / "out" / "vocab.txt").is_file()
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert [epoch["epoch"] for epoch in history] == [0, 1]
@@ -191,9 +191,9 @@ def _assert_two_equal_one(launcher: list[str], base: Path, tmp_path: Path, one: 
     done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_equal_weights(one.result.path, folder / "ImageReward.safetensors", tolerance=1e-4)
-    said = read_metadata(folder / "ImageReward.safetensors")
-    assert float(said["validation_accuracy"]) == one.result.best.valid_accuracy
-    assert float(said["reward_std"]) == pytest.approx(one.result.reward_std, rel=1e-3)
+    metadata = read_metadata(folder / "ImageReward.safetensors")
+    assert float(metadata["validation_accuracy"]) == one.result.best.valid_accuracy
+    assert float(metadata["reward_std"]) == pytest.approx(one.result.reward_std, rel=1e-3)
 
 
 def test_two_processes_equal_one_with_twice_the_batch(small_base: Path, tmp_path: Path, one_process: OneProcess):

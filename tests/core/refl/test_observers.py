@@ -1,4 +1,4 @@
-"""What trackers hear: TensorBoard's event file read back, W&B's calls, and its own offline files where it is installed."""
+"""What trackers receive: TensorBoard's event file read back, W&B's calls, and its own offline files where it is installed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_tensorboard_holds_every_number_and_the_pictures(tmp_path: Path) -> None
 
 
 class Wandb:
-    """A stand-in for the package: keeps what it is told."""
+    """A stand-in for the package: keeps what it receives."""
 
     def __init__(self) -> None:
         self.begun: dict[str, Any] = {}
@@ -69,7 +69,7 @@ class Wandb:
         self.finished = True
 
 
-def test_wandb_is_told_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_receives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = Wandb()
     monkeypatch.delenv("WANDB_DIR", raising=False)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
@@ -97,7 +97,7 @@ def test_the_real_wandb_takes_it_offline(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(f"WANDB_{name}", value)
     tracker = WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path)
     watched(Curves(tracker))
-    tracker.wandb.teardown()  # its own process writes until it is told to end
+    tracker.wandb.teardown()  # its own process writes until teardown
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert written.stat().st_size > 1000
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/evaluation/*.png"))) == 6

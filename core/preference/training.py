@@ -192,11 +192,6 @@ class RewardTrainer(Trainer):
         dtype = torch.float16 if self.recipe.amp == "fp16" else torch.bfloat16
         return mixed_precision(self.backend.device, dtype)
 
-    @property
-    def remedy_for_nan(self) -> str:
-        best = self.best_weights.path
-        return f"lower the learning rate, clip gradients (--clip-norm 1) or use no AMP. The best weights so far: {best}"
-
     # -- validation ----------------------------------------------------------------------------------------------
 
     def evaluate(self) -> None:
@@ -254,10 +249,6 @@ class RewardTrainer(Trainer):
     @property
     def evaluated_at(self) -> int | None:
         return self.history[-1].step if self.history else None
-
-    @property
-    def has_best(self) -> bool:
-        return self.best is not None
 
     def forget_best(self) -> None:
         self.best = None

@@ -187,13 +187,6 @@ class ReflTrainer(Trainer):
         for observer in self.observers:
             observer.on_update(record, pixels)
 
-    @property
-    def remedy_for_nan(self) -> str:
-        return (
-            f"lower the learning rate (now {self.config.learning_rate:g}), or take a wider type (dtype: bfloat16 or float32; "
-            f"now {self.config.dtype}). The weights before them are saved"
-        )
-
     # the guard
 
     @property
@@ -203,10 +196,6 @@ class ReflTrainer(Trainer):
     @property
     def evaluated_at(self) -> int | None:
         return self.guard.evaluations[-1].update if self.guard.evaluations else None
-
-    @property
-    def has_best(self) -> bool:
-        return self.guard.best_tuned is not None
 
     def forget_best(self) -> None:
         self.guard.forget_tuned()

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..files.atomic import remove, replace
 from .backend import Backend
 from .outputs import Saver
-from .states import load_state, newest_readable, save_state
+from .states import expect_weights, load_state, newest_readable, save_state, taking_from
 
 CHECKPOINTS, BEST = "checkpoints", "best.pt"
 _NUMBER = re.compile(r"update-(\d+)\.pt")
@@ -70,21 +70,37 @@ class BestWeights:
     path: None keeps them in memory all the time.
     """
 
-    def __init__(self, path: Path | None, backend: Backend, saver: Saver) -> None:
-        self.path, self.backend, self.saver = path, backend, saver
+    def __init__(
+        self, path: Path | None, parameters: Mapping[str, nn.Parameter], backend: Backend, saver: Saver
+    ) -> None:
+        self.path, self.parameters, self.backend, self.saver = path, parameters, backend, saver
+        self.kept = False  # whether there are any
         self.in_memory: dict[str, Tensor] | None = None
 
     def keep(self, weights: Mapping[str, Tensor]) -> None:
         written = self.path is not None and (not self.backend.first or self._write(weights))
         everywhere = float(self.backend.mean(torch.tensor(float(written)))) == 1
         self.in_memory = None if everywhere else {name: tensor.clone() for name, tensor in weights.items()}
+        self.kept = True
 
     def read(self) -> dict[str, Tensor]:
-        """Raises DamagedState."""
+        """Raises DamagedState for a file that is lost or holds other weights."""
         if self.in_memory is not None or self.path is None:
             assert self.in_memory is not None
             return self.in_memory
-        return load_state(self.path)
+        with taking_from(self.path):
+            weights = load_state(self.path)
+            expect_weights(weights, self.parameters)
+        return weights
+
+    def state(self) -> dict[str, Any]:
+        return {"kept": self.kept, "in_memory": self.in_memory}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises nearly anything for a damaged state."""
+        self.kept, self.in_memory = bool(state["kept"]), state["in_memory"]
+        if self.in_memory is not None:
+            expect_weights(self.in_memory, self.parameters)
 
     def write_again(self) -> None:
         """Try once more to write what is in no file yet."""

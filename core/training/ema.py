@@ -12,12 +12,12 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class Ema:
-    """Averages with decay min(decay, (1 + n) / (10 + n)) at the n-th update: the warm-up of TensorFlow's and diffusers' EMA."""
+    """torch's AveragedModel with decay min(decay, (1 + n) / (10 + n)) at the n-th update: the warm-up of diffusers' EMA."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float = 0.9999) -> None:
         self.parameters, self.decay = dict(parameters), decay
         self._trained = nn.ParameterList(self.parameters.values())
-        self._averaged = AveragedModel(self._trained, multi_avg_fn=self._move)
+        self.averages = AveragedModel(self._trained, multi_avg_fn=self._move)
 
     @torch.no_grad()
     def _move(self, averages: Any, parameters: Any, updates: Any) -> None:
@@ -26,11 +26,11 @@ class Ema:
             average.lerp_(parameter, 1 - decay)
 
     def update(self) -> None:
-        self._averaged.update_parameters(self._trained)
+        self.averages.update_parameters(self._trained)
 
     @property
     def average(self) -> dict[str, Tensor]:
-        return dict(zip(self.parameters, (each.data for each in self._averaged.parameters()), strict=True))
+        return dict(zip(self.parameters, (each.data for each in self.averages.parameters()), strict=True))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -43,10 +43,3 @@ class Ema:
         finally:
             for name, parameter in self.parameters.items():
                 parameter.data = current[name]
-
-    def state(self) -> dict[str, Any]:
-        return self._averaged.state_dict()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Raises RuntimeError or TypeError for what `state` did not return."""
-        self._averaged.load_state_dict(state)

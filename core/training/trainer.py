@@ -12,7 +12,7 @@ from ..errors import ImageRewardError
 from .checkpoints import BEST, CHECKPOINTS, BestWeights, Checkpoints
 from .interrupts import interrupt_later
 from .outputs import Saver
-from .states import DamagedState, expect_weights, taking_from, whole_number
+from .states import DamagedState, whole_number
 from .updates import Update, Updates
 
 SKIPPED_IN_A_ROW = 10
@@ -31,7 +31,7 @@ class Trainer(ABC):
         self.updates, self.backend = updates, updates.backend
         self.steps, self.evaluate_every, self.save_every = steps, evaluate_every, save_every
         self.saver = Saver(self.report)
-        self.best_weights = BestWeights(folder / BEST if folder else None, self.backend, self.saver)
+        self.best_weights = BestWeights(folder / BEST if folder else None, updates.parameters, self.backend, self.saver)
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep) if folder else None
 
     # what a subclass is made of
@@ -53,11 +53,6 @@ class Trainer(ABC):
     def evaluated_at(self) -> int | None:
         """After how many updates the last evaluation was."""
 
-    @property
-    @abstractmethod
-    def has_best(self) -> bool:
-        """Whether an evaluation put weights into `best_weights`."""
-
     @abstractmethod
     def forget_best(self) -> None:
         """The best weights are lost: the next evaluation's are the best."""
@@ -68,11 +63,6 @@ class Trainer(ABC):
     @abstractmethod
     def restore_own(self, state: dict[str, Any]) -> None:
         """Raises ImageRewardError for the state of another run, and nearly anything for a damaged one."""
-
-    @property
-    @abstractmethod
-    def remedy_for_nan(self) -> str:
-        """What to change when no update can be made any longer."""
 
     @property
     def should_stop(self) -> bool:
@@ -115,7 +105,8 @@ class Trainer(ABC):
             if in_a_row >= SKIPPED_IN_A_ROW:
                 raise ImageRewardError(
                     f"the loss or gradient was not finite for {SKIPPED_IN_A_ROW} updates in a row, up to update "
-                    f"{self.update}: {self.remedy_for_nan}"
+                    f"{self.update}: lower the learning rate (now {made.learning_rate:g}), clip gradients to a smaller "
+                    f"norm, or compute in float32 or bfloat16. The best weights so far are kept"
                 )
         return made
 
@@ -143,18 +134,17 @@ class Trainer(ABC):
     def take_best(self) -> bool:
         """Go back to the best weights, if there are any; False, and the weights stay, if they are lost."""
         self.backend.wait()
-        if not self.has_best:
+        if not self.best_weights.kept:
             return True
         try:
             self.updates.restore_weights(self.best_weights.read())
         except DamagedState as error:
-            self.report(f"the best weights are lost, the run ends with those of now: {error}")
-            self.forget_best()
+            self._lose_best(f"the best weights are lost, the run ends with those of now: {error}")
             return False
         return True
 
     def _state(self) -> dict[str, Any]:
-        best = self.best_weights.in_memory
+        best = self.best_weights.state()
         return {**self.updates.state(), "best_weights": best, "rng": torch.get_rng_state(), **self.own_state()}
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -165,18 +155,19 @@ class Trainer(ABC):
             )
         self.restore_own(state)
         self.updates.restore(state)
-        self.best_weights.in_memory = state["best_weights"]
-        if self.best_weights.in_memory is not None:
-            expect_weights(self.best_weights.in_memory, self.updates.parameters)
+        self.best_weights.restore(state["best_weights"])
         torch.set_rng_state(state["rng"])
 
     def _expect_best(self) -> None:
         """An evaluation whose weights are lost must not stand against later ones."""
-        if not self.has_best or self.best_weights.path is None:
+        if not self.best_weights.kept:
             return
         try:
-            with taking_from(self.best_weights.path):
-                expect_weights(self.best_weights.read(), self.updates.parameters)
+            self.best_weights.read()
         except DamagedState as error:
-            self.report(f"the best weights so far are lost, those of the next evaluation count: {error}")
-            self.forget_best()
+            self._lose_best(f"the best weights so far are lost, those of the next evaluation count: {error}")
+
+    def _lose_best(self, message: str) -> None:
+        self.report(message)
+        self.best_weights.kept = False
+        self.forget_best()

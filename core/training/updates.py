@@ -95,7 +95,7 @@ class Updates:
             "skipped": self.skipped_in_a_row,
             "weights": self.weights(),
             "optimizer": self.optimizer.state_dict(),
-            "ema": None if self.ema is None else self.ema.state(),
+            "ema": None if self.ema is None else self.ema.averages.state_dict(),
             "scaler": self.backend.scaler.state_dict(),
         }
 
@@ -105,5 +105,5 @@ class Updates:
         self.restore_weights(state["weights"])
         restore_optimizer(self.optimizer, state["optimizer"])
         if self.ema is not None:
-            self.ema.restore(state["ema"])
+            self.ema.averages.load_state_dict(state["ema"])
         self.backend.scaler.load_state_dict(state["scaler"])

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import conftest  # noqa: F401 (mounts the package)
 import torch
 from sd_imagereward.core.refl import ReflConfig, ReflTrainer
-from sd_imagereward.core.training.backend import Accelerated
+from sd_imagereward.core.training.backend import Backend, start_backend
 from toy_generator import ColourScorer, ToyGenerator
 
 CONFIG = ReflConfig(
@@ -30,7 +30,7 @@ CONFIG = ReflConfig(
 )
 
 
-def train(batch: int, backend: Accelerated | None) -> dict[str, object]:
+def train(batch: int, backend: Backend | None) -> dict[str, object]:
     config = CONFIG.but(batch_size=batch)
     trainer = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=ColourScorer(1), backend=backend)
     result = trainer.train()
@@ -42,7 +42,7 @@ def train(batch: int, backend: Accelerated | None) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    backend = Accelerated.start(cpu=True)
+    backend = start_backend("cpu")
     made = train(1, backend)
     if backend.rank == 0:
         torch.save({**made, "world": backend.world}, sys.argv[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ..refl.loop import ReflTrainer
     from ..refl.observers import Observer
     from ..refl.result import ReflResult
-    from ..training.backend import Backend
 
 # What a first run needs; --help-all shows the other settings too.
 COMMON = (
@@ -30,7 +28,6 @@ METAVARS = {
     "held_out": "SCORER", "evaluation_prompts": "FILE",
 }  # fmt: skip
 NEEDED = {"model": "what to tune", "prompts": "what to draw", "output": "the folder of the run"}
-LAUNCHED = "WORLD_SIZE"  # set by `accelerate launch` and torchrun
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -92,16 +89,17 @@ def run(args: argparse.Namespace) -> int:
         except BaseException:
             _say_how_to_go_on(trainer)
             raise
-    if trainer.backend.rank == 0:
+    if trainer.backend.first:
         _finish(trainer, result)
+    trainer.backend.stop()
     return EXIT_OK
 
 
 def config_of(args: argparse.Namespace) -> ReflConfig:
     """Preset, then the config file, then the options. A resumed run keeps its own settings but for its length."""
     from ..errors import ImageRewardError
-    from ..refl.checkpoints import RunFolder
     from ..refl.config import ReflConfig, config_from, preset, read_config
+    from ..refl.run_folder import RunFolder
 
     given = {
         field.name: getattr(args, field.name) for field in dataclasses.fields(ReflConfig) if hasattr(args, field.name)
@@ -124,8 +122,8 @@ def config_of(args: argparse.Namespace) -> ReflConfig:
 def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     """Everything that can be refused is refused before the first network is loaded."""
     from ..errors import ImageRewardError
-    from ..refl.checkpoints import RunFolder
     from ..refl.data import RunInputs
+    from ..refl.run_folder import RunFolder
 
     missing = [f"--{name} ({what})" for name, what in NEEDED.items() if not getattr(config, name)]
     if missing:
@@ -140,13 +138,14 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     from ..refl.checks import check_scorers
     from ..refl.diffusers_generator import DiffusersGenerator, expect_sampler
     from ..refl.loop import ReflTrainer
-    from ..refl.observers import expect_tracker
     from ..scorers.loading import load_scorer
+    from ..training.backend import start_backend
+    from ..training.trackers import expect_tracker
 
     expect_sampler(config.sampler)
     expect_tracker(config.tracker)
-    backend = _backend(config)
-    device = _device(config)
+    backend = start_backend(config.device)
+    device = backend.device
     scorer = load_scorer(config.reward, device=device, dtype="float32")
     held_out = load_scorer(config.held_out, device=device, dtype="float32") if config.guard else None
     check_scorers(scorer, held_out)
@@ -168,44 +167,25 @@ def _expect_other_scorer(config: ReflConfig) -> None:
         )
 
 
-def _backend(config: ReflConfig) -> Backend | None:
-    if os.environ.get(LAUNCHED, "") in ("", "1"):
-        return None
-    from ..training.backend import Accelerated
-
-    return Accelerated.start(config.dtype, cpu=config.device == "cpu")
-
-
-def _device(config: ReflConfig) -> Any:
-    """Each process of a machine takes its own GPU."""
-    import torch
-
-    from ..networks.devices import default_device, device_of
-
-    if config.device:
-        return device_of(config.device)
-    best = default_device()
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if best.type == "cuda" else best
-
-
 def _observers(trainer: ReflTrainer) -> list[Observer]:
-    from ..refl.observers import ProgressBar, TensorBoard, WeightsAndBiases
+    from ..refl.observers import Curves, ProgressBar
+    from ..training.trackers import TensorBoard, WeightsAndBiases
 
     config = trainer.config
-    if trainer.backend.rank != 0 or trainer.folder is None:
+    if not trainer.backend.first or trainer.folder is None:
         return []
     watching: list[Observer] = [ProgressBar(config.steps, trainer.update)]
     if config.tracker == "tensorboard":
-        watching.append(TensorBoard(trainer.folder.path / "tensorboard"))
+        watching.append(Curves(TensorBoard(trainer.folder.path / "tensorboard")))
     elif config.tracker == "wandb":
-        watching.append(WeightsAndBiases(trainer.name, config.plain(), trainer.folder.path))
+        watching.append(Curves(WeightsAndBiases(trainer.name, config.plain(), trainer.folder.path)))
     return watching
 
 
 def _say_how_to_go_on(trainer: ReflTrainer) -> None:
-    if trainer.backend.rank != 0 or trainer.folder is None:
+    if not trainer.backend.first or trainer.folder is None:
         return
-    saved = trainer.folder.checkpoints()
+    saved = trainer.folder.checkpoints.paths()
     if saved:
         go_on = f"imagereward refl --resume --output {trainer.folder.path}"
         print(f"saved after {trainer.update} updates as {saved[-1]}; to go on: {go_on}", file=sys.stderr)

@@ -93,13 +93,13 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..preference.train_reward import train_reward
-    from ..preference.training import STATE
+    from ..training.backend import start_backend
+    from ..training.checkpoints import CHECKPOINTS, Checkpoints
     from ..training.interrupts import terminated_as_interrupted
-    from ..training.processes import Processes
 
     on_epoch = _reporter(args)
     training, validation = _data(args)
-    processes = Processes.start(args.device)
+    backend = start_backend(args.device)
     try:
         with terminated_as_interrupted():
             trained = train_reward(
@@ -108,20 +108,20 @@ def run(args: argparse.Namespace) -> int:
                 args.base,
                 args.output,
                 _recipe(args),
-                processes=processes,
+                backend=backend,
                 fresh_head=args.fresh_head,
                 workers=args.workers,
                 resume=args.resume,
                 save_steps=args.save_steps,
-                on_step=late_bar("train", "") if processes.first else None,
+                on_step=late_bar("train", "") if backend.first else None,
                 on_epoch=on_epoch,
             )
     except KeyboardInterrupt:
-        if processes.first and (args.output / STATE).is_file():
+        if backend.first and Checkpoints(args.output / CHECKPOINTS).paths():
             print(f"imagereward: stopped; the same call with --resume goes on from {args.output}", file=sys.stderr)
         raise
     finally:
-        processes.stop()
+        backend.stop()
     return EXIT_OK if trained is None else _tell(trained)
 
 
@@ -144,8 +144,10 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
-    """Prints each epoch, and logs it for TensorBoard if wanted."""
-    writer = _tensorboard(args.output / "tensorboard") if args.tensorboard else None
+    """Prints each epoch, and logs it for TensorBoard with --tensorboard."""
+    from ..training.trackers import TensorBoard
+
+    tracker = TensorBoard(args.output / "tensorboard") if args.tensorboard else None
 
     def report(epoch: Epoch) -> None:
         print(
@@ -153,26 +155,11 @@ def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
             f"valid loss {epoch.valid_loss:.4f} accuracy {100 * epoch.valid_accuracy:5.1f}%",
             flush=True,
         )
-        if writer is None:
-            return
-        try:
-            for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr"):
-                writer.add_scalar(name, getattr(epoch, name), epoch.step)
-            writer.flush()
-        except OSError as error:  # curves must not cost the training
-            print(f"imagereward: TensorBoard's log cannot be written: {error}", file=sys.stderr)
+        if tracker is not None:
+            curves = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
+            tracker.log({name: getattr(epoch, name) for name in curves}, epoch.step)
 
     return report
-
-
-def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]
-    from ..errors import ImageRewardError, extra_needed
-
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImageRewardError(f"--tensorboard needs it installed: {extra_needed('train')}") from error
-    return SummaryWriter(str(folder))
 
 
 def _tell(trained: Trained) -> int:

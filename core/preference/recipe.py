@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, fields
 
 from ..errors import ImageRewardError
+from ..training.optimisers import decay
 from ..training.settings import expect_kind, expect_range, plain
 from .batches import LONG_PROMPTS
 
@@ -16,7 +16,7 @@ TIES = ("skip", "half")
 
 @dataclass(frozen=True)
 class Recipe:
-    """train/scripts/train_one_node.sh and train/src of THUDM/ImageReward, where nothing else is said."""
+    """train/scripts/train_one_node.sh and train/src of THUDM/ImageReward, unless noted."""
 
     epochs: int = 10
     batch_size: int = 64  # pairs a step, over all processes
@@ -65,6 +65,4 @@ HEAD_ONLY = Recipe(epochs=30, batch_size=32, per_device=32, lr=3e-4, frozen=1.0,
 def learning_rate(step: int, steps: int, warmup: float) -> float:
     """The factor at `step` of `steps`: a linear rise, then half a cosine to zero (`AnnealingLR` of the reference)."""
     rise = warmup * steps
-    if rise > 0 and step <= rise:
-        return step / rise
-    return (math.cos(math.pi * min(1.0, (step - rise) / max(1.0, steps - rise))) + 1) / 2
+    return step / rise if step < rise else decay("cosine", step - rise, steps - rise)

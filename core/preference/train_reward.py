@@ -15,17 +15,17 @@ from ..errors import ImageRewardError
 from ..files.writable import expect_writable_folder
 from ..networks.devices import in_float64
 from ..networks.wordpiece import WordPiece
+from ..training.backend import Backend, start_backend
 from ..training.outputs import OutputFile
-from ..training.processes import Processes
 from .batches import PromptReader, StateBatch
 from .rankings import Pair, Ranking, data_hash, pairs_of, present
 from .recipe import Recipe
 from .regularise import regularise
 from .reward_model import CHECKPOINT, Base, RewardHead, checkpoint_activations, export, freeze, load_base
 from .score_log import scorer_identity
-from .sources import PicturePairs, StatePairs
+from .sources import PicturePairs, Source, StatePairs
 from .states import cached_states, compute_states, items_of, state_pairs
-from .training import Epoch, Trainer
+from .training import Epoch, RewardTrainer
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,15 @@ class HeadModel(nn.Module):
         return rewards[..., 0]
 
 
+class _Prepared(NamedTuple):
+    """What is trained, and the pairs to train and to validate it on."""
+
+    module: nn.Module
+    training: Source
+    validation: Source
+    unreadable: set[str]
+
+
 class _Data(NamedTuple):
     training: list[Pair]
     validation: list[Pair]
@@ -73,7 +82,7 @@ def train_reward(
     folder: Path,
     recipe: Recipe | None = None,
     *,
-    processes: Processes | None = None,
+    backend: Backend | None = None,
     fresh_head: bool = False,
     workers: int = 0,
     resume: bool = False,
@@ -88,22 +97,32 @@ def train_reward(
     Raises ImageRewardError when nothing is left to train on, and what `on_step` raises; `resume` then goes on.
     """
     recipe = recipe or Recipe()
-    processes = processes or Processes.start()
-    if recipe.head_only and processes.count > 1:
+    backend = backend or start_backend()
+    if recipe.head_only and backend.world > 1:
         raise ImageRewardError("training the head alone takes seconds; start it without accelerate or torchrun")
-    if processes.first:
+    if backend.first:
         expect_writable_folder(folder)
-    start = load_base(base, processes.device, fresh_head=fresh_head, seed=recipe.seed)
+    start = load_base(base, backend.device, fresh_head=fresh_head, seed=recipe.seed)
     reader = PromptReader(WordPiece(start.vocabulary), recipe.long_prompts)
     data = _data(training, validation, recipe, reader)
-    trainer = _trainer(start, data, reader, recipe, folder, processes, base, workers, on_step)
-    trainer.save_steps, trainer.on_step, trainer.on_epoch = save_steps, on_step, on_epoch
-    if processes.first and not resume:
+    prepared = _prepared(start, data, reader, recipe, folder, backend, base, workers, on_step)
+    trainer = RewardTrainer(
+        prepared.module,
+        prepared.training,
+        prepared.validation,
+        recipe,
+        folder,
+        backend,
+        fingerprint=f"{recipe.as_json()} {data.digest} {start.name}",
+        save_steps=save_steps,
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
+    if backend.first and not resume:
         _expect_room(trainer, start)
-    history = trainer.run(resume=resume)
-    pictures = (str(image) for pair in (*data.training, *data.validation) for image in (pair.better, pair.worse))
-    trainer.unreadable = processes.union(trainer.unreadable, pictures)
-    if not processes.first:
+    history = trainer.train(resume=resume)
+    trainer.unreadable = backend.union(trainer.unreadable | prepared.unreadable)
+    if not backend.first:
         return None
     rewards = _training_rewards(trainer, start, data, reader, workers)
     best = trainer.best or history[-1]
@@ -131,48 +150,44 @@ def _data(training: Sequence[Ranking], validation: Sequence[Ranking], recipe: Re
     return _Data(kept, held, missing, data_hash(training))
 
 
-def _trainer(
+def _prepared(
     start: Base,
     data: _Data,
     reader: PromptReader,
     recipe: Recipe,
     folder: Path,
-    processes: Processes,
+    backend: Backend,
     base: str,
     workers: int,
     on_progress: Callable[[int, int], None] | None,
-) -> Trainer:
-    fingerprint = f"{recipe.as_json()} {data.digest} {start.name}"
+) -> _Prepared:
     model = start.model
     if not recipe.head_only:
         freeze(model, recipe.frozen)
         regularise(model, dropout=recipe.dropout, drop_path=recipe.drop_path)
         if recipe.gradient_checkpointing:
             checkpoint_activations(model)
-        training, validation = (
-            PicturePairs(pairs, model.image_size, reader, workers) for pairs in (data.training, data.validation)
-        )
-        return Trainer(model, training, validation, recipe, folder, processes, fingerprint)
+        size = model.image_size
+        training, validation = (PicturePairs(p, size, reader, workers) for p in (data.training, data.validation))
+        return _Prepared(model, training, validation, unreadable=set())
     items = items_of([*data.training, *data.validation])
     states = cached_states(
         folder / STATES,
         f"{scorer_identity(base)} {recipe.long_prompts}",
         items,
-        lambda: compute_states(model, items, reader, device=processes.device, workers=workers, on_progress=on_progress),
+        lambda: compute_states(model, items, reader, device=backend.device, workers=workers, on_progress=on_progress),
     )
     model.mlp.requires_grad_(True)
     learned, held_out = (state_pairs(pairs, items, states) for pairs in (data.training, data.validation))
     if not len(learned) or not len(held_out):
         raise ImageRewardError(f"no pair is left: {len(states.unreadable)} images cannot be read")
-    trainer = Trainer(HeadModel(model.mlp), learned, held_out, recipe, folder, processes, fingerprint)
-    trainer.unreadable.update(states.unreadable)
-    return trainer
+    return _Prepared(HeadModel(model.mlp), learned, held_out, set(states.unreadable))
 
 
-def _expect_room(trainer: Trainer, start: Base) -> None:
+def _expect_room(trainer: RewardTrainer, start: Base) -> None:
     """Room for the new scorer, for the best weights, and for two states with two averages of each weight."""
     model = sum(p.numel() for p in start.model.parameters()) + sum(t.numel() for t in start.carried.values())
-    trained = sum(p.numel() for p in trainer.module.parameters() if p.requires_grad)
+    trained = sum(p.numel() for p in trainer.updates.parameters.values())
     expect_writable_folder(trainer.folder, room=4 * (model + 7 * trained))  # 4 bytes a number
 
 
@@ -186,17 +201,17 @@ def _export(start: Base, folder: Path, metadata: dict[str, str]) -> Path:
 
 
 @torch.no_grad()
-def _training_rewards(trainer: Trainer, start: Base, data: _Data, reader: PromptReader, workers: int) -> Tensor:
+def _training_rewards(trainer: RewardTrainer, start: Base, data: _Data, reader: PromptReader, workers: int) -> Tensor:
     """(N,) float64 raw rewards of every training picture that can be read."""
     model, source = start.model.eval(), trainer.training
     if isinstance(source, StatePairs):
         rows = source.states[torch.unique(torch.cat((source.better, source.worse)))]
     else:
-        device = trainer.processes.device
+        device = trainer.backend.device
         states = compute_states(model, items_of(data.training), reader, device=device, workers=workers)
         trainer.unreadable.update(states.unreadable)
         rows = states.rows[states.readable]
-    return in_float64(model.head(rows.to(trainer.processes.device)))
+    return in_float64(model.head(rows.to(trainer.backend.device)))
 
 
 def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch, mean: float, std: float) -> dict[str, str]:

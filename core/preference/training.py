@@ -1,4 +1,4 @@
-"""The training loop: pairwise cross-entropy, accumulation, validation, the best kept, resume.
+"""How a reward model is trained: pairwise cross-entropy on rankings, validated after each epoch.
 
 train/src/train.py of THUDM/ImageReward, written so that any number of processes takes the same steps: a step's pairs are
 dealt to the processes, and its loss is divided by how many pairs the step has in all.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import asdict, astuple, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..files.atomic import replace
 from ..networks.devices import full_precision, mixed_precision
-from ..training.interrupts import interrupt_later
-from ..training.outputs import Saver
-from ..training.processes import Processes
-from ..training.states import (
-    DamagedState,
-    load_state,
-    newest_readable,
-    restore_optimizer,
-    save_state,
-    taking_from,
-    whole_number,
-)
+from ..training.backend import Backend
+from ..training.states import whole_number
+from ..training.trainer import Trainer
+from ..training.updates import Updates
 from .batches import PairBatch, StateBatch
 from .recipe import Recipe, learning_rate
 from .report import write_json
@@ -39,8 +31,7 @@ from .sources import Picks, Source
 
 log = logging.getLogger(__name__)
 
-STATE, PREVIOUS, BEST, HISTORY = "state.pt", "previous-state.pt", "best.pt", "history.json"
-PATIENCE_NAN = 10  # steps in a row without a finite gradient before training gives up
+HISTORY = "history.json"
 
 
 def pair_losses(rewards: Tensor, target: Tensor) -> Tensor:
@@ -78,10 +69,6 @@ class Tally:
         self.correct += float((ordered * (rewards[:, 0] > rewards[:, 1])).sum())
         self.ordered += float(ordered.sum())
 
-    def over(self, processes: Processes) -> Tally:
-        sums = torch.tensor([self.loss, self.pairs, self.correct, self.ordered])
-        return Tally(*processes.total(sums).tolist())
-
     @property
     def mean_loss(self) -> float:
         return self.loss / self.pairs if self.pairs else float("nan")
@@ -91,305 +78,202 @@ class Tally:
         return self.correct / self.ordered if self.ordered else float("nan")
 
 
-@dataclass
-class Trainer:
+class RewardTrainer(Trainer):
     """Trains `module` (batch -> (B, 2) rewards) in place and leaves it at its best epoch.
 
-    fingerprint: what must agree for a resume. on_step(done, total), on_epoch(record); what they raise stops the training,
-    which `resume` continues. best: the epoch whose weights are kept.
+    fingerprint: what must agree for a resume. save_steps: also save every so many steps within an epoch.
+    on_step(done, total), on_epoch(record): what they raise stops the training, which `resume` continues.
     """
 
-    module: nn.Module
-    training: Source
-    validation: Source
-    recipe: Recipe
-    folder: Path
-    processes: Processes
-    fingerprint: str
-    save_steps: int = 0  # also keep the state every so many steps within an epoch
-    on_step: Callable[[int, int], None] | None = None
-    on_epoch: Callable[[Epoch], None] | None = None
-    history: list[Epoch] = field(default_factory=list)
-    unreadable: set[str] = field(default_factory=set)
-    step: int = 0
-    best: Epoch | None = None
-    _bad_steps: int = 0
-    _best_weights: dict[str, Tensor] | None = None  # while they are in no file
-
-    def __post_init__(self) -> None:
-        recipe = self.recipe
-        if recipe.amp == "fp16" and self.processes.device.type != "cuda":
-            raise ImageRewardError(f"fp16 training needs a CUDA GPU, not {self.processes.device}; take bf16 or no AMP")
-        groups = parameter_groups(self.module, recipe)
+    def __init__(
+        self,
+        module: nn.Module,
+        training: Source,
+        validation: Source,
+        recipe: Recipe,
+        folder: Path,
+        backend: Backend,
+        fingerprint: str,
+        *,
+        save_steps: int = 0,
+        on_step: Callable[[int, int], None] | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> None:
+        if recipe.amp == "fp16" and backend.device.type != "cuda":
+            raise ImageRewardError(f"fp16 training needs a CUDA GPU, not {backend.device}; take bf16 or no AMP")
+        groups = parameter_groups(module, recipe)
         if not groups:
             raise ImageRewardError("nothing is left to train: every parameter is frozen")
-        self.steps_per_epoch = -(-len(self.training) // recipe.batch_size)
-        self.steps = self.steps_per_epoch * recipe.epochs
-        self.optimizer = torch.optim.Adam(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
-        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self._scaler = _grad_scaler(enabled=recipe.amp == "fp16")
-        self._wrapped = self.processes.wrap(self.module)
-        self._trained = [p for p in self.module.parameters() if p.requires_grad]
-        self._saver = Saver(log.warning)
+        steps_per_epoch = -(-len(training) // recipe.batch_size)
+        steps = steps_per_epoch * recipe.epochs
+        updates = Updates(
+            {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad},
+            module,
+            torch.optim.Adam(groups, lr=recipe.lr, weight_decay=recipe.weight_decay),
+            backend,
+            lambda step: learning_rate(step, steps, recipe.warmup),
+            clip=recipe.clip_norm or float("inf"),
+            float16=recipe.amp == "fp16",
+        )
+        super().__init__(updates, folder, steps=steps, evaluate_every=steps_per_epoch, save_every=save_steps)
+        self.module, self.training, self.validation, self.recipe = module, training, validation, recipe
+        self.folder, self.fingerprint, self.on_step, self.on_epoch = folder, fingerprint, on_step, on_epoch
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None  # whose weights are kept
+        self.unreadable: set[str] = set()
+        self._tally: Tally | None = None  # of the epoch so far
+        self._work = self._work_left()
 
-    # -- the run -------------------------------------------------------------------------------------------------
-
-    def run(self, *, resume: bool = False) -> list[Epoch]:
+    def train(self, *, resume: bool = False) -> list[Epoch]:
         """All epochs, or those that are left; the module ends with the weights of the lowest validation loss."""
-        if not (resume and self._go_on()):
-            self._begin()
-        try:
-            while self.step < self.steps:
-                self._epoch()
-        except ImageRewardError:
-            raise  # the weights of now are no good to go on from
-        except BaseException:
-            self._save_state()
-            raise
-        self._load_best()
+        if resume and self.checkpoints is not None and self.checkpoints.paths():
+            self.resume("To begin anew, give another --output, or leave out --resume.")
+        self.run()
+        self.take_best()
+        self.module.eval()
         return self.history
 
-    def _begin(self) -> None:
-        self.step, self.history = 0, []
-        self.folder.mkdir(parents=True, exist_ok=True)
-        valid = self.validate()
-        self.history = [Epoch(0, 0, float("nan"), float("nan"), valid.mean_loss, valid.accuracy, self.recipe.lr)]
-        self._keep_best()
-        self._report()
-
-    def _epoch(self) -> None:
-        number = len(self.history)  # epoch 0 is the model before training
-        first = self.step - (number - 1) * self.steps_per_epoch
-        plan = self._plan(number - 1)[first:]
-        batches = self.training.batches([picks for _, shares in plan for picks in shares])
-        tally = Tally()
-        for size, shares in plan:
-            self._train_step(batches, len(shares), size, tally)
-            if self.on_step is not None and self.processes.first:
-                self.on_step(self.step, self.steps)
-            if self.save_steps and self.step % self.save_steps == 0 and self.step % self.steps_per_epoch:
-                self._save_state()
-        train = tally.over(self.processes)
-        if plan and train.pairs == 0:
-            raise ImageRewardError(
-                f"not one image of the training pairs can be read; {len(self.unreadable)} are broken"
-            )
-        self._finish_epoch(number, train)
-
-    def _finish_epoch(self, number: int, train: Tally) -> None:
-        valid = self.validate()
-        lr = self.optimizer.param_groups[0]["lr"]
-        record = Epoch(number, self.step, train.mean_loss, train.accuracy, valid.mean_loss, valid.accuracy, lr)
-        self.history.append(record)
-        if self.best is None or record.valid_loss < self.best.valid_loss:
-            self._keep_best()
-        self._save_state()
-        self._report()
-
-    def _report(self) -> None:
-        if not self.processes.first:
-            return
-        rows = [asdict(epoch) for epoch in self.history]
-        self._saver.attempt(HISTORY, lambda: write_json(rows, self.folder / HISTORY))
-        if self.on_epoch is not None:
-            self.on_epoch(self.history[-1])
+    def report(self, text: str) -> None:
+        log.warning("%s", text)
 
     # -- one step ------------------------------------------------------------------------------------------------
 
+    def one_update(self) -> None:
+        size, batches = next(self._work)
+        self._tally = self._tally or Tally()
+        # Dropout follows from the step alone, so that a resumed run draws what an unbroken one would.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.update * self.backend.world + self.backend.rank)
+        self.module.train()
+        for number, batch in enumerate(batches, start=1):
+            with self.backend.accumulating(last=number == len(batches)):
+                rewards, losses, batch = self._losses(self.updates.module, batch)
+                self.backend.backward((losses * batch.weight).sum() * (self.backend.world / size))
+            self._tally.add(rewards, losses, batch)
+        self.apply()
+        if self.on_step is not None and self.backend.first:
+            self.on_step(self.update, self.steps)
+
+    def _work_left(self) -> Iterator[tuple[int, list[PairBatch | StateBatch]]]:
+        """For each step that is left, how many pairs it has in all, and this process's share of them in batches."""
+        first = self.update % self.evaluate_every
+        for epoch in range(self.update // self.evaluate_every, self.recipe.epochs):
+            plan = self._plan(epoch)[first:]
+            batches = self.training.batches([picks for _, shares in plan for picks in shares])
+            for size, shares in plan:
+                yield size, list(islice(batches, len(shares)))
+            first = 0
+
     def _plan(self, epoch: int) -> list[tuple[int, list[Picks]]]:
         """For each step how many pairs it has in all, and this process's share of them in pieces that fit its device."""
-        shuffled = torch.randperm(len(self.training), generator=_generator(self.recipe.seed + epoch)).tolist()
+        generator = torch.Generator().manual_seed(self.recipe.seed + epoch)
+        shuffled = torch.randperm(len(self.training), generator=generator).tolist()
         size = self.recipe.batch_size
         chunks = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
-        return [(len(chunk), self._share(chunk)) for chunk in chunks]
+        return [(len(chunk), self._share(chunk, self.recipe.per_device)) for chunk in chunks]
 
-    def _share(self, chunk: Sequence[int]) -> list[Picks]:
-        own = [(i, 1.0) for i in chunk[self.processes.rank :: self.processes.count]]
+    def _share(self, chunk: Sequence[int], at_once: int) -> list[Picks]:
+        own = [(i, 1.0) for i in chunk[self.backend.rank :: self.backend.world]]
         own = own or [(chunk[0], 0.0)]  # every process takes part in every step
-        n = self.recipe.per_device
-        return [own[i : i + n] for i in range(0, len(own), n)]
+        return [own[i : i + at_once] for i in range(0, len(own), at_once)]
 
-    def _train_step(self, batches: Iterator[PairBatch | StateBatch], pieces: int, size: int, tally: Tally) -> None:
-        # Dropout follows from the step alone, so that a resumed run draws what an unbroken one would.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.processes.count + self.processes.rank)
-        self._schedule()
-        self.module.train()
-        for piece in range(1, pieces + 1):
-            batch = next(batches)
-            self.unreadable.update(batch.unreadable)
-            batch = batch.to(self.processes.device)
-            synchronised = nullcontext() if piece == pieces else self.processes.unsynchronised(self._wrapped)
-            with synchronised, self._autocast():
-                rewards = self._wrapped(batch)
-                losses = pair_losses(rewards, batch.target)
-                loss = (losses * batch.weight).sum() * (self.processes.count / size)
-                self._scaler.scale(loss).backward()
-            tally.add(rewards, losses, batch)
-        with interrupt_later():
-            self._update()
-            self.step += 1
-
-    def _schedule(self) -> None:
-        factor = learning_rate(self.step, self.steps, self.recipe.warmup)
-        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * factor
-
-    def _update(self) -> None:
-        """One optimizer step, unless a gradient is not finite: then the step is left out, and too many in a row end it."""
-        self._scaler.unscale_(self.optimizer)
-        limit = self.recipe.clip_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self._trained, limit)
-        if torch.isfinite(norm):
-            self._bad_steps = 0
-            self._scaler.step(self.optimizer)
-        else:
-            self._bad_steps += 1
-            log.warning("step %d left out: its gradient is not finite", self.step)
-        self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self._bad_steps >= PATIENCE_NAN:
-            raise ImageRewardError(
-                f"the gradient was not finite for {PATIENCE_NAN} steps in a row (up to step {self.step}); try a lower "
-                f"learning rate, --clip-norm 1, or no AMP. The best weights so far are in {self.folder / BEST}"
-            )
+    def _losses(
+        self, module: nn.Module, batch: PairBatch | StateBatch
+    ) -> tuple[Tensor, Tensor, PairBatch | StateBatch]:
+        """(B, 2) rewards and (B,) losses of a batch, and the batch on the device."""
+        self.unreadable.update(batch.unreadable)
+        batch = batch.to(self.backend.device)
+        with self._autocast():
+            rewards = module(batch)
+            return rewards, pair_losses(rewards, batch.target), batch
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.amp == "no":
-            return full_precision(self.processes.device)
+            return full_precision(self.backend.device)
         dtype = torch.float16 if self.recipe.amp == "fp16" else torch.bfloat16
-        return mixed_precision(self.processes.device, dtype)
+        return mixed_precision(self.backend.device, dtype)
 
     # -- validation ----------------------------------------------------------------------------------------------
 
+    def evaluate(self) -> None:
+        """An epoch ends: validation, the history, the best weights, a checkpoint."""
+        train, valid = self._training_tally(), self.validate()
+        record = Epoch(
+            epoch=len(self.history),
+            step=self.update,
+            train_loss=train.mean_loss,
+            train_accuracy=train.accuracy,
+            valid_loss=valid.mean_loss,
+            valid_accuracy=valid.accuracy,
+            lr=self.updates.learning_rate,
+        )
+        self.history.append(record)
+        if self.best is None or record.valid_loss < self.best.valid_loss:
+            self.best = record
+            self.best_weights.keep(self.updates.weights())
+        if record.epoch:
+            self.save()
+        self._write_history()
+
     @torch.no_grad()
     def validate(self) -> Tally:
-        """Loss and accuracy over all validation pairs, each process scoring its share."""
+        """Loss and accuracy over all validation pairs; each process takes a share."""
         self.module.eval()
-        own = [(i, 1.0) for i in range(len(self.validation))][self.processes.rank :: self.processes.count]
-        n = self.recipe.per_device * 2  # no gradients, so twice as many fit
         tally = Tally()
-        for batch in self.validation.batches([own[i : i + n] for i in range(0, len(own), n)]):
-            self.unreadable.update(batch.unreadable)
-            batch = batch.to(self.processes.device)
-            with self._autocast():
-                rewards = self.module(batch)
-            tally.add(rewards, pair_losses(rewards, batch.target), batch)
-        total = tally.over(self.processes)
+        shares = self._share(range(len(self.validation)), self.recipe.per_device * 2)  # no gradients: twice as many fit
+        for batch in self.validation.batches(shares):
+            tally.add(*self._losses(self.module, batch))
+        return self._total(tally, "validation")
+
+    def _training_tally(self) -> Tally:
+        """Of the epoch that ends; empty where its steps were made before the run was resumed."""
+        tally, self._tally = self._tally, None
+        return Tally() if tally is None else self._total(tally, "training")
+
+    def _total(self, tally: Tally, what: str) -> Tally:
+        """The sums over all processes; `what` names the pairs in an error."""
+        total = Tally(*self.backend.total(torch.tensor(astuple(tally))).tolist())
         if total.pairs == 0:
-            raise ImageRewardError(
-                f"not one image of the validation pairs can be read; {len(self.unreadable)} are broken"
-            )
+            raise ImageRewardError(f"not one image of the {what} pairs can be read; {len(self.unreadable)} are broken")
         return total
 
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().cpu() for name, p in self.module.named_parameters() if p.requires_grad}
-
-    def _keep_best(self) -> None:
-        """The weights of the last epoch, in `best.pt`; in memory, on every process, while that file cannot be written."""
-        self.best = self.history[-1]
-        weights = self._weights()
-        written = not self.processes.first or self._saver.attempt(BEST, lambda: save_state(weights, self.folder / BEST))
-        everywhere = float(self.processes.total(torch.tensor(float(written)))) == self.processes.count
-        self._best_weights = None if everywhere else {name: tensor.clone() for name, tensor in weights.items()}
-
-    def _load_best(self) -> None:
-        self.processes.wait()
-        try:
-            self._put(load_state(self.folder / BEST) if self._best_weights is None else self._best_weights)
-        except DamagedState as error:
-            log.warning("the best weights are lost, those of the last epoch are kept: %s", error)
-            self.best = self.history[-1]
-        self.module.eval()
-
-    def _put(self, weights: dict[str, Tensor]) -> None:
-        """Raises DamagedState, before anything is changed, for weights that are not those trained here."""
-        parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
-        if {name: p.shape for name, p in parameters.items()} != {name: t.shape for name, t in weights.items()}:
-            raise DamagedState(f"{self.folder} holds weights of another model, or of another share of frozen layers")
-        with torch.no_grad():
-            for name, tensor in weights.items():
-                parameters[name].copy_(tensor)
-
-    def _save_state(self) -> None:
-        if not self.processes.first:
+    def _write_history(self) -> None:
+        if not self.backend.first:
             return
-        with interrupt_later():
-            best = self._best_weights
-            if best is not None and self._saver.attempt(BEST, lambda: save_state(best, self.folder / BEST)):
-                self._best_weights = None
-            self._saver.attempt(STATE, self._write_state)
+        rows = [asdict(epoch) for epoch in self.history]
+        self.saver.attempt(HISTORY, lambda: write_json(rows, self.folder / HISTORY))
+        if self.on_epoch is not None:
+            self.on_epoch(self.history[-1])
 
-    def _write_state(self) -> None:
-        """Raises OSError. The state before this one stays beside it."""
-        path, previous = self.folder / STATE, self.folder / PREVIOUS
-        if path.is_file():
-            replace(path, previous)
-        save_state(self._state(), path)
+    # -- the state -----------------------------------------------------------------------------------------------
 
-    def _state(self) -> dict[str, Any]:
+    @property
+    def evaluated_at(self) -> int | None:
+        return self.history[-1].step if self.history else None
+
+    def forget_best(self) -> None:
+        self.best = None
+
+    def own_state(self) -> dict[str, Any]:
         return {
             "fingerprint": self.fingerprint,
-            "step": self.step,
             "history": [asdict(epoch) for epoch in self.history],
-            "best": self.history.index(self.best) if self.best in self.history else 0,
+            "best_epoch": None if self.best is None else self.best.epoch,
             "unreadable": sorted(self.unreadable),
-            "weights": self._weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "best_weights": self._best_weights,
         }
 
-    def _go_on(self) -> bool:
-        """Restores the newest state that can be read; False if there is none to begin with."""
-        there = [path for path in (self.folder / STATE, self.folder / PREVIOUS) if path.is_file()]
-        path, wrong = newest_readable(there, self._restore)
-        if path is None and wrong:
-            raise ImageRewardError(
-                f"cannot go on with the training in {self.folder}: {'; '.join(wrong)}. To begin anew, "
-                f"give another --output, or leave out --resume."
-            )
-        if path is None:
-            return False
-        for each in wrong:
-            log.warning("%s; going on from %s, after step %d", each, path.name, self.step)
-        self._expect_best()
-        return True
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Raises ImageRewardError for a state of another training, and nearly anything for a damaged one."""
+    def restore_own(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.fingerprint:
             raise ImageRewardError(
-                f"{self.folder / STATE} is of another training: its data, base or settings differ; give the same call as "
-                f"before, or another --output"
+                f"the checkpoint in {self.folder} is of another training: its data, base or settings differ; give the same "
+                f"call as before, or another --output"
             )
         history = [_epoch(values) for values in state["history"]]
-        step = whole_number(state["step"])
-        if not 0 <= step - (len(history) - 1) * self.steps_per_epoch <= self.steps_per_epoch:
-            raise ValueError(f"step {step} does not follow from {len(history)} epochs")
-        self._put(state["weights"])
-        restore_optimizer(self.optimizer, state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        # States of earlier versions do not say which epoch is the best.
-        best = state.get("best")
-        self.best = min(history, key=lambda epoch: epoch.valid_loss) if best is None else history[whole_number(best)]
-        self.step, self.history = step, history
+        if not 0 <= state["update"] - (len(history) - 1) * self.evaluate_every <= self.evaluate_every:
+            raise ValueError(f"update {state['update']} does not follow from {len(history)} epochs")
+        best = state["best_epoch"]
+        self.best = None if best is None else history[whole_number(best)]
+        self.history = history
         self.unreadable = {str(name) for name in state["unreadable"]}
-        self._best_weights = state.get("best_weights")
-
-    def _expect_best(self) -> None:
-        """Where the best weights are lost, the next epoch's are the best."""
-        if self._best_weights is not None:
-            return
-        parameters = {name: p.shape for name, p in self.module.named_parameters() if p.requires_grad}
-        try:
-            with taking_from(self.folder / BEST):
-                if {name: tensor.shape for name, tensor in load_state(self.folder / BEST).items()} != parameters:
-                    raise DamagedState(f"{self.folder / BEST} holds other weights than are trained here")
-        except DamagedState as error:
-            log.warning("the best weights so far are lost, those of the next epoch count: %s", error)
-            self.best = None
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -416,16 +300,6 @@ def _place(name: str) -> tuple[str, int]:
     parts = name.split(".")
     numbers = [part for part in parts if part.isdigit()]
     return parts[0], int(numbers[0]) if numbers else -1
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _grad_scaler(*, enabled: bool) -> Any:
-    if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler("cuda", enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)  # torch before 2.3
 
 
 def _epoch(values: dict[str, Any]) -> Epoch:

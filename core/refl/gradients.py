@@ -51,7 +51,7 @@ class Gradients:
         sums = torch.zeros(4)
         for micro in range(count):
             plan = self.draws.micro_batch(update, micro, self.backend.rank)
-            with self.backend.accumulating(self.generator, last=micro == count - 1):
+            with self.backend.accumulating(last=micro == count - 1):
                 pretraining = self._pretrain(update, micro)
                 result = rollout(
                     self.generator,

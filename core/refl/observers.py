@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from ..errors import ImageRewardError
+from ..training.trackers import Tracker
 from .guard import Evaluation
-
-log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Hears of everything and does nothing; override what you want to know."""
+    """Is called after every event of a run and does nothing; override what you need."""
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
         """After each update: reward, loss, seconds, ...; `pixels` are the last rollout's pictures, (B, 3, H, W) in 0..1."""
@@ -62,96 +56,28 @@ class ProgressBar(Observer):
         self.bar.close()
 
 
-class TensorBoard(Observer):
-    """Stops, and says so, when its files cannot be written: curves must not cost the run."""
+class Curves(Observer):
+    """Every number of the updates, and of each evaluation at full strength its scores and pictures, in a tracker."""
 
-    def __init__(self, folder: Path):
-        self.writer = _summary_writer()(str(folder))
-        self.failed = False
-
-    def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
-        with self._surviving():
-            for key, value in numbers_of(record).items():
-                self.writer.add_scalar(f"train/{key}", value, record["update"])
-
-    def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
-        if evaluation.strength != 1:
-            return
-        with self._surviving():
-            self.writer.add_scalar("evaluation/reward", evaluation.mean_reward, evaluation.update)
-            self.writer.add_scalar("evaluation/held_out", evaluation.mean_held_out, evaluation.update)
-            self.writer.add_images("evaluation/pictures", pixels, evaluation.update)
-            self.writer.flush()
-
-    def close(self) -> None:
-        with self._surviving():
-            self.writer.close()
-
-    @contextmanager
-    def _surviving(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if not self.failed:
-                log.warning("TensorBoard's log cannot be written, the curves end here: %s", error)
-            self.failed = True
-
-
-class WeightsAndBiases(Observer):
-    """Its own files go into `folder`, unless WANDB_DIR says otherwise."""
-
-    def __init__(self, name: str, config: Mapping[str, Any], folder: Path):
-        self.wandb = _wandb()
-        place = os.environ.get("WANDB_DIR", str(folder))
-        self.run = self.wandb.init(project="imagereward-refl", name=name, config=dict(config), dir=place)
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
-        self.run.log({f"train/{key}": value for key, value in numbers_of(record).items()}, step=record["update"])
+        self.tracker.log({f"train/{key}": value for key, value in numbers_of(record).items()}, record["update"])
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
-        if evaluation.strength != 1:
-            return
-        pictures = [self.wandb.Image(picture.permute(1, 2, 0).numpy()) for picture in pixels]  # CHW -> HWC
-        self.run.log(
-            {
-                "evaluation/reward": evaluation.mean_reward,
-                "evaluation/held_out": evaluation.mean_held_out,
-                "evaluation/pictures": pictures,
-            },
-            step=evaluation.update,
-        )
+        if evaluation.strength == 1:
+            self.tracker.log(
+                {
+                    "evaluation/reward": evaluation.mean_reward,
+                    "evaluation/held_out": evaluation.mean_held_out,
+                    "evaluation/pictures": pixels,
+                },
+                evaluation.update,
+            )
 
     def close(self) -> None:
-        self.run.finish()
-
-
-def expect_tracker(name: str) -> None:
-    """Refuse a tracker whose package is not there. `name` is that of the setting."""
-    if name == "tensorboard":
-        _summary_writer()
-    elif name == "wandb":
-        _wandb()
-
-
-def _summary_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImageRewardError(
-            "tracker 'tensorboard' needs that package: pip install tensorboard "
-            "(or set tracker: none; metrics.jsonl is written anyway)"
-        ) from error
-    return SummaryWriter
-
-
-def _wandb() -> Any:
-    try:
-        import wandb  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise ImageRewardError(
-            "tracker 'wandb' needs that package: pip install wandb (or set tracker: tensorboard)"
-        ) from error
-    return wandb
+        self.tracker.close()
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:

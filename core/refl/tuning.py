@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
-from ..training.states import DamagedState
 from .config import ReflConfig
 from .generator import Generator
 from .lora import Lora
@@ -34,27 +32,6 @@ class Tuning(ABC):
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.parameters().items()}
-
-    @torch.no_grad()
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Raises DamagedState, before anything is changed, for tensors that are not those trained here."""
-        self.expect(state)
-        for name, parameter in self.parameters().items():
-            parameter.copy_(state[name])
-
-    def expect(self, state: Mapping[str, Tensor]) -> None:
-        parameters = self.parameters()
-        if set(parameters) != set(state):
-            raise DamagedState(
-                f"the checkpoint holds {len(state)} tensors, {len(set(state) & set(parameters))} of which are among the "
-                f"{len(parameters)} trained here: it was made with other LoRA settings or for another model"
-            )
-        for name, parameter in parameters.items():
-            if state[name].shape != parameter.shape:
-                raise DamagedState(
-                    f"the checkpoint's {name} is {tuple(state[name].shape)}, trained here is {tuple(parameter.shape)}: it was "
-                    f"made with other LoRA settings or for another model"
-                )
 
 
 class LoraTuning(Tuning):

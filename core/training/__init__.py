@@ -1,1 +1,1 @@
-"""What every trainer shares: where an update runs, optimisers, averages, interrupts."""
+"""The trainer that ReFL and reward models share: loop, backend, updates, checkpoints, trackers."""

@@ -1,168 +1,157 @@
-"""Where an update runs: alone on one device (the default, torch only), or on many through `accelerate launch`."""
+"""Where an update is computed: in one process (torch alone), or in several that `accelerate launch` or torchrun started."""
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ImageRewardError, extra_needed
+from ..networks.devices import collective_backend, default_device, device_of
+
+HOW_MANY = "WORLD_SIZE"  # set by `accelerate launch` and torchrun
 
 
-class Trainee(Protocol):
-    """What is trained: its network, and the same as a backend wrapped it (DDP, FSDP)."""
+def start_backend(device: torch.device | str | None = None) -> Backend:
+    """The backend for this process, or for the several that were started together.
 
-    network: nn.Module
-    wrapped: nn.Module | None
+    Args:
+        device: where to compute; the fastest there is by default. Of several processes each takes a GPU of its own.
 
-
-class Backend(Protocol):
-    rank: int
-    world: int
-    scales: bool
-    """Gradients are scaled for float16; `step` itself then leaves out those that overflowed."""
-
-    def prepare(self, trainee: Trainee, optimizer: Optimizer) -> Optimizer:
-        """Make the trainee's network and the optimizer fit for this backend."""
-
-    def accumulating(self, trainee: Trainee, last: bool) -> AbstractContextManager[Any]:
-        """Around one forward and backward pass; gradients are exchanged on the last of an update only."""
-
-    @property
-    def loss_scale(self) -> float:
-        """What `backward` multiplies the loss by at the moment."""
-
-    def backward(self, loss: Tensor) -> None: ...
-
-    def clip(self, parameters: list[nn.Parameter], optimizer: Optimizer, norm: float) -> Tensor:
-        """Clip the gradients of all to the norm; returns the norm they had."""
-
-    def step(self, optimizer: Optimizer) -> None: ...
-
-    def skip(self, optimizer: Optimizer) -> None:
-        """Instead of `step`, when the gradients are not to be used."""
-
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over processes of each value."""
-
-    def gather(self, values: Tensor) -> Tensor:
-        """The values of all processes, rank after rank, along axis 0; every process holds equally many."""
-
-    def wait(self) -> None: ...
-
-    def state(self) -> dict[str, Any]: ...
-
-    def restore(self, state: dict[str, Any]) -> None: ...
+    Raises:
+        ImageRewardError: the device cannot be used, accelerate is missing, or the processes cannot find each other.
+    """
+    given = os.environ.get(HOW_MANY) or "1"
+    if not given.isdigit() or int(given) < 1:
+        raise ImageRewardError(f"expected {HOW_MANY}, the number of processes, to be 1 or more, got {given!r}")
+    place = device_of(device) if device else default_device()
+    return Backend(place) if int(given) == 1 else Accelerated(place)
 
 
-class SingleProcess:
-    """One process on one device. float16 networks get a gradient scaler, as the loss is around 1e-3."""
+class Backend:
+    """One process on one device."""
 
     rank, world = 0, 1
 
-    def __init__(self, dtype: str = "float32", device: torch.device | str = "cpu"):
-        self.scales = dtype == "float16" and torch.device(device).type == "cuda"
-        if hasattr(torch.amp, "GradScaler"):
-            self.scaler = torch.amp.GradScaler("cuda", enabled=self.scales)
-        else:  # before torch 2.3
-            self.scaler = torch.cuda.amp.GradScaler(enabled=self.scales)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.scaler = _gradient_scaler(enabled=False)
 
-    def prepare(self, trainee: Trainee, optimizer: Optimizer) -> Optimizer:
-        return optimizer
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes files and messages."""
+        return self.rank == 0
 
-    def accumulating(self, trainee: Trainee, last: bool) -> AbstractContextManager[Any]:
+    def prepare(self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False) -> tuple[nn.Module, Optimizer]:
+        """The module to call and the optimizer to step. float16: scale the loss, whose gradients would underflow."""
+        self.scaler = _gradient_scaler(enabled=float16 and self.device.type == "cuda")
+        return module, optimizer
+
+    def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Around one forward and backward pass; processes exchange gradients in the last of an update only."""
         return nullcontext()
 
     @property
     def loss_scale(self) -> float:
+        """What `backward` multiplies the loss by at the moment."""
         return float(self.scaler.get_scale())
 
     def backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        self.scaler.scale(loss).backward()
 
     def clip(self, parameters: list[nn.Parameter], optimizer: Optimizer, norm: float) -> Tensor:
+        """Unscale the gradients and clip them to `norm`; returns the norm they had."""
         self.scaler.unscale_(optimizer)
         return nn.utils.clip_grad_norm_(parameters, norm)
 
-    def step(self, optimizer: Optimizer) -> None:
-        self.scaler.step(optimizer)
+    def step(self, optimizer: Optimizer, *, apply: bool = True) -> None:
+        """End an update, with or without a change of the weights."""
+        if apply:
+            self.scaler.step(optimizer)
         self.scaler.update()
 
-    def skip(self, optimizer: Optimizer) -> None:
-        self.scaler.update()
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes of each value."""
+        return values
 
     def mean(self, values: Tensor) -> Tensor:
-        return values
+        return self.total(values) / self.world
 
     def gather(self, values: Tensor) -> Tensor:
+        """The values of all processes in the order of their ranks, along axis 0; each process holds equally many."""
         return values
 
-    def wait(self) -> None: ...
+    def union(self, names: set[str]) -> set[str]:
+        """The names that any process has."""
+        return names
 
-    def state(self) -> dict[str, Any]:
-        return {"scaler": self.scaler.state_dict()}
+    def wait(self) -> None:
+        """Return once every process has come here."""
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.scaler.load_state_dict(state["scaler"])
+    def stop(self) -> None:
+        """Leave the group of processes, at the end of the program."""
 
 
-class Accelerated:
-    """Hugging Face accelerate: DDP, and FSDP or DeepSpeed where `accelerate config` says so. Nothing home-made."""
+class Accelerated(Backend):
+    """Several processes through Hugging Face accelerate: DDP, and FSDP or DeepSpeed where `accelerate config` says so."""
 
-    def __init__(self, accelerator: Any):
-        self.accelerator = accelerator
-        self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        self.scales = accelerator.scaler is not None
-
-    @classmethod
-    def start(cls, dtype: str = "float32", cpu: bool = False) -> Accelerated:
+    def __init__(self, device: torch.device) -> None:
         try:
             from accelerate import Accelerator
+            from accelerate.utils import InitProcessGroupKwargs
         except ImportError as error:
-            raise ImageRewardError(f"several processes need accelerate: {extra_needed('refl')}") from error
-        # The networks' own types stay ours; accelerate is asked for its gradient scaler alone.
-        return cls(Accelerator(mixed_precision="fp16" if dtype == "float16" and not cpu else "no", cpu=cpu))
+            raise ImageRewardError(f"several processes need accelerate: {extra_needed('train')}") from error
+        if not torch.distributed.is_available():
+            raise ImageRewardError("this build of torch cannot train with several processes: start a single one")
+        group = InitProcessGroupKwargs(backend=collective_backend(device))
+        try:
+            accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[group])
+        except (ValueError, RuntimeError, AttributeError) as error:  # the last: accelerate 1 on the CPU with torch 2.1
+            raise ImageRewardError(
+                f"the {os.environ.get(HOW_MANY)} processes that {HOW_MANY} announces cannot meet ({error}). Start them with "
+                f"accelerate launch or torchrun, or unset {HOW_MANY}."
+            ) from error
+        super().__init__(accelerator.device)
+        self.accelerator = accelerator
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
 
-    def prepare(self, trainee: Trainee, optimizer: Optimizer) -> Optimizer:
-        trainee.wrapped, prepared = self.accelerator.prepare(trainee.network, optimizer)
-        return prepared
+    def prepare(self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False) -> tuple[nn.Module, Optimizer]:
+        self.module, prepared = self.accelerator.prepare(*super().prepare(module, optimizer, float16=float16))
+        return self.module, prepared
 
-    def accumulating(self, trainee: Trainee, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.accelerator.no_sync(trainee.wrapped)
-
-    @property
-    def loss_scale(self) -> float:
-        return float(self.accelerator.scaler.get_scale()) if self.scales else 1.0
+    def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext() if last else self.accelerator.no_sync(self.module)
 
     def backward(self, loss: Tensor) -> None:
-        self.accelerator.backward(loss)
+        self.accelerator.backward(self.scaler.scale(loss))
 
     def clip(self, parameters: list[nn.Parameter], optimizer: Optimizer, norm: float) -> Tensor:
+        self.scaler.unscale_(optimizer)
         return self.accelerator.clip_grad_norm_(parameters, norm)
 
-    def step(self, optimizer: Optimizer) -> None:
-        optimizer.step()
-
-    def skip(self, optimizer: Optimizer) -> None:
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()
-
-    def mean(self, values: Tensor) -> Tensor:
-        return self.accelerator.reduce(values.to(self.accelerator.device), "mean")
+    def total(self, values: Tensor) -> Tensor:
+        return self.accelerator.reduce(values.to(self.device), "sum")
 
     def gather(self, values: Tensor) -> Tensor:
-        return self.accelerator.gather(values.to(self.accelerator.device))
+        return self.accelerator.gather(values.to(self.device))
+
+    def union(self, names: set[str]) -> set[str]:
+        from accelerate.utils import gather_object
+
+        return set(gather_object(sorted(names)))
 
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
 
-    def state(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {"scaler": scaler.state_dict() if scaler is not None else {}}
+    def stop(self) -> None:
+        self.accelerator.end_training()
 
-    def restore(self, state: dict[str, Any]) -> None:
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+def _gradient_scaler(*, enabled: bool) -> Any:
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)  # before torch 2.3

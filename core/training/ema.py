@@ -4,48 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 class Ema:
-    """Averages with decay min(decay, (1 + n) / (10 + n)) at the n-th update: the warm-up of TensorFlow's and diffusers' EMA."""
+    """torch's AveragedModel with decay min(decay, (1 + n) / (10 + n)) at the n-th update: the warm-up of diffusers' EMA."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float = 0.9999):
-        self.parameters = dict(parameters)
-        self.decay, self.updates = decay, 0
-        self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float = 0.9999) -> None:
+        self.parameters, self.decay = dict(parameters), decay
+        self._trained = nn.ParameterList(self.parameters.values())
+        self.averages = AveragedModel(self._trained, multi_avg_fn=self._move)
 
     @torch.no_grad()
+    def _move(self, averages: Any, parameters: Any, updates: Any) -> None:
+        decay = min(self.decay, (1 + int(updates)) / (10 + int(updates)))
+        for average, parameter in zip(averages, parameters, strict=True):
+            average.lerp_(parameter, 1 - decay)
+
     def update(self) -> None:
-        decay = 0.0 if self.updates == 0 else min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.updates += 1
-        for name, parameter in self.parameters.items():
-            self.average[name].lerp_(parameter.detach(), 1 - decay)
+        self.averages.update_parameters(self._trained)
+
+    @property
+    def average(self) -> dict[str, Tensor]:
+        return dict(zip(self.parameters, (each.data for each in self.averages.parameters()), strict=True))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network draws with the averages for a while."""
-        kept = {name: parameter.data for name, parameter in self.parameters.items()}
-        for name, parameter in self.parameters.items():
-            parameter.data = self.average[name]
+        """The parameters hold the averages for the length of the block."""
+        current = {name: parameter.data for name, parameter in self.parameters.items()}
         try:
+            for name, average in self.average.items():
+                self.parameters[name].data = average
             yield
         finally:
             for name, parameter in self.parameters.items():
-                parameter.data = kept[name]
-
-    def state(self) -> dict[str, object]:
-        return {"updates": self.updates, "average": dict(self.average)}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        """Raises LookupError, TypeError or ValueError for what `state` did not return."""
-        self.updates = int(state["updates"])  # type: ignore[call-overload]
-        average: Mapping[str, Tensor] = state["average"]  # type: ignore[assignment]
-        for name, tensor in self.average.items():
-            if average[name].shape != tensor.shape:
-                raise ValueError(
-                    f"the average of {name} is {tuple(average[name].shape)}, expected {tuple(tensor.shape)}"
-                )
-            tensor.copy_(average[name])
+                parameter.data = current[name]

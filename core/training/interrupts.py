@@ -24,16 +24,16 @@ def interrupt_later() -> Iterator[None]:
         return
     handlers = {number: signal.getsignal(number) for number in STOPS}
     held = {number: handler for number, handler in handlers.items() if callable(handler)}
-    asked: list[int] = []
+    arrived: list[int] = []
     for number in held:
-        signal.signal(number, lambda number, frame: asked.append(number))
+        signal.signal(number, lambda number, frame: arrived.append(number))
     try:
         yield
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
-    if asked:
-        held[signal.Signals(asked[0])](asked[0], None)
+    if arrived:
+        held[signal.Signals(arrived[0])](arrived[0], None)
 
 
 @contextmanager

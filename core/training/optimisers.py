@@ -56,15 +56,14 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimiserSettings
     )
 
 
-def learning_rate(config: OptimiserSettings, update: int) -> float:
-    """The rate of update 0, 1, ...: a linear rise over `warmup` updates, then constant, linear or cosine down to 0."""
+def rate_factor(config: OptimiserSettings, update: int) -> float:
+    """The factor of the rate at update 0, 1, ...: a linear rise over `warmup` updates, then as `schedule` says."""
     if update < config.warmup:
-        return config.learning_rate * (update + 1) / config.warmup
-    done = (update - config.warmup) / max(1, config.steps - config.warmup)
-    factor = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[config.schedule]
-    return config.learning_rate * max(0.0, factor)
+        return (update + 1) / config.warmup
+    return decay(config.schedule, update - config.warmup, config.steps - config.warmup)
 
 
-def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def decay(schedule: str, step: float, steps: float) -> float:
+    """The factor of the rate `step` steps after the rise, of `steps` in all: constant, linear or half a cosine to 0."""
+    share = min(1.0, step / max(1.0, steps))
+    return {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[schedule]

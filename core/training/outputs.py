@@ -60,22 +60,22 @@ class OutputFile:
 
 
 class Saver:
-    """Makes the writes of a run; one that fails is said, and tried again by whoever saves the next time."""
+    """Makes the writes of a run; one that fails is reported, and tried again by whoever saves the next time."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
         self._failing: set[str] = set()
 
     def attempt(self, what: str, write: Callable[[], object]) -> bool:
-        """Whether `write` raised no OSError. what: for the message, as in "the checkpoint"; a failure is said once."""
+        """Whether `write` raised no OSError. what: for the message, as in "the checkpoint"; a failure is reported once."""
         try:
             write()
         except OSError as error:
             if what not in self._failing:
-                self._say(f"{what} could not be written ({error}); the run goes on and tries again at the next save")
+                self._report(f"{what} could not be written ({error}); the run goes on and tries again at the next save")
             self._failing.add(what)
             return False
         if what in self._failing:
             self._failing.discard(what)
-            self._say(f"{what} is written again")
+            self._report(f"{what} is written again")
         return True

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ImageRewardError, UnreadableText
@@ -96,6 +97,21 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
                 raise ValueError(
                     f"{name} is of shape {tuple(kept[name].shape)}, its parameter {tuple(parameter.shape)}"
                 )
+
+
+def expect_weights(weights: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+    """Raises DamagedState unless the weights are of these parameters."""
+    cure = "it was made with other settings or for another model"
+    if set(weights) != set(parameters):
+        raise DamagedState(
+            f"the checkpoint holds {len(weights)} tensors, {len(set(weights) & set(parameters))} of which are among the "
+            f"{len(parameters)} trained here: {cure}"
+        )
+    for name, parameter in parameters.items():
+        if weights[name].shape != parameter.shape:
+            raise DamagedState(
+                f"the checkpoint's {name} is {tuple(weights[name].shape)}, trained here is {tuple(parameter.shape)}: {cure}"
+            )
 
 
 def whole_number(value: object) -> int:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from sd_imagereward.core import cli
 from sd_imagereward.core.refl import ReflConfig
-from sd_imagereward.core.refl.checkpoints import RunFolder
+from sd_imagereward.core.refl.run_folder import RunFolder
 
 pytest.importorskip("yaml", reason='presets are YAML (pip install -e ".[refl]")')
 
@@ -147,8 +147,10 @@ def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-@pytest.mark.parametrize("asked", ["SIGINT", "SIGTERM"])
-def test_a_stopped_process_leaves_a_lora_and_resumes_to_the_bit(call: list[str], tmp_path: Path, asked: str) -> None:
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_a_stopped_process_leaves_a_lora_and_resumes_to_the_bit(
+    call: list[str], tmp_path: Path, signal_name: str
+) -> None:
     """Ctrl-C, and what job schedulers send before they kill."""
     call = [*call, "--lora-rank", "2", "--ema", "--no-guard", "--dtype", "float32"]
     cut, records = tmp_path / "cut", tmp_path / "cut" / "metrics.jsonl"
@@ -162,13 +164,13 @@ def test_a_stopped_process_leaves_a_lora_and_resumes_to_the_bit(call: list[str],
         while not records.exists() or records.read_text().count("\n") < 2:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
-        process.send_signal(getattr(signal, asked))
-        told = process.communicate(timeout=120)[1]
+        process.send_signal(getattr(signal, signal_name))
+        errors = process.communicate(timeout=120)[1]
     finally:
         process.kill()
-    assert process.returncode == cli.EXIT_INTERRUPTED, told
-    assert "Traceback" not in told
-    assert f"to go on: imagereward refl --resume --output {cut}" in told
+    assert process.returncode == cli.EXIT_INTERRUPTED, errors
+    assert "Traceback" not in errors
+    assert f"to go on: imagereward refl --resume --output {cut}" in errors
     made = len(records.read_text().splitlines())
     lora = load_file(cut / "cut.safetensors")
     assert any(tensor.any() for key, tensor in lora.items() if key.endswith("lora_up.weight"))
@@ -185,8 +187,8 @@ def test_full_tuning_leaves_a_folder_and_one_file_with_only_the_unet_changed(
     call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    wanted = ["--tune", "full", "--single-file", "--learning-rate", "0.1", "--steps", "1", "--output", str(run)]
-    assert cli.main([*call, *wanted, "--dtype", "bfloat16"]) == cli.EXIT_OK
+    options = ["--tune", "full", "--single-file", "--learning-rate", "0.1", "--steps", "1", "--output", str(run)]
+    assert cli.main([*call, *options, "--dtype", "bfloat16"]) == cli.EXIT_OK
     made = [run / "pipeline", run / "run.safetensors", run / "report.html"]
     assert capsys.readouterr().out.split() == list(map(str, made))
     for part, file, same in (("vae", "diffusion_pytorch_model", True), ("unet", "diffusion_pytorch_model", False),

@@ -20,7 +20,7 @@ from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.train_reward import train_reward
 from sd_imagereward.core.refl import ReflConfig, ReflTrainer
-from sd_imagereward.core.training.processes import Processes
+from sd_imagereward.core.training.backend import Backend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from toy_generator import ColourScorer, ToyGenerator
@@ -110,8 +110,8 @@ def follow_gradient(source: Path | str) -> None:
 
 def train_a_reward_model(recipe: Recipe) -> Callable[[Path, Path, list[Ranking]], None]:
     def run(base: Path, folder: Path, rankings: list[Ranking]) -> None:
-        one = Processes(0, 1, torch.device("cpu"))
-        train_reward(rankings[2:6], rankings[:2], str(base), folder, recipe, processes=one)
+        one = Backend("cpu")
+        train_reward(rankings[2:6], rankings[:2], str(base), folder, recipe, backend=one)
 
     return run
 

@@ -16,19 +16,19 @@ import pytest
 import torch
 from sd_imagereward.core import ImageRewardError
 from sd_imagereward.core.files import atomic
-from sd_imagereward.core.preference import training
 from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.score_log import Key, ScoreLog
 from sd_imagereward.core.preference.train_reward import Trained, train_reward
+from sd_imagereward.core.training.backend import Backend, start_backend
+from sd_imagereward.core.training.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from sd_imagereward.core.training.interrupts import interrupt_later, terminated_as_interrupted
-from sd_imagereward.core.training.processes import Processes
 from sd_imagereward.core.training.states import load_state, save_state
 from sd_imagereward.core.weights.read import read_checkpoint
 
 RECIPE = replace(HEAD_ONLY, epochs=4)
-ONE = Processes(0, 1, torch.device("cpu"))
+ONE = Backend("cpu")
 
 
 class Stop(Exception):
@@ -41,7 +41,7 @@ def few(red_pictures: list[Ranking]) -> list[Ranking]:
 
 
 def train(rankings: list[Ranking], base: Path, folder: Path, **options: Any) -> Trained:
-    return train_reward(rankings[3:], rankings[:3], str(base), folder, RECIPE, processes=ONE, **options)
+    return train_reward(rankings[3:], rankings[:3], str(base), folder, RECIPE, backend=ONE, **options)
 
 
 def stop_at(step: int) -> Any:
@@ -80,6 +80,11 @@ def assert_same(path: Path, expected: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    return Checkpoints(folder / CHECKPOINTS).paths()[::-1]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -87,8 +92,9 @@ def cut(path: Path) -> None:
 def test_an_exception_saves_the_step_it_came_at(
     folder: Path, few: list[Ranking], small_base: Path, whole: dict[str, torch.Tensor]
 ) -> None:
-    assert load_state(folder / training.STATE)["step"] == 5
-    assert load_state(folder / training.PREVIOUS)["step"] < 5
+    newest, before = checkpoints(folder)
+    assert load_state(newest)["update"] == 5
+    assert load_state(before)["update"] < 5
     steps: list[int] = []
     result = train(few, small_base, folder, resume=True, on_step=lambda done, total: steps.append(done))
     assert steps[0] == 6
@@ -108,32 +114,32 @@ def test_an_exception_between_the_last_step_and_the_validation(
 def test_a_damaged_state_costs_the_steps_since_the_one_before(
     folder: Path, few: list[Ranking], small_base: Path, whole: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    cut(folder / training.STATE)
+    cut(checkpoints(folder)[0])
     with caplog.at_level(logging.WARNING):
         result = train(few, small_base, folder, resume=True)
-    assert "going on from previous-state.pt" in caplog.text
+    assert "going on from the checkpoint before it" in caplog.text
     assert_same(result.path, whole)
 
 
 def test_with_no_state_left_the_error_says_what_to_do(folder: Path, few: list[Ranking], small_base: Path) -> None:
-    for name in (training.STATE, training.PREVIOUS):
-        cut(folder / name)
-    with pytest.raises(ImageRewardError, match=r"cannot go on .*state\.pt.*previous-state\.pt.*leave out --resume"):
+    for path in checkpoints(folder):
+        cut(path)
+    with pytest.raises(ImageRewardError, match=r"cannot go on.*update-00000005.*update-00000004.*leave out --resume"):
         train(few, small_base, folder, resume=True)
     assert train(few, small_base, folder).path.is_file()
 
 
 @pytest.mark.parametrize("damage", [cut, Path.unlink])
-def test_lost_best_weights_are_said(
+def test_lost_best_weights_are_reported(
     folder: Path, few: list[Ranking], small_base: Path, caplog: pytest.LogCaptureFixture, damage: Any
 ) -> None:
-    damage(folder / training.BEST)
+    damage(folder / BEST)
     result = train(few, small_base, folder, resume=True)
     assert "the best weights so far are lost" in caplog.text
     assert result.best.epoch >= 3
 
 
-@pytest.mark.parametrize("held", ["best.pt", "state.pt", "history.json", "ImageReward.safetensors"])
+@pytest.mark.parametrize("held", ["best.pt", "update-", "history.json", "ImageReward.safetensors"])
 def test_a_refused_write_ends_no_training(
     tmp_path: Path, few: list[Ranking], small_base: Path, whole: dict[str, torch.Tensor],
     monkeypatch: pytest.MonkeyPatch, held: str,
@@ -142,7 +148,7 @@ def test_a_refused_write_ends_no_training(
     real = os.replace
 
     def refusing(source: Any, target: Any) -> None:
-        if held == Path(target).name:
+        if Path(target).name.startswith(held):
             raise PermissionError(13, "The process cannot access the file because it is being used by another process")
         real(source, target)
 
@@ -161,13 +167,13 @@ def test_a_base_in_the_output_folder_under_windows_rules(tmp_path: Path, few: li
     assert read_checkpoint(base).tensors
 
 
-def test_a_place_that_takes_no_files_is_told_before_the_base_is_read(tmp_path: Path, few: list[Ranking]) -> None:
+def test_a_place_that_takes_no_files_is_reported_before_the_base_is_read(tmp_path: Path, few: list[Ranking]) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ImageRewardError, match="cannot write into"):
         train(few, tmp_path / "no base", tmp_path / "file" / "run")
 
 
-def test_a_disk_without_room_is_told_before_the_first_epoch(
+def test_a_disk_without_room_is_reported_before_the_first_epoch(
     tmp_path: Path, few: list[Ranking], small_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
@@ -183,7 +189,7 @@ def test_random_damage_ends_in_the_projects_own_errors(
     folder: Path, few: list[Ranking], small_base: Path, seed: int
 ) -> None:
     dice = random.Random(seed)
-    path = folder / dice.choice([training.STATE, training.PREVIOUS, training.BEST])
+    path = dice.choice([*checkpoints(folder), folder / BEST])
     state = load_state(path)
     key = dice.choice(sorted(state))
     if isinstance(state[key], dict) and state[key] and dice.random() < 0.6:
@@ -194,7 +200,7 @@ def test_random_damage_ends_in_the_projects_own_errors(
         state[key] = dice.choice(ODD)
     save_state(state, path)
     if dice.random() < 0.3:
-        cut(folder / training.STATE)
+        cut(checkpoints(folder)[0])
     try:
         result = train(few, small_base, folder, resume=True)
     except ImageRewardError:
@@ -331,12 +337,13 @@ def test_a_recipe_that_makes_no_sense_is_refused(values: dict[str, Any]) -> None
 def test_an_odd_world_size_is_named(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", given)
     with pytest.raises(ImageRewardError, match="WORLD_SIZE"):
-        Processes.start("cpu")
+        start_backend("cpu")
 
 
-def test_processes_that_cannot_meet_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_meet_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install -e '.[train]')")
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ImageRewardError, match=r"cannot meet.*torchrun"):
-        Processes.start("cpu")
+        start_backend("cpu")

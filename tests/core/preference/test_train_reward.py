@@ -16,24 +16,29 @@ import torch
 from PIL import Image
 from sd_imagereward.core import ImageRewardError, load_scorer, score_images
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.networks.wordpiece import WordPiece
 from sd_imagereward.core.preference.agreement import agreement
-from sd_imagereward.core.preference.rankings import Ranking
+from sd_imagereward.core.preference.batches import PromptReader
+from sd_imagereward.core.preference.rankings import Pair, Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
+from sd_imagereward.core.preference.reward_model import load_base
+from sd_imagereward.core.preference.sources import PicturePairs
+from sd_imagereward.core.preference.states import compute_states, items_of
 from sd_imagereward.core.preference.train_reward import Trained, train_reward
-from sd_imagereward.core.training.processes import Processes
+from sd_imagereward.core.training.backend import Backend
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
 
 from .conftest import red_is_better
 
-ONE = Processes(0, 1, torch.device("cpu"))
+ONE = Backend("cpu")
 FAST = Recipe(epochs=1, batch_size=16, per_device=16, lr=1e-3, dropout=0.0, drop_path=0.0)
 FEW = replace(FAST, batch_size=8, per_device=8)
 
 
 def train(rankings: list[Ranking], base: Path, folder: Path, recipe: Recipe, **options: object) -> Trained:
     held = len(rankings) // 4
-    return train_reward(rankings[held:], rankings[:held], str(base), folder, recipe, processes=ONE, **options)
+    return train_reward(rankings[held:], rankings[:held], str(base), folder, recipe, backend=ONE, **options)
 
 
 def accuracy_of(scorer_path: Path, rankings: list[Ranking]) -> float:
@@ -71,12 +76,12 @@ def test_scores_of_the_training_pictures_are_standard_normal(
 
 def test_what_the_checkpoint_says_of_itself(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):
     result = train(red_pictures[:8], small_base, tmp_path / "out", FEW)
-    said = read_metadata(result.path)
-    assert said["base"] == "ImageReward.pt"
-    assert len(said["data_sha256"]) == 64
-    assert said["training_pairs"] == "36"
-    assert float(said["validation_accuracy"]) == result.best.valid_accuracy
-    assert json.loads(said["recipe"])["lr"] == 1e-3
+    metadata = read_metadata(result.path)
+    assert metadata["base"] == "ImageReward.pt"
+    assert len(metadata["data_sha256"]) == 64
+    assert metadata["training_pairs"] == "36"
+    assert float(metadata["validation_accuracy"]) == result.best.valid_accuracy
+    assert json.loads(metadata["recipe"])["lr"] == 1e-3
     assert (tmp_path / "out" / "vocab.txt").is_file()
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert [epoch["epoch"] for epoch in history] == [0, 1]
@@ -142,17 +147,17 @@ import sys
 sys.path[:0] = [{tests!r}]
 import conftest, torch
 from pathlib import Path
-from sd_imagereward.core.training.processes import Processes
+from sd_imagereward.core.training.backend import start_backend
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import Recipe
 from sd_imagereward.core.preference.train_reward import train_reward
 torch.nn.Dropout.forward = lambda self, x: x  # each process would draw its own
 rankings = read_rankings({data!r})
-processes = Processes.start("cpu")
+backend = start_backend("cpu")
 recipe = Recipe(epochs=1, batch_size=16, per_device=8, lr=1e-3, dropout=0.0, drop_path=0.0)
-train_reward(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, processes=processes)
-assert processes.union({{str(processes.rank)}}, ["0", "1", "neither"]) == {{"0", "1"}}
-processes.stop()
+train_reward(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, backend=backend)
+assert backend.union({{str(backend.rank)}}) == {{"0", "1"}}
+backend.stop()
 """
 
 
@@ -173,7 +178,7 @@ def one_process(
     rankings[6] = Ranking(some.id, some.prompt, (broken, *some.images[1:]), some.ranks)
     data = _as_file(rankings, tmp_path)
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    result = train_reward(rankings[4:], rankings[:4], str(small_base), tmp_path / "one", FAST, processes=ONE)
+    result = train_reward(rankings[4:], rankings[:4], str(small_base), tmp_path / "one", FAST, backend=ONE)
     assert [Path(name).name for name in result.unreadable] == ["broken.png"]
     return OneProcess(data, result)
 
@@ -186,14 +191,13 @@ def _assert_two_equal_one(launcher: list[str], base: Path, tmp_path: Path, one: 
     done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_equal_weights(one.result.path, folder / "ImageReward.safetensors", tolerance=1e-4)
-    said = read_metadata(folder / "ImageReward.safetensors")
-    assert float(said["validation_accuracy"]) == one.result.best.valid_accuracy
-    assert float(said["reward_std"]) == pytest.approx(one.result.reward_std, rel=1e-3)
+    metadata = read_metadata(folder / "ImageReward.safetensors")
+    assert float(metadata["validation_accuracy"]) == one.result.best.valid_accuracy
+    assert float(metadata["reward_std"]) == pytest.approx(one.result.reward_std, rel=1e-3)
 
 
 def test_two_processes_equal_one_with_twice_the_batch(small_base: Path, tmp_path: Path, one_process: OneProcess):
-    if not torch.distributed.is_available():
-        pytest.skip("this torch is built without torch.distributed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install -e '.[train]')")
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
     _assert_two_equal_one([*run, f"--rdzv-endpoint=localhost:{_free_port()}"], small_base, tmp_path, one_process)
 
@@ -264,11 +268,29 @@ def test_missing_and_broken_pictures_are_listed_and_the_rest_is_trained_on(small
         train(rankings, small_base, tmp_path / "none", FEW)
 
 
+def test_a_picture_that_cannot_be_read_is_grey_and_its_state_is_zero(small_base: Path, tmp_path: Path):
+    (ranking,) = red_is_better(tmp_path / "red", 1, per_prompt=2)
+    good, broken = ranking.images
+    broken.write_bytes(b"no picture")
+    start = load_base(str(small_base), torch.device("cpu"))
+    reader = PromptReader(WordPiece(start.vocabulary))
+    pair = Pair(ranking.prompt, good, broken)
+    (batch,) = PicturePairs([pair], start.model.image_size, reader).batches([[(0, 1.0)]])
+    assert (batch.worse == 127).all()
+    assert not (batch.better == 127).all()
+    assert batch.weight.tolist() == [0.0]
+    assert batch.unreadable == (str(broken),)
+    states = compute_states(start.model, items_of([pair]), reader, device=torch.device("cpu"))
+    assert states.readable.tolist() == [True, False]
+    assert states.rows[0].any()
+    assert not states.rows[1].any()
+
+
 def test_training_that_blows_up_stops_and_leaves_the_best(
     red_pictures: list[Ranking], small_base: Path, tmp_path: Path
 ):
     recipe = replace(FEW, epochs=20, batch_size=2, per_device=2, lr=1e30)
-    with pytest.raises(ImageRewardError, match="not finite for 10 steps"):
+    with pytest.raises(ImageRewardError, match="not finite for 10 updates"):
         train(red_pictures[:8], small_base, tmp_path / "out", recipe)
     best = torch.load(tmp_path / "out" / "best.pt", weights_only=True)
     assert all(tensor.isfinite().all() for tensor in best.values())
@@ -282,7 +304,7 @@ def test_training_that_never_helps_gives_the_base_back(red_pictures: list[Rankin
         str(train_red(red_pictures, small_base, tmp_path)),
         tmp_path / "out",
         FEW,
-        processes=ONE,
+        backend=ONE,
     )
     assert result.best.epoch == 0
 

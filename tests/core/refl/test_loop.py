@@ -131,19 +131,19 @@ def test_nan_skips_the_update_and_ten_stop_the_run() -> None:
             score = super().score(pixels, prompts)
             return score * float("nan") if Sometimes.calls in range(4, 4 + Sometimes.bad) else score
 
-    said: list[str] = []
+    messages: list[str] = []
 
     class Ear(Observer):
         def on_message(self, text: str) -> None:
-            said.append(text)
+            messages.append(text)
 
     config = TINY.but(steps=30, accumulation=1, guard=False)
     Sometimes.bad = 2
     _, result = train(config, scorer=Sometimes(), observers=(Ear(),))
     assert [record["update"] for record in result.records if record["skipped"]] == [3, 4]
     assert all(torch.isfinite(parameter).all() for parameter in result.lora.parameters())
-    assert said[0] == "2 pictures an update (batch 2 x accumulation 1, one process)"
-    assert "skipped" in said[1]
+    assert messages[0] == "2 pictures an update (batch 2 x accumulation 1, one process)"
+    assert "skipped" in messages[1]
     Sometimes.calls, Sometimes.bad = 0, 10**9
     with pytest.raises(ImageRewardError, match="10 updates in a row"):
         train(config, scorer=Sometimes())
@@ -292,7 +292,7 @@ class Flat(ColourScorer):
 
 
 @pytest.mark.parametrize(
-    ("changes", "parts", "said"),
+    ("changes", "parts", "error"),
     [
         ({"prompts": ()}, {}, r"no prompts"),
         ({"prompts": ("a cat", " ")}, {}, r"prompt 2"),
@@ -305,8 +305,8 @@ class Flat(ColourScorer):
         ({}, {"held_out": None}, "needs a held-out scorer"),
     ],
 )
-def test_bad_input_is_refused_before_training(changes: dict[str, Any], parts: dict[str, Any], said: str) -> None:
-    with pytest.raises(ImageRewardError, match=said):
+def test_bad_input_is_refused_before_training(changes: dict[str, Any], parts: dict[str, Any], error: str) -> None:
+    with pytest.raises(ImageRewardError, match=error):
         train(TINY.but(**changes), **parts)
 
 

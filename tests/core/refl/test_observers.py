@@ -1,4 +1,4 @@
-"""What trackers hear: TensorBoard's event file read back, W&B's calls, and its own offline files where it is installed."""
+"""What trackers receive: TensorBoard's event file read back, W&B's calls, and its own offline files where it is installed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import Evaluation, Observer, ReflConfig, ReflResult, ReflTrainer
-from sd_imagereward.core.refl.observers import ProgressBar, TensorBoard, WeightsAndBiases
+from sd_imagereward.core.refl.observers import Curves, ProgressBar
 from sd_imagereward.core.training.optimisers import make_optimizer
+from sd_imagereward.core.training.trackers import TensorBoard, WeightsAndBiases
 from toy_generator import ColourScorer, ToyGenerator
 
 CONFIG = ReflConfig(
@@ -37,7 +38,7 @@ def test_tensorboard_holds_every_number_and_the_pictures(tmp_path: Path) -> None
     pytest.importorskip("tensorboard", reason='tensorboard is not installed (pip install -e ".[refl]")')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    result = watched(TensorBoard(tmp_path))
+    result = watched(Curves(TensorBoard(tmp_path)))
     events = EventAccumulator(str(tmp_path)).Reload()
     for key in ("reward", "loss", "gradient_norm", "learning_rate", "seconds"):
         found = [(each.step, each.value) for each in events.Scalars(f"train/{key}")]
@@ -49,7 +50,7 @@ def test_tensorboard_holds_every_number_and_the_pictures(tmp_path: Path) -> None
 
 
 class Wandb:
-    """A stand-in for the package: keeps what it is told."""
+    """A stand-in for the package: keeps what it receives."""
 
     def __init__(self) -> None:
         self.begun: dict[str, Any] = {}
@@ -68,11 +69,11 @@ class Wandb:
         self.finished = True
 
 
-def test_wandb_is_told_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_receives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = Wandb()
     monkeypatch.delenv("WANDB_DIR", raising=False)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    result = watched(WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path))
+    result = watched(Curves(WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path)))
     assert (wandb.begun["name"], wandb.begun["config"]["lora_rank"]) == ("my_refl", 2)
     assert wandb.begun["dir"] == str(tmp_path)
     updates = [(step, values) for step, values in wandb.logged if "train/reward" in values]
@@ -94,9 +95,9 @@ def test_the_real_wandb_takes_it_offline(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("WANDB_DIR", raising=False)
     for name, value in {"MODE": "offline", "SILENT": "true", "CONSOLE": "off"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
-    observer = WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path)
-    watched(observer)
-    observer.wandb.teardown()  # its own process writes until it is told to end
+    tracker = WeightsAndBiases("my_refl", CONFIG.plain(), tmp_path)
+    watched(Curves(tracker))
+    tracker.wandb.teardown()  # its own process writes until teardown
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert written.stat().st_size > 1000
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/evaluation/*.png"))) == 6
@@ -135,7 +136,7 @@ def test_an_evaluation_at_another_strength_is_not_drawn_into_the_curve(tmp_path:
     pytest.importorskip("tensorboard", reason='tensorboard is not installed (pip install -e ".[refl]")')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = TensorBoard(tmp_path)
+    board = Curves(TensorBoard(tmp_path))
     board.on_evaluation(Evaluation(3, 0.5, (1.0,), (2.0,)), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     board.close()
     assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == []

@@ -19,7 +19,7 @@ from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward
 from sd_imagereward.core.refl.randomness import Draws, SampleNoise
 from sd_imagereward.core.refl.reno import Settings
 from sd_imagereward.core.training.ema import Ema
-from sd_imagereward.core.training.optimisers import learning_rate
+from sd_imagereward.core.training.optimisers import rate_factor
 from torch import nn
 
 # randomness
@@ -95,9 +95,9 @@ def test_ema_warms_up_and_swaps() -> None:
 
 def test_learning_rate_schedules() -> None:
     config = ReflConfig(learning_rate=1.0, warmup=4, steps=12)
-    assert [learning_rate(config, n) for n in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert learning_rate(config.but(schedule="linear"), 8) == 0.5
-    assert learning_rate(config.but(schedule="cosine"), 8) == pytest.approx(0.5)
+    assert [rate_factor(config, n) for n in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rate_factor(config.but(schedule="linear"), 8) == 0.5
+    assert rate_factor(config.but(schedule="cosine"), 8) == pytest.approx(0.5)
 
 
 # the guard
@@ -179,7 +179,7 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "error"),
     [
         ({"lerning_rate": 1}, r"no such setting: lerning_rate \(did you mean learning_rate\?\)"),
         ({"steps": "many"}, "steps: 'many'"),
@@ -192,8 +192,8 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
         ({"learning_rate": None}, "a value is needed"),
     ],
 )
-def test_wrong_settings_are_named(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(ImageRewardError, match=said):
+def test_wrong_settings_are_named(values: dict[str, Any], error: str) -> None:
+    with pytest.raises(ImageRewardError, match=error):
         config_from(values)
 
 
@@ -254,18 +254,18 @@ def test_yaml_numbers_without_a_dot_are_numbers() -> None:
 
 
 def test_prompts_from_every_kind_of_file(tmp_path: Path) -> None:
-    wanted = ["a cat", "a dog, running"]
+    expected = ["a cat", "a dog, running"]
     files = {
         "p.txt": "a cat\na dog, running\n\n",
         "p.tsv": "id\tprompt\n1\ta cat\n2\ta dog, running\n",
         "p.csv": 'id,prompt\n1,a cat\n2,"a dog, running"\n',
         "p.jsonl": '{"caption": "a cat"}\n{"caption": "a dog, running"}\n',
         "p.json": json.dumps([{"text": "a cat", "image": "000044-0048"}, {"text": "a dog, running", "image": "x"}]),
-        "list.json": json.dumps(wanted),
+        "list.json": json.dumps(expected),
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-        assert read_prompts(str(tmp_path / name)) == wanted, name
+        assert read_prompts(str(tmp_path / name)) == expected, name
 
 
 def test_the_references_prompts_are_read(shared_data: Path) -> None:
@@ -273,7 +273,7 @@ def test_the_references_prompts_are_read(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "error"),
     [
         ("p.txt", "a cat\n\na dog\n", "prompt 2 of"),
         ("p.txt", "", "holds no prompts"),
@@ -285,9 +285,9 @@ def test_the_references_prompts_are_read(shared_data: Path) -> None:
         ("p.docx", "x", "its ending must be"),
     ],
 )
-def test_bad_prompt_files_are_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_bad_prompt_files_are_named(tmp_path: Path, name: str, text: str, error: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ImageRewardError, match=said):
+    with pytest.raises(ImageRewardError, match=error):
         read_prompts(str(tmp_path / name))
 
 

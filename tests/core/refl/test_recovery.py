@@ -16,8 +16,8 @@ import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.files import atomic
 from sd_imagereward.core.refl import Observer, ReflConfig, ReflTrainer, read_lora
-from sd_imagereward.core.refl.checkpoints import RunFolder
 from sd_imagereward.core.refl.lora_files import lora_from_tensors
+from sd_imagereward.core.refl.run_folder import RunFolder
 from sd_imagereward.core.training import states
 from sd_imagereward.core.training.states import load_state, save_state
 from toy_generator import ColourScorer, ToyGenerator
@@ -43,10 +43,10 @@ CONFIG = ReflConfig(
 
 class Ear(Observer):
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def on_message(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
 
 def trainer_of(config: ReflConfig, *, resume: bool = False) -> tuple[ReflTrainer, list[str]]:
@@ -54,12 +54,12 @@ def trainer_of(config: ReflConfig, *, resume: bool = False) -> tuple[ReflTrainer
     trainer = ReflTrainer(
         ToyGenerator(), ColourScorer(0), config, held_out=ColourScorer(0), observers=(ear,), resume=resume
     )
-    return trainer, ear.said
+    return trainer, ear.messages
 
 
 def go_on(folder: Path, steps: int = 6) -> tuple[ReflTrainer, Any, list[str]]:
-    trainer, said = trainer_of(RunFolder(folder).config().but(output=str(folder), steps=steps), resume=True)
-    return trainer, trainer.train(), said
+    trainer, messages = trainer_of(RunFolder(folder).config().but(output=str(folder), steps=steps), resume=True)
+    return trainer, trainer.train(), messages
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four updates, with the checkpoints of the last two."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     trainer_of(CONFIG.but(output=str(folder)))[0].train()
-    assert [path.name for path in RunFolder(folder).checkpoints()] == ["update-00000003.pt", "update-00000004.pt"]
+    assert [path.name for path in RunFolder(folder).checkpoints.paths()] == ["update-00000003.pt", "update-00000004.pt"]
     return folder
 
 
@@ -120,9 +120,9 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(
     run: Path, expected: dict[str, torch.Tensor], damage: Callable[[Path], None]
 ) -> None:
     damage(run / "checkpoints" / "update-00000004.pt")
-    trainer, result, said = go_on(run)
-    assert "update-00000004.pt" in said[0]
-    assert "going on from the checkpoint before it, after 3 updates" in said[0]
+    trainer, result, messages = go_on(run)
+    assert "update-00000004.pt" in messages[0]
+    assert "going on from the checkpoint before it, after 3 updates" in messages[0]
     assert result.updates == 6
     for name, tensor in trainer.tuning.state().items():
         assert torch.equal(tensor, expected[name]), name
@@ -132,17 +132,19 @@ def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_with_no_checkpoint_left_the_error_names_them_all(run: Path, damage: Callable[[Path], None]) -> None:
-    for path in RunFolder(run).checkpoints():
+    for path in RunFolder(run).checkpoints.paths():
         damage(path)
     with pytest.raises(ImageRewardError, match=r"no checkpoint of .* can be used.*update-00000004.*update-00000003"):
         go_on(run)
 
 
 @pytest.mark.parametrize("damage", [cut, flip, empty, program, Path.unlink])
-def test_lost_best_weights_are_said_and_the_next_evaluation_counts(run: Path, damage: Callable[[Path], None]) -> None:
+def test_lost_best_weights_are_reported_and_the_next_evaluation_counts(
+    run: Path, damage: Callable[[Path], None]
+) -> None:
     damage(run / "best.pt")
-    _, result, said = go_on(run)
-    assert "the best weights so far are lost" in said[0]
+    _, result, messages = go_on(run)
+    assert "the best weights so far are lost" in messages[0]
     assert [evaluation.update for evaluation in result.evaluations] == [0, 4, 5, 6]
     assert result.best is not None
     assert result.best.update >= 4
@@ -152,10 +154,11 @@ def test_lost_best_weights_are_said_and_the_next_evaluation_counts(run: Path, da
 def test_best_weights_that_are_lost_at_the_end_are_those_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, said = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False))
-    monkeypatch.setattr(trainer, "_read_best", unreadable_once(trainer._read_best, tmp_path / "run" / "best.pt"))
+    trainer, messages = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False))
+    best = trainer.best_weights
+    monkeypatch.setattr(best, "read", unreadable_once(best.read, tmp_path / "run" / "best.pt"))
     result = trainer.train()
-    assert any("the best weights are lost" in text for text in said)
+    assert any("the best weights are lost" in text for text in messages)
     assert result.best.update == 4
 
 
@@ -178,8 +181,8 @@ def test_damaged_records_are_left_out(run: Path, garbage: bytes) -> None:
     path = run / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], garbage, b"\n", *lines[1:3], garbage]))
-    _, result, said = go_on(run)
-    assert "2 lines of" in said[0]
+    _, result, messages = go_on(run)
+    assert "2 lines of" in messages[0]
     assert [record["update"] for record in result.records] == [1, 2, 3, 5, 6]
     records, unreadable = RunFolder(run).records()
     assert [record["update"] for record in records] == [1, 2, 3, 5, 6]
@@ -188,10 +191,10 @@ def test_damaged_records_are_left_out(run: Path, garbage: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["", "steps: {", "- 1", "speed: 3", "a: &a [*a]", "\x00"])
 def test_damaged_settings_are_taken_from_the_checkpoint(run: Path, text: str) -> None:
-    wanted = RunFolder(run).config()
+    expected = RunFolder(run).config()
     (run / "config.yaml").write_text(text)
-    assert RunFolder(run).config() == wanted
-    for path in RunFolder(run).checkpoints():
+    assert RunFolder(run).config() == expected
+    for path in RunFolder(run).checkpoints.paths():
         cut(path)
     with pytest.raises(ImageRewardError, match=r"cannot be read.*config\.yaml"):
         RunFolder(run).config()
@@ -228,10 +231,10 @@ def test_a_refused_write_ends_no_run(
 ) -> None:
     with monkeypatch.context() as patch:
         deny(patch, held)
-        trainer, said = trainer_of(CONFIG.but(output=str(tmp_path / "run")))
+        trainer, messages = trainer_of(CONFIG.but(output=str(tmp_path / "run")))
         result = trainer.train()
     assert result.updates == 4
-    assert any("could not be written" in text or "cannot be replaced" in text for text in said)
+    assert any("could not be written" in text or "cannot be replaced" in text for text in messages)
     lora, whole = (read_lora(path) for path in (result.files[0], finished / "run.safetensors"))
     assert all(torch.equal(lora.tensors[key], whole.tensors[key]) for key in whole.tensors)
     if held == "run.safetensors":
@@ -252,7 +255,7 @@ def test_what_was_refused_is_written_at_the_next_save(tmp_path: Path, monkeypatc
     assert [record["update"] for record in RunFolder(tmp_path / "run").records()[0]] == [1, 2, 3, 4, 5]
     assert load_state(tmp_path / "run" / "best.pt")
     assert [path.name for path in (tmp_path / "run").glob("*.safetensors")] == ["run.safetensors"]
-    assert "metrics.jsonl is written again" in ear.said
+    assert "metrics.jsonl is written again" in ear.messages
 
 
 def test_best_weights_in_memory_go_into_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +263,8 @@ def test_best_weights_in_memory_go_into_the_checkpoint(tmp_path: Path, monkeypat
     trainer, _ = trainer_of(CONFIG.but(output=str(tmp_path / "run")))
     trainer.train()
     monkeypatch.undo()
-    _, result, said = go_on(tmp_path / "run", steps=4)
-    assert not any("lost" in text for text in said)
+    _, result, messages = go_on(tmp_path / "run", steps=4)
+    assert not any("lost" in text for text in messages)
     assert result.updates == 4
 
 
@@ -272,22 +275,22 @@ def test_a_run_under_windows_rules(tmp_path: Path, expected: dict[str, torch.Ten
         atomic_patience = atomic.PATIENCE_SECONDS
         atomic.PATIENCE_SECONDS = 0.1
         try:
-            trainer, result, said = go_on(tmp_path / "run")
+            trainer, result, messages = go_on(tmp_path / "run")
         finally:
             atomic.PATIENCE_SECONDS = atomic_patience
     assert result.files == [tmp_path / "run" / "run-2.safetensors"]
-    assert any("run-2.safetensors" in text for text in said)
+    assert any("run-2.safetensors" in text for text in messages)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trainer.tuning.state().items())
 
 
 @pytest.mark.parametrize("place", ["file/run", "file"])
-def test_a_place_that_takes_no_files_is_told_before_anything_loads(tmp_path: Path, place: str) -> None:
+def test_a_place_that_takes_no_files_is_reported_before_anything_loads(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ImageRewardError, match=r"cannot write into|is a file"):
         RunFolder(tmp_path / place).check_free()
 
 
-def test_a_full_disk_is_told_before_anything_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -9,7 +9,7 @@ from sd_imagereward.core.refl.generator import Sampling
 from sd_imagereward.core.refl.losses import reward_loss
 from sd_imagereward.core.refl.reward_gradient import reward_gradient
 from sd_imagereward.core.scorers.base import Scorer
-from sd_imagereward.core.training.backend import SingleProcess
+from sd_imagereward.core.training.backend import Backend
 from toy_generator import ColourScorer, ToyGenerator
 
 
@@ -72,5 +72,5 @@ def test_an_evaluation_brings_each_scorer_before_it_scores() -> None:
     generator = Swapping()
     sampling = Sampling(width=64, height=64, steps=2)
     scorers = ColourScorer(0), ColourScorer(1)
-    Evaluator(generator, *scorers, sampling, ["a cat"], 0, SingleProcess("float32", "cpu")).evaluate(0, 1.0)
+    Evaluator(generator, *scorers, sampling, ["a cat"], 0, Backend("cpu")).evaluate(0, 1.0)
     assert generator.events == ["scored by red", "decode", "scored by green"]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageRewardError
-from ..files.atomic import remove, replace
 from ..files.writable import expect_writable_folder
-from ..training.states import RecordFile, newest_readable, save_state
+from ..training.checkpoints import CHECKPOINTS, Checkpoints
+from ..training.states import RecordFile, newest_readable
 from .config import ReflConfig, config_from, read_config, write_config
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
-_NUMBER = re.compile(r"update-(\d+)\.pt")
 _RECORDED = ("update", "reward", "loss")
 
 
@@ -26,6 +23,7 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.metrics = RecordFile(self.path / METRICS)
+        self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
 
     def check_free(self) -> None:
         """Raises ImageRewardError unless a run can begin here."""
@@ -47,7 +45,7 @@ class RunFolder:
 
     def config(self) -> ReflConfig:
         """The settings that the run was begun with; where their file is damaged, those in the newest checkpoint."""
-        if not (self.path / CONFIG).is_file() and not self.checkpoints():
+        if not (self.path / CONFIG).is_file() and not self.checkpoints.paths():
             raise ImageRewardError(f"{self.path} holds no run to resume: {CONFIG} is not there")
         try:
             return read_config(self.path / CONFIG)
@@ -61,7 +59,7 @@ class RunFolder:
 
     def _config_in_checkpoint(self) -> ReflConfig | None:
         found: list[ReflConfig] = []
-        newest_readable(reversed(self.checkpoints()), lambda state: found.append(config_from(state["config"])))
+        newest_readable(reversed(self.checkpoints.paths()), lambda state: found.append(config_from(state["config"])))
         return found[0] if found else None
 
     # the record
@@ -72,58 +70,6 @@ class RunFolder:
         sound = [record for record in records if _is_record(record)]
         by_update = {record["update"]: record for record in sound}
         return [by_update[update] for update in sorted(by_update)], unreadable + len(records) - len(sound)
-
-    # checkpoints
-
-    def checkpoints(self) -> list[Path]:
-        """Oldest first."""
-        return sorted(
-            (path for path in (self.path / "checkpoints").glob("update-*.pt") if _number(path) >= 0), key=_number
-        )
-
-    def save(self, update: int, state: Mapping[str, Any], keep: int) -> Path:
-        """Raises OSError. Older ones go only once this one is written."""
-        folder = self.path / "checkpoints"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"update-{update:08d}.pt"
-        save_state(state, path)
-        older = [each for each in self.checkpoints() if each != path]
-        for old in older[: max(0, len(older) - (keep - 1))]:
-            with suppress(OSError):  # held by another program: the next save removes it
-                remove(old)
-        return path
-
-    def restore_latest(self, restore: Callable[[dict[str, Any]], None]) -> list[str]:
-        """Calls `restore` with the newest checkpoint that it can use; returns what was wrong with those that are newer."""
-        paths = list(reversed(self.checkpoints()))
-        if not paths:
-            raise ImageRewardError(
-                f"{self.path} holds no checkpoint to resume from: start the run anew in another folder"
-            )
-        path, wrong = newest_readable(paths, restore)
-        if path is None:
-            raise ImageRewardError(
-                f"no checkpoint of {self.path} can be used, so the run cannot go on. Start it anew in another folder, with "
-                f"lora_from set to the LoRA file of this one if there is one. {'; '.join(wrong)}"
-            )
-        return wrong
-
-    def set_aside(self, after: int) -> None:
-        """Renames checkpoints of later updates, which could not be read, so that they count no longer."""
-        for path in self.checkpoints():
-            if _number(path) > after:
-                with suppress(OSError):
-                    replace(path, path.with_suffix(".damaged"))
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.pt"
-
-
-def _number(path: Path) -> int:
-    """The update that a checkpoint is of; -1 for another file."""
-    match = _NUMBER.fullmatch(path.name)
-    return int(match[1]) if match else -1
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:

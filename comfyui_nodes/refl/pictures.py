@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.pages.chart import draw_line_chart
+from ...core.pages.charts import line_chart
 
 if TYPE_CHECKING:
     from .training import Trained
@@ -23,7 +23,7 @@ def reward_curve(trained: Trained) -> Image.Image:
     fixed = [(float(one.update), one.mean_reward - untuned.mean_reward) for one in trained.evaluations]
     held_out = [(float(one.update), one.mean_held_out - untuned.mean_held_out) for one in trained.evaluations]
     lines = {"in training": rewards, "fixed pictures": fixed, "fixed pictures, held out": held_out}
-    return draw_line_chart(f"{trained.record.reward} since the untuned model, over the updates", lines)
+    return line_chart(f"{trained.record.reward} since the untuned model", lines, across="updates").image()
 
 
 def before_and_after(trained: Trained) -> Tensor:

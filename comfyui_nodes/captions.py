@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..core.files.atomic import replacing
-from ..core.pages.chart import anchor_for, load_font
+from ..core.pages.drawing import load_font, text_width, write_line
 from .pictures import to_picture
 from .scores import Scores
 
@@ -33,15 +33,14 @@ def caption(pixels: Tensor, scores: Scores, i: int) -> Image.Image:
     """The image with its score below, in letters that grow with it: a node shows many previews side by side."""
     picture = to_picture(pixels)
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    font = load_font(max(SMALLEST_TEXT, picture.width // 7))
+    size = max(SMALLEST_TEXT, picture.width // 7)
     text = f"{scores.total[i]:.4f}"
-    left, top, right, bottom = font.getbbox(text)
-    width, strip = max(picture.width, int(right - left) + 8), int((bottom - top) * 1.8)
+    _, top, _, bottom = load_font(size).getbbox(text)
+    width, strip = max(picture.width, text_width(text, size) + 8), int((bottom - top) * 1.8)
     sheet = Image.new("RGB", (width, picture.height + strip), PAPER)
     sheet.paste(picture, ((width - picture.width) // 2, 0))
     ink = WARNING if i in scores.notes else INK
-    middle = (width / 2, picture.height + strip / 2)
-    ImageDraw.Draw(sheet).text(middle, text, fill=ink, font=font, anchor=anchor_for(font, "mm"))
+    write_line(ImageDraw.Draw(sheet), (width / 2, picture.height + strip / 2), text, "middle", ink, size)
     return sheet
 
 

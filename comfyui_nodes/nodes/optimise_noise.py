@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ...core.pages.chart import draw_line_chart
+from ...core.pages.charts import line_chart
 from ...core.refl.families import COMFYUI_TITLES, FLOW_TITLES
 from ...core.refl.generator import Sampling
 from ...core.refl.reno import Settings
@@ -153,7 +153,7 @@ class OptimiseNoise(io.ComfyNode):
         )
         start, noise, found = optimise(task, settings)
         lines = {f"picture {n}": list(enumerate(row.tolist())) for n, row in enumerate(found.rewards.T)}
-        curve = draw_line_chart(f"{task.reward.scorer.info.title} over the iterations", lines)
+        curve = line_chart(task.reward.scorer.info.title, lines, across="iterations").image()
         images = found.pixels.permute(0, 2, 3, 1).contiguous()  # BCHW -> BHWC
         best = float(torch.nan_to_num(found.rewards, -torch.inf).max())
         return io.NodeOutput({"samples": start}, to_image(curve), images, best, noise, ui=show(curve))

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core.pages.score_chart import Series, draw_scores
+from ...core.pages.charts import Series, bar_chart
 from ..captions import show
 from ..host_version import node_schema
 from ..pictures import to_image
@@ -54,7 +54,8 @@ class ScoreTable(io.ComfyNode):
         series = _series(join(scores), label[0], parts[0])
         if compare_with:
             series += _series(join(compare_with), compare_label[0], parts[0])
-        chart = draw_scores(series)
+        rows = [f"#{row}" for row in range(max(len(one.values) for one in series))]
+        chart = bar_chart("", rows, series, legend=True).image()
         return io.NodeOutput(to_image(chart), ui=show(chart))
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.pages.chart import draw_line_chart
+from ...core.pages.charts import line_chart
 from ...core.refl.result import ReflResult
 
 GAP = 8  # pixels between the pictures
@@ -56,7 +56,7 @@ def reward_curve(result: ReflResult) -> Image.Image:
     fixed = [(float(one.update), one.mean_reward - untuned.mean_reward) for one in result.evaluations]
     held_out = [(float(one.update), one.mean_held_out - untuned.mean_held_out) for one in result.evaluations]
     lines = {"in training": rewards, "fixed pictures": fixed, "fixed pictures, held out": held_out}
-    return draw_line_chart(f"{result.record.reward} since the untuned model, over the updates", lines)
+    return line_chart(f"{result.record.reward} since the untuned model", lines, across="updates").image()
 
 
 def before_and_after(result: ReflResult) -> Tensor:

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         on_progress=progress_bar(len(generations), "benchmark"),
     )
     print(result.markdown())
-    charts = result.save(args.output)
-    print(f"saved in {args.output}; charts: {', '.join(map(str, charts))}", file=sys.stderr)
+    made = result.save(args.output)
+    print(f"saved in {args.output}: {', '.join(path.name for path in made)}", file=sys.stderr)
     for image, reason in result.errors.items():
         print(f"imagereward: not scored: {image}: {reason}", file=sys.stderr)
     for model, count in result.gaps.items():

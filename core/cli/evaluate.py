@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(evaluation.markdown())
     evaluation.save(args.output)
-    print(f"saved in {args.output}", file=sys.stderr)
+    print(f"saved in {args.output}: evaluation.html", file=sys.stderr)
     for image, reason in evaluation.errors.items():
         print(f"imagereward: not scored: {image}: {reason}", file=sys.stderr)
     return EXIT_PARTIAL if evaluation.errors or evaluation.missing else EXIT_OK

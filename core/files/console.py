@@ -29,6 +29,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    """The text with control characters and unpaired surrogates spelled out; tabs and line breaks stay. For a page."""
+    if text.isprintable():
+        return text
+    return fitting(_CONTROL.sub(_spelled, text.replace("\r\n", "\n")), "utf-8")
+
+
 def fitting(text: str, encoding: str | None) -> str:
     """The text with what `encoding` lacks spelled out, and unpaired surrogates (names that are not UTF-8) everywhere.
 

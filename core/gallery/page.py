@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from ..errors import ImageRewardError
 from ..files.console import counted
 from .addresses import Addresses
 from .album import GRID, VIEWS, Album, Choice
-from .cards import detail_html, page_html
+from .cards import detail_html, note_html, page_html
 
 SCRIPT = Path(__file__).resolve().parents[2] / "javascript" / "imagereward_gallery.js"
 ScoreFolder = Callable[[Path, str], str]  # (folder, title of a scorer) -> a line that says what came of it
@@ -116,23 +115,23 @@ def build_page(
         try:
             outcome, lines = album.act(ACTIONS[what], choice.scorer, amount or 0, words or "", dry_run=only_say)
         except ImageRewardError as error:
-            return page_html(album, choice), _note(str(error))
+            return page_html(album, choice), note_html(str(error))
         lines = lines[:_MOST_LINES] + [f"{path}: {reason}" for path, reason in outcome.failed[:_MOST_LINES]]
         done = f"{counted(outcome.changed, 'file')} {'would be changed' if only_say else 'changed'}"
-        return page_html(album, choice), _note(done, lines)
+        return page_html(album, choice), note_html(done, lines)
 
     def write_pairs(name: str) -> str:
         try:
             path, count = by_name[name].export()
         except (ImageRewardError, OSError) as error:
-            return _note(str(error))
-        return _note(f"{counted(count, 'pair')}: {path}")
+            return note_html(str(error))
+        return note_html(f"{counted(count, 'pair')}: {path}")
 
     def score_new(name: str, title: str) -> str:
         try:
-            return _note(score(by_name[name].root, title))
+            return note_html(score(by_name[name].root, title))
         except ImageRewardError as error:
-            return _note(str(error))
+            return note_html(str(error))
 
     view.change(own(restart), controls, [page, grid])
     for control in (folder, scorer):
@@ -174,8 +173,3 @@ def _parsed(message: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return event if isinstance(event, dict) else {}
-
-
-def _note(text: str, lines: Sequence[str] = ()) -> str:
-    listed = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return f"<p>{html.escape(text)}</p>" + (f"<ul>{listed}</ul>" if lines else "")

@@ -1,1 +1,1 @@
-"""What people would rather look at than read: contact sheets and charts."""
+"""What people would rather look at than read: one kit for HTML pages and charts."""

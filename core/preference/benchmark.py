@@ -18,12 +18,13 @@ import numpy as np
 from ..errors import ImageRewardError
 from ..files.atomic import replace_text
 from ..files.rows import read_rows
-from ..pages.chart import Bar, bar_chart
+from ..pages.drawing import Drawing
+from ..pages.kit import write_page
 from ..scorers.loading import load_scorer
 from .agreement import Estimate, bootstrap
 from .evaluate import Load, log_file, safe_name
 from .paper import published_score
-from .report import markdown_table, write_json
+from .report import interval_chart, markdown_table, write_json
 from .score_log import ScoreLog, scorer_identity
 from .scoring import OnProgress, score_all
 
@@ -70,9 +71,14 @@ class Benchmark:
         return {a: {b: _win_rate(models[a], models[b]) for b in models if b != a} for a in models}
 
     def markdown(self) -> str:
-        return "\n\n".join(f"## {name}\n\n{self._scores(name)}\n\n{self._wins(name)}" for name in self.results) + "\n"
+        return "\n".join(
+            f"## {name}\n\n{markdown_table(*self.means(name))}\n\n"
+            f"Share of prompts won by the model of the row:\n\n{markdown_table(*self.wins(name))}\n"
+            for name in self.results
+        )
 
-    def _scores(self, scorer: str) -> str:
+    def means(self, scorer: str) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: the models by their mean score."""
         rows = []
         for place, result in enumerate(self.results[scorer], 1):
             mean = result.mean
@@ -80,18 +86,24 @@ class Benchmark:
             images = sum(map(len, result.rewards))
             interval = "" if np.isnan(mean.low) else f"[{mean.low:.4f}, {mean.high:.4f}]"
             rows.append([str(place), result.model, f"{mean.value:.4f}", interval, published, str(images)])
-        return markdown_table(["Rank", "Model", "Mean score", "95% interval", "Paper", "Images"], rows)
+        return ["Rank", "Model", "Mean score", "95% interval", "Paper", "Images"], rows
 
-    def _wins(self, scorer: str) -> str:
+    def wins(self, scorer: str) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: how often the model of the row beats that of the column."""
         rates = self.win_rates(scorer)
-        rows = [[a, *("-" if a == b else f"{100 * rates[a][b]:.1f}%" for b in rates)] for a in rates]
-        return "Share of prompts won by the model of the row:\n\n" + markdown_table(["", *rates], rows)
+        return ["", *rates], [[a, *("-" if a == b else f"{100 * rates[a][b]:.1f}%" for b in rates)] for a in rates]
+
+    def chart(self, scorer: str) -> Drawing:
+        """Mean scores with their intervals, a bar a model."""
+        results = self.results[scorer]
+        title = f"Mean {scorer} score of {len(self.prompts)} prompts"
+        return interval_chart(title, [result.model for result in results], [result.mean for result in results])
 
     def save(self, folder: Path) -> list[Path]:
-        """benchmark.md, a chart (PNG) for each scorer, and the reference's JSON files; returns the charts."""
+        """benchmark.html and .md, a chart (PNG) for each scorer, and the reference's JSON files; returns page and charts."""
         folder.mkdir(parents=True, exist_ok=True)
+        made = [write_page(folder / "benchmark.html", "preference/benchmark.html", benchmark=self)]
         replace_text(folder / "benchmark.md", self.markdown())
-        charts = []
         for scorer, results in self.results.items():
             name = safe_name(scorer)
             for result in results:
@@ -101,10 +113,9 @@ class Benchmark:
                 {result.model: result.mean.value for result in results}, folder / f"{name}-benchmark-results.json"
             )
             write_json(self.win_rates(scorer), folder / f"{name}-benchmark-win-rates.json")
-            charts.append(folder / f"{name}-benchmark.png")
-            bars = [Bar(result.model, *result.mean) for result in results]
-            bar_chart(f"Mean {scorer} score of {len(self.prompts)} prompts", bars, charts[-1])
-        return charts
+            made.append(folder / f"{name}-benchmark.png")
+            self.chart(scorer).save(made[-1], scale=2)
+        return made
 
     def _per_prompt(self, result: ModelScore) -> list[dict[str, Any]]:
         rows = zip(self.prompts, result.per_prompt, result.rewards, strict=True)

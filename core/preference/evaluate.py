@@ -14,17 +14,20 @@ import numpy as np
 from ..errors import ImageRewardError
 from ..files.atomic import replace_text
 from ..files.console import counted
+from ..pages.drawing import Drawing
+from ..pages.kit import write_page
 from ..scorers.base import Scorer
 from ..scorers.loading import load_scorer
 from ..scoring.selection import rank
 from .agreement import Agreement, Estimate, agreement
 from .paper import published_accuracy
 from .rankings import ImageSource, Ranking, present
-from .report import markdown_table, write_json
+from .report import interval_chart, markdown_table, write_json
 from .score_log import ScoreLog, scorer_identity
 from .scoring import OnProgress, score_all
 
 Load = Callable[[str], Scorer]
+HEADER = ["Scorer", "Preference accuracy", "Paper", "Mean per prompt", "Best image", "Spearman", "Kendall", "s/image"]
 
 
 @dataclass
@@ -40,29 +43,25 @@ class Evaluation:
 
     def markdown(self) -> str:
         """A table, a row a scorer; percentages with their 95% bootstrap interval over prompts."""
-        header = [
-            "Scorer",
-            "Preference accuracy",
-            "Paper",
-            "Mean per prompt",
-            "Best image",
-            "Spearman",
-            "Kendall",
-            "s/image",
-        ]
-        rows = [self._row(name, result) for name, result in self.agreements.items()]
+        left_out = f"\n\n{self.left_out()}" if self.missing or self.errors else ""
+        return f"{markdown_table(*self.table())}\n\n{self.basis()}{left_out}\n"
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows, a row a scorer."""
+        return HEADER, [self._row(name, result) for name, result in self.agreements.items()]
+
+    def basis(self) -> str:
+        """What the numbers rest on."""
         some = next(iter(self.agreements.values()))
         images = sum(len(ranking.images) for ranking in self.rankings)
-        sizes = (
+        return (
             f"{counted(some.prompts, 'prompt')}, {counted(images, 'image')}, {counted(some.pairs, 'pair')} that people ordered "
             f"({counted(some.human_ties, 'human tie')} skipped; equal scores count as wrong). "
             "In brackets: 95% bootstrap interval."
         )
-        unread = len(self.missing) + len(self.errors)
-        left_out = (
-            f"\n\nLeft out: {len(self.missing)} missing and {len(self.errors)} unreadable images." if unread else ""
-        )
-        return f"{markdown_table(header, rows)}\n\n{sizes}{left_out}\n"
+
+    def left_out(self) -> str:
+        return f"Left out: {len(self.missing)} missing and {len(self.errors)} unreadable images."
 
     def _row(self, name: str, result: Agreement) -> list[str]:
         published = published_accuracy(name, result.prompts, result.pairs)
@@ -77,6 +76,11 @@ class Evaluation:
             _number(result.kendall),
             "" if math.isnan(seconds) else f"{seconds:.3f}",
         ]
+
+    def chart(self) -> Drawing:
+        """Preference accuracy in percent, a bar a scorer; half of the pairs are what chance gets."""
+        percent = [Estimate(*(100 * value for value in one.accuracy)) for one in self.agreements.values()]
+        return interval_chart("Preference accuracy in % (chance: 50)", list(self.agreements), percent, decimals=2)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -93,8 +97,9 @@ class Evaluation:
         }
 
     def save(self, folder: Path) -> None:
-        """evaluation.md, evaluation.json, and `test_<scorer>.json` with each prompt's rewards in the reference's layout."""
+        """evaluation.html, .md and .json, and `test_<scorer>.json` with each prompt's rewards in the reference's layout."""
         folder.mkdir(parents=True, exist_ok=True)
+        write_page(folder / "evaluation.html", "preference/evaluation.html", evaluation=self)
         replace_text(folder / "evaluation.md", self.markdown())
         write_json(self.as_json(), folder / "evaluation.json")
         for name, scores in self.scores.items():

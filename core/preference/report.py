@@ -1,4 +1,4 @@
-"""Tables and JSON as files: whole or not there at all."""
+"""What evaluation and benchmark both show and save: tables, charts with intervals, JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..files.atomic import replace_text
+from ..pages.charts import Series, bar_chart
+from ..pages.drawing import Drawing
+from .agreement import Estimate
+
+CHART_WIDTH = 520  # pixels
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,6 +28,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _padded(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+def interval_chart(title: str, names: Sequence[str], estimates: Sequence[Estimate], decimals: int = 4) -> Drawing:
+    """A bar for each name, with the interval of its estimate."""
+    intervals = [(one.low, one.high) for one in estimates]
+    series = Series(title, [one.value for one in estimates], intervals)
+    return bar_chart(title, names, [series], width=CHART_WIDTH, decimals=decimals)
 
 
 def write_json(value: Any, path: Path) -> None:

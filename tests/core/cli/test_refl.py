@@ -121,7 +121,7 @@ def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, caps
     printed = capsys.readouterr().out.split()
     assert printed == [str(run / "my_refl.safetensors"), str(run / "report.html")]
     report = (run / "report.html").read_text()
-    assert report.count("data:image/jpeg;base64") == 4  # two pictures, before and after
+    assert report.count("data:image/webp;base64") == 4  # two pictures, before and after
     assert "<polyline" in report
     assert "Recommended strength" in report
     assert "<script" not in report
@@ -141,7 +141,7 @@ def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_pa
     assert cli.main([*call, "--no-sweep", "--steps", "1", "--dtype", "float32", "--output", str(run)]) == cli.EXIT_OK
     report = (run / "report.html").read_text()
     assert "Held-out score (technical) of the fixed pictures" in report
-    assert "Kept: the weights after 1 updates." in report
+    assert "Best checkpoint: the weights after 1 updates." in report
     assert "<h2>Strength</h2>" not in report
     assert "Recommended strength" not in report
 

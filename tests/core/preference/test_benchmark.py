@@ -70,8 +70,10 @@ def test_means_win_rates_and_files(folder: Path, tmp_path: Path):
     result = benchmark_models(PROMPTS, find_generations(str(folder), PROMPTS), ["red"], load=red)
     assert [(m.model, m.mean.value) for m in result.results["red"]] == [("warm", 130.0), ("cold", 80.0)]
     assert result.win_rates("red") == {"warm": {"cold": 0.75}, "cold": {"warm": 0.25}}
-    charts = result.save(tmp_path / "out")
-    assert Image.open(charts[0]).size[0] > 100
+    page, chart = result.save(tmp_path / "out")
+    assert Image.open(chart).size[0] > 100
+    for text in ("<svg", "130.0000", "75.0%", "warm", "2 prompts"):
+        assert text in page.read_text(encoding="utf-8")
     rows = json.loads((tmp_path / "out" / "red" / "red-benchmark-cold-result.json").read_text())
     assert rows[0] == {"id": "005-1", "prompt": "a cat", "mean_score": 110.0, "rewards": [100.0, 120.0]}
     assert json.loads((tmp_path / "out" / "red-benchmark-results.json").read_text()) == {"warm": 130.0, "cold": 80.0}

@@ -66,6 +66,10 @@ def test_broken_and_missing_images_are_listed_and_left_out(folder: Path):
     assert [Path(name).name for name in result.missing] == ["c.png"]
     assert [Path(name).name for name in result.errors] == ["d.png"]
     assert "1 missing and 1 unreadable" in result.markdown()
+    result.save(folder / "out")
+    page = (folder / "out" / "evaluation.html").read_text(encoding="utf-8")
+    for text in ("<svg", "Preference accuracy", "1 missing and 1 unreadable", "Missing images", "Unreadable images"):
+        assert text in page
     for image in (folder / "images").iterdir():
         image.unlink()
     with pytest.raises(ImageRewardError, match="5 files missing"):

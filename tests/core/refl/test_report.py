@@ -35,21 +35,21 @@ def page(tmp_path: Path, *, sign: float = 1.0, **changes: Any) -> str:
 
 def test_each_strength_says_whether_the_held_out_score_has_fallen(tmp_path: Path) -> None:
     fallen, sound = page(tmp_path, sign=-1.0), page(tmp_path)
-    assert fallen.count("<td>held-out score has fallen</tr>") == 8
-    assert sound.count("<td>held-out score has fallen</tr>") == 0
+    assert fallen.count("held-out score has fallen</td></tr>") == 8
+    assert sound.count("held-out score has fallen</td></tr>") == 0
     for text in (fallen, sound):
-        assert re.search(r"<td>0\.0<td class=num>[^<]+<td class=num>[^<]+<td>untuned</tr>", text)
-        assert text.count("class=chosen") == 1
+        assert re.search(r">0\.0</th><td>[^<]+</td><td>[^<]+</td><td class=\"lead\">untuned</td></tr>", text)
+        assert text.count('class="chosen"') == 1
         assert "Held-out score (technical) of the fixed pictures" in text
-        assert text.count("data:image/jpeg;base64") == 4
+        assert text.count("data:image/webp;base64") == 4
 
 
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     unswept = page(tmp_path, sweep=False)
     assert "No strength is recommended: the strength was not swept." in unswept
     assert "<h2>Strength</h2>" not in unswept
-    assert unswept.count("data:image/jpeg;base64") == 4
+    assert unswept.count("data:image/webp;base64") == 4
     unguarded = page(tmp_path, guard=False)
     assert "No strength is recommended: the guard was off." in unguarded
-    assert "No pictures before and after: they are the guard's, which was off." in unguarded
+    assert "There are no pictures before and after: the guard, which makes them, was off." in unguarded
     assert "No strength is recommended: only a LoRA has a strength." in page(tmp_path, tune="full")

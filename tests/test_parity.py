@@ -32,6 +32,7 @@ from parity_cases import (
     written_prompts,
 )
 from PIL import Image
+from safetensors.torch import save_file
 from sd_imagereward.core.networks.wordpiece import WordPiece
 from sd_imagereward.core.pictures.pixels import to_pixels
 from sd_imagereward.core.pictures.resize import resize_crop
@@ -44,6 +45,9 @@ EXACT = 5e-5  # fp32, any processor
 HALF = 0.02  # weights held in float16
 
 SIZES = ("tiny", pytest.param("real_size", marks=pytest.mark.slow))
+# At the real size a picture takes two seconds. Which bytes the network sees of each is tested apart, and each is scored
+# by the tiny network; these stand for them.
+AT_REAL_SIZE = ("512 x 512", "RGBA", "L", "40 x 3000", "checkerboard", "black")
 
 
 # Its last character is assigned since Unicode 14 (Python 3.11). Before, the reference takes it for a control character too.
@@ -70,10 +74,17 @@ def rebuilt(folder: Path, sizes: dict[str, int], vocabulary: Path | None = None,
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(golden, our scorer on the same checkpoint)."""
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """(golden, the checkpoint that its numbers are of)."""
     numbers = golden(request.param)
-    scorer = rebuilt(tmp_path_factory.mktemp(request.param), numbers["sizes"])
+    return numbers, write_imagereward(tmp_path_factory.mktemp(request.param), **numbers["sizes"])
+
+
+@pytest.fixture(scope="module")
+def case(checkpoint: tuple[dict[str, Any], Path]) -> Any:
+    """(golden, our scorer on the same checkpoint)."""
+    numbers, path = checkpoint
+    scorer = load_scorer(path, device="cpu", dtype="fp32")
     yield numbers, scorer
     scorer.unload()
 
@@ -116,12 +127,14 @@ def test_a_palette_with_alpha_is_more_than_black(name: str):
 def test_every_picture_scores_the_same(case: Any):
     numbers, scorer = case
     names = [name for name, row in numbers["pictures"].items() if "score" in row and name not in DEVIATIONS]
+    names = names if numbers == golden("tiny") else list(AT_REAL_SIZE)
     ours = score_images(scorer, [PICTURES[name]() for name in names], PROMPTS[PROMPT]).total
     within(ours, [numbers["pictures"][name]["score"] for name in names], names, EXACT)
 
 
-def test_pictures_of_other_modes_score_sanely(case: Any):
-    numbers, scorer = case
+def test_pictures_of_other_modes_score_sanely(tmp_path: Path):
+    numbers = golden("tiny")
+    scorer = rebuilt(tmp_path, numbers["sizes"])
     names = [name for name, row in numbers["pictures"].items() if "error" in row or name in DEVIATIONS]
     assert torch.isfinite(score_images(scorer, [PICTURES[name]() for name in names], PROMPTS[PROMPT]).total).all()
 
@@ -184,16 +197,11 @@ def test_berts_vocabulary_and_real_pictures(tmp_path: Path):
 # -- the package's own functions ---------------------------------------------------------------------------------------
 
 
-def drop_in(folder: Path, numbers: dict[str, Any]) -> Any:
+def test_inference_rank_and_score_gard(checkpoint: tuple[dict[str, Any], Path]):
     import sd_imagereward
 
-    return sd_imagereward.load(str(write_imagereward(folder, **numbers["sizes"])), device="cpu")
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_inference_rank_and_score_gard(size: str, tmp_path: Path):
-    numbers = golden(size)
-    model = drop_in(tmp_path, numbers)
+    numbers, path = checkpoint
+    model = sd_imagereward.load(str(path), device="cpu")
     expected = numbers["inference_rank"]
     ranks, scores = model.inference_rank(PROMPTS[PROMPT], [PICTURES[name]() for name in expected["pictures"]])
     assert ranks == expected["ranks"]
@@ -220,12 +228,16 @@ def test_inference_rank_and_score_gard(size: str, tmp_path: Path):
 # -- half precision ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_weights_in_half_precision(size: str, tmp_path: Path):
+def test_weights_in_half_precision(checkpoint: tuple[dict[str, Any], Path], tmp_path: Path):
     """A float16 checkpoint read as fp32, as `imagereward convert` makes it."""
-    numbers = golden(size)
-    checkpoint = write_imagereward(tmp_path, dtype=torch.float16, format="safetensors", **numbers["sizes"])
-    scorer = load_scorer(checkpoint, device="cpu", dtype="fp32")
+    numbers, whole = checkpoint
+    half = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in torch.load(whole, weights_only=True).items()
+    }
+    save_file(half, tmp_path / "ImageReward.safetensors")
+    (tmp_path / "vocab.txt").write_bytes((whole.parent / "vocab.txt").read_bytes())
+    scorer = load_scorer(tmp_path / "ImageReward.safetensors", device="cpu", dtype="fp32")
     rows = numbers["prompts"][PICTURE]
     ours = score_images(
         scorer, [PICTURES[PICTURE]()] * len(rows), [PROMPTS[name] for name in rows], batch_size=64

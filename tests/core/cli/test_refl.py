@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
 from sd_imagereward.core import cli
 from sd_imagereward.core.refl import ReflConfig
 from sd_imagereward.core.refl.run_folder import RunFolder
 
 pytest.importorskip("yaml", reason='presets are YAML (pip install -e ".[refl]")')
-
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -154,15 +151,11 @@ def test_a_stopped_process_leaves_a_lora_and_resumes_to_the_bit(
     """Ctrl-C, and what job schedulers send before they kill."""
     call = [*call, "--lora-rank", "2", "--ema", "--no-guard", "--dtype", "float32"]
     cut, records = tmp_path / "cut", tmp_path / "cut" / "metrics.jsonl"
-    main = "from sd_imagereward.core import cli; sys.exit(cli.main())"
-    module = f"import sys; sys.path.insert(0, 'tests'); import conftest; {main}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", module, *call, "--steps", "100000", "--output", str(cut)],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = "from sd_imagereward.core import cli; sys.exit(cli.main())"
+    process = warm.start(command, *call, "--steps", 100_000, "--output", cut)
     try:
         while not records.exists() or records.read_text().count("\n") < 2:
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         process.send_signal(getattr(signal, signal_name))
         errors = process.communicate(timeout=120)[1]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 from sd_imagereward.core.cli import EXIT_OK, EXIT_PARTIAL, main
 from sd_imagereward.core.curate.pipeline import score_files
@@ -28,49 +26,37 @@ KILLS = int(os.environ.get("IMAGEREWARD_TEST_KILLS", "4"))  # of each action; 25
 COUNT = 24
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills; needs a POSIX system")
 
-# Loads torch once, then forks a child a kill; the child does the action over and over with other values.
+# Does the action over and over with other values, until it is killed.
 WORKER = """
-import os, signal, sys, time
+import os, signal
 from pathlib import Path
-sys.path.insert(0, {tests!r}); import conftest
 from sd_imagereward.core.curate.actions import Actions
 from sd_imagereward.core.curate.pipeline import score_files
 from sd_imagereward.core.curate.ranking import Ranked
 from sd_imagereward.core.curate.workplace import open_workplace
 from sd_imagereward.core.scorers.loading import load_scorer
-root = Path({root!r})
-signal.alarm(600)  # whatever hangs, ends
-scorer = load_scorer("technical")
+root, busy, action, count = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+signal.alarm(120)  # whatever hangs, ends
 
 def act(place, run, number):
     actions = Actions(Ranked(place.store, place.store.scorers()[0], root, run), place.journal)
-    if {action!r} == "label":
+    if action == "label":
         return actions.label(decimals=1 + number % 4)
-    if {action!r} == "copy":
-        return actions.copy_best({count}, root / ".best" / f"{{os.getpid()}}-{{number}}")
-    if {action!r} == "move":
+    if action == "copy":
+        return actions.copy_best(count, root / ".best" / f"{os.getpid()}-{number}")
+    if action == "move":
         outcome = actions.move_below(1e9, root / "weak")
     else:
-        outcome = actions.rename("{{rank:03d}}_{{name}}")
+        outcome = actions.rename("{rank:03d}_{name}")
     place.undo()
     return outcome
 
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        signal.alarm(120)
-        with open_workplace(root) as place:
-            summary = score_files(root, [("technical", scorer)], place.store)
-            number = 0
-            while True:
-                outcome = act(place, summary.run, number)
-                if outcome.failed:
-                    print(outcome.failed, flush=True)
-                if number == 0:  # busy from here on, however slow the machine is
-                    print(os.getpid(), flush=True)
-                number += 1
-    os.waitpid(child, 0)
-    print("gone", flush=True)
+with open_workplace(root) as place:
+    summary = score_files(root, [("technical", load_scorer("technical"))], place.store)
+    number = 0
+    while not act(place, summary.run, number).failed:
+        busy.touch()
+        number += 1
 """
 
 
@@ -112,27 +98,22 @@ def test_killed_at_random(tmp_path: Path, action: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(atomic, "STALE_SECONDS", 0.0)
     root = tmp_path / "pictures"
     expected = make_pictures(root, COUNT)
-    code = WORKER.format(tests=str(Path(__file__).parents[2]), root=str(root), action=action, count=COUNT)
     chance, changed = random.Random(action), 0
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as worker:
-        assert worker.stdin
-        assert worker.stdout
-        for _ in range(KILLS):
-            before = state(root)
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            child = int(worker.stdout.readline())
-            time.sleep(chance.uniform(0.0, 0.1))
-            os.kill(child, signal.SIGKILL)
-            assert worker.stdout.readline() == "gone\n"
-            changed += state(root) != before
-            assert main(["curate", str(root), "--scorers", "technical"]) == EXIT_OK
-            check_whole_and_once(root, expected)
-            for copy in (root / ".best").rglob("*.png"):
-                assert copy.with_suffix(".txt").read_text() == copy.name
-        worker.stdin.close()
+    for number in range(KILLS):
+        before, busy = state(root), tmp_path / f"busy {number}"
+        process = warm.start(WORKER, root, busy, action, COUNT)
+        while not busy.exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0.0, 0.1))
+        assert process.poll() is None, process.communicate()  # an action that failed
+        process.kill()
+        process.wait()
+        changed += state(root) != before
+        assert main(["curate", str(root), "--scorers", "technical"]) == EXIT_OK
+        check_whole_and_once(root, expected)
+        for copy in (root / ".best").rglob("*.png"):
+            assert copy.with_suffix(".txt").read_text() == copy.name
     assert changed > KILLS // 3  # or the kills came before anything happened
     undone = 0
     while {path.name for path in visible(root) if path.parent == root} != set(expected):
@@ -146,13 +127,7 @@ def state(root: Path) -> list[tuple[str, int, int]]:
     return sorted((str(p), p.stat().st_size, p.stat().st_ino) for p in root.rglob("*") if p.suffix != ".tmp")
 
 
-COMMAND = """
-import sys
-sys.path.insert(0, {tests!r}); import conftest
-from sd_imagereward.core.cli import EXIT_OK, EXIT_PARTIAL, main
-from sd_imagereward.core.scoring.written import written_scores
-sys.exit(main(sys.argv[1:]))
-"""
+COMMAND = "from sd_imagereward.core.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(25, marks=pytest.mark.slow)])
@@ -171,11 +146,7 @@ def test_the_command_killed_in_the_middle(
         shutil.copytree(start, root)
         (root / ".secret.png").write_bytes(b"hidden, and not ours")
         before, after_so_many = inodes(root), chance.randrange(1, len(expected) - 8)
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND.format(tests=str(Path(__file__).parents[2])), *call],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = warm.start(COMMAND, *call)
         late = time.monotonic() + 120  # a command that hangs fails below
         while process.poll() is None and len(before - inodes(root)) < after_so_many and time.monotonic() < late:
             time.sleep(0.001)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.curate import store as store_module
@@ -62,22 +63,7 @@ def run(capsys: pytest.CaptureFixture[str], root: Path) -> Run:
 
 # -- two at once -----------------------------------------------------------------------------------------------------------
 
-COMMAND = """
-import sys
-sys.path.insert(0, {tests!r}); import conftest
-from sd_imagereward.core.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    code = COMMAND.format(tests=str(Path(__file__).parents[2]))
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+COMMAND = "from sd_imagereward.core.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.slow)])
@@ -86,9 +72,9 @@ def test_two_processes_on_one_folder_list_all_or_say_why_not(tmp_path: Path, rou
         folder = tmp_path / str(number)
         make_pictures(folder, 150)
         lists = [tmp_path / f"{number}-{i}.jsonl" for i in range(2)]
-        both = [start("curate", folder, "--scorers", "technical", "--jsonl", lists[i]) for i in range(2)]
-        others = [start("report", folder, "--output", tmp_path / "r.html")]
-        others.append(start("curate", folder, "--scorers", "technical", "--label"))
+        both = [warm.start(COMMAND, "curate", folder, "--scorers", "technical", "--jsonl", lists[i]) for i in range(2)]
+        others = [warm.start(COMMAND, "report", folder, "--output", tmp_path / "r.html")]
+        others.append(warm.start(COMMAND, "curate", folder, "--scorers", "technical", "--label"))
         listed = []
         for process, table in zip(both, lists, strict=True):
             _, err = process.communicate(timeout=120)

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import stat
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 import torch
-from mounting import ROOT
+import warm
 from safetensors.torch import load_file, save_file
 from sd_imagereward.core.errors import FileInUse, ImageRewardError, UnwritableFile
 from sd_imagereward.core.files import atomic
@@ -257,12 +256,7 @@ FULL = """
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
 def test_torch_and_safetensors_on_a_disk_without_room(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    program = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from mounting import mount_package; mount_package()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program + textwrap.dedent(FULL), str(tmp_path)], capture_output=True, text=True
-    )
+    done = warm.run(textwrap.dedent(FULL), tmp_path)
     assert done.returncode == 0, done.stderr
 
 

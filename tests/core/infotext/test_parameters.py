@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
-from sd_imagereward.core.infotext.parameters import Parameters, is_parameters, pairs, parse_parameters, quote, unquote
+from sd_imagereward.core.infotext.parameters import (
+    Parameters,
+    begins_settings,
+    is_parameters,
+    pairs,
+    parse_parameters,
+    quote,
+    unquote,
+)
 
 EXAMPLE = (
     "a cat: sitting,\n(masterpiece:1.2) <lora:fur:0.8>\n\nNegative prompt: blurry,\nbad: hands\n"
@@ -36,6 +44,13 @@ def test_a_real_text_comes_apart():
 def test_a_line_of_two_pairs_is_prompt():
     assert parse_parameters("a cat\nSteps: 20, Seed: 1") == Parameters("a cat\nSteps: 20, Seed: 1")
     assert parse_parameters("") == Parameters()
+
+
+def test_settings_begin_with_well_known_pairs_all_but_one():
+    assert begins_settings("Steps: 20, Seed: 5, Mood: calm")
+    assert not begins_settings("Steps: 20, Place: wood, Mood: calm")
+    assert not begins_settings("Steps: 20, Seed: 5")
+    assert begins_settings("Steps: 20, Seed: 5", least=2)
 
 
 def test_windows_line_ends_and_outer_space_do_no_harm():

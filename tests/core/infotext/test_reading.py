@@ -83,6 +83,18 @@ def test_fields_are_those_of_the_settings() -> None:
     assert read_infotext(BROKEN["a template behind"][0]).fields["Template"] == "a {red|grey} fox, in snow, by day"
 
 
+@pytest.mark.parametrize("prompt", ["", FOX, f"{FOX}\nin snow"])
+def test_the_first_setting_is_whole_wherever_its_line_begins(prompt: str) -> None:
+    reading = read_infotext(f"{prompt}\n{LINE}")
+    assert (reading.prompt, reading.fields["Steps"]) == (prompt, "24")
+    assert len(reading.fields) == 6
+
+
+def test_words_inside_a_prompt_whose_settings_are_plain_stay_there() -> None:
+    prompt = "a sign that says Negative prompt: no entry"
+    assert (read_infotext(f"{prompt}\n{LINE}").prompt, read_infotext(f"{prompt}\n{LINE}").negative) == (prompt, "")
+
+
 def test_what_could_not_be_parted_is_uncertain() -> None:
     assert read_infotext("masterpiece, Steps: a stair, Sampler: x").uncertain
 

@@ -47,6 +47,8 @@ EXAMPLES = {
     "{2$$red|blue|green} car": "red car",
     "{1-2$$ and $$red|blue} car": "red car",
     "{0.3::red|0.7::blue} car": "red car",
+    "a } red ] and ) big cat": "a red and big cat",
+    "the numbers [5] and (7)": "the numbers 5 and 7",
     "{{{red}}} {|big} {a {b|c}|d}": "red big a b",
     "a __animal__ sits": "a __animal__ sits",
     # composition

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+import warm
 from sd_imagereward.core.networks.build import build
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
-import sys
-sys.path.insert(0, 'tests')
-import conftest, torch
+import torch
 from sd_imagereward.core import load_scorer
 before = set(sys.modules)
 load_scorer(sys.argv[1], device='cpu')
@@ -36,8 +32,6 @@ def test_it_holds_the_checkpoints_own_tensors_and_no_random_numbers_are_drawn() 
 
 def test_loading_does_not_import_the_compiler(tiny_checkpoint: Path) -> None:
     """`normal_` on the meta device imports torch._dynamo: seconds, for nothing."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tiny_checkpoint)], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    done = warm.run(SCRIPT, tiny_checkpoint)
     assert done.returncode == 0, done.stderr
     assert "torch._dynamo" not in done.stdout.split()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +12,12 @@ from typing import Any
 
 import hub as fake
 import pytest
+import warm
 from hub import CONTENT, GOOD, Hub, ranges
 from sd_imagereward.core.weights import transfer
 
-ROOT = Path(__file__).resolve().parents[3]
-
 SCRIPT = """
-import json, logging, sys
-sys.path.insert(0, 'tests')
-import conftest
+import json, logging
 from pathlib import Path
 from sd_imagereward.core.weights import transfer
 from sd_imagereward.core.weights.catalogue import WeightFile
@@ -54,10 +49,7 @@ def hub() -> Iterator[type[Hub]]:
 def start(home: Path, endpoint: str, sha256: str = "", times: int = 1, stop_at: int = 0, **extra: str) -> Any:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "IMAGEREWARD"))}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HOME": str(home), "NO_PROXY": "*"} | extra
-    command = [sys.executable, "-c", SCRIPT, sha256, str(times), str(stop_at)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return warm.start(SCRIPT, sha256, times, stop_at, env=environment)
 
 
 def answers(process: Any) -> list[dict[str, Any]]:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from checkpoint_layouts import LAYOUTS, write_layout
 from safetensors.torch import save_file
 from sd_imagereward.core.errors import UnknownCheckpoint
 from sd_imagereward.core.refl.lora_files import read_lora
 from sd_imagereward.core.weights.read import read_checkpoint
 
-ROOT = Path(__file__).resolve().parents[3]
 # A process of its own: were the file mapped, it would end by a signal.
 SCRIPT = """
-import os, sys
-sys.path.insert(0, 'tests')
-import conftest, torch
+import os, torch
 from sd_imagereward.core import load_scorer, score_images
 from sd_imagereward.core.preference.reward_model import export, load_base
 from pathlib import Path
@@ -59,9 +55,7 @@ print('survived')
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_loaded_scorer_survives_what_happens_to_its_file(tmp_path: Path, layout: str) -> None:
     path = write_layout(layout, tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    done = warm.run(SCRIPT, path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "survived"
 
@@ -115,14 +109,14 @@ def test_a_lora_is_in_memory_of_its_own(tmp_path: Path) -> None:
     assert lora.metadata == {"ss_network_dim": "4"}
 
 
-def test_nothing_in_the_repository_maps_a_file() -> None:
+def test_nothing_in_the_repository_maps_a_file(repository: Path) -> None:
     """`safe_open` and `load_file` of safetensors, and `torch.load(mmap=True)`: `read_checkpoint` stands for all of them."""
     rooms = ("core", "comfyui_nodes", "sdwebui_extension", "scripts", "benchmarks", "examples")
-    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    files = [path for room in rooms for path in (repository / room).rglob("*.py")]
     signs = ("safe_open", "load_file(", "mmap=True", "import mmap", "memmap")
     allowed = {("benchmarks", "scorers.py")}
     found = [
-        f"{path.relative_to(ROOT)}: {sign}"
+        f"{path.relative_to(repository)}: {sign}"
         for path in files
         for sign in signs
         if sign in path.read_text(encoding="utf-8") and (path.parent.name, path.name) not in allowed

@@ -8,19 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from .core import __version__  # noqa: F401 - `sd_imagereward.__version__`
+from .core.drop_in.names import PUBLIC, attribute, install_as_imagereward, register
 
 WEB_DIRECTORY = "./web"  # help pages of the ComfyUI nodes
 
-_DROP_IN = ("ImageReward", "available_models", "load", "load_score")
+__all__ = [*PUBLIC, "install_as_imagereward"]
+
+register(__name__)
 
 
 def __getattr__(name: str) -> Any:
     """The drop-in names, imported when first used so that importing this package costs nothing."""
-    if name in _DROP_IN:
-        from .core.drop_in import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return attribute(__name__, name)
 
 
 async def comfy_entrypoint() -> Any:

@@ -21,6 +21,10 @@ class UnknownCheckpoint(ImageRewardError, ValueError):
     """A file is no checkpoint, is damaged, or is one that no scorer recognises."""
 
 
+class UnknownName(ImageRewardError, RuntimeError):
+    """The drop-in has no model or score of that name."""
+
+
 class BadImage(ImageRewardError, ValueError):
     """An image cannot be read, or has a shape or type that is no image."""
 

@@ -1,4 +1,4 @@
-"""The names of the `image-reward` package, so that its users change nothing but the import.
+"""The functions of the `image-reward` package, so that its users change nothing but the import.
 
 `import sd_imagereward as RM; model = RM.load("ImageReward-v1.0"); model.score(prompt, image)`.
 """
@@ -6,23 +6,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..errors import BadImage, ImageRewardError
-from ..networks.pixels import normalise
-from ..pictures.pixels import ImageLike
-from ..scorers.base import Scorer
-from ..scorers.imagereward import PROMPT_TOKENS, ImageRewardScorer
-from ..scorers.loading import load_scorer
-from ..scoring.score import score_images
+from ..errors import UnknownCheckpoint, UnknownName
+from ..networks.devices import default_device, device_of
+from ..scorers.loading import describe
+from ..scorers.registry import scorer_classes, scorer_infos
+from ..weights.catalogue import WeightFile
+from ..weights.download import fetch_weight
+from ..weights.read import Checkpoint, read_checkpoint
+from .folders import look_into
+from .image_reward import ImageReward, image_reward_of
+from .scores import aesthetic_score_of, blip_score_of, clip_score_of
 
 _MODELS = {"ImageReward-v1.0": "imagereward"}
 _SCORES = {"CLIP": "clip", "BLIP": "blip", "Aesthetic": "aesthetic"}
+_REPOSITORY = "THUDM/ImageReward"
+
+Device = torch.device | str | int | None
 
 
 def available_models() -> list[str]:
@@ -30,102 +34,62 @@ def available_models() -> list[str]:
     return list(_MODELS)
 
 
+def available_scores() -> list[str]:
+    """The names that `load_score` takes."""
+    return list(_SCORES)
+
+
 def load(
-    name: str = "ImageReward-v1.0",
-    device: str | torch.device | None = None,
+    name: str | os.PathLike[str] = "ImageReward-v1.0",
+    device: Device = None,
     download_root: str | None = None,
     med_config: str | None = None,
 ) -> ImageReward:
-    """The ImageReward model by name or checkpoint file, in fp32 as the reference holds it.
+    """The ImageReward model by name or checkpoint file, in float32 and eval mode; each call gives a model of its own.
 
-    download_root: a folder to look into and download to. med_config is not needed and not read.
+    device: None takes the fastest there is. download_root: a folder to look into and download to. med_config is not needed
+    and not read: a checkpoint tells its sizes. Raises UnknownName, WeightsNotFound, DownloadFailed, UnknownCheckpoint.
     """
-    return ImageReward(_load(_MODELS.get(name, name), device, download_root))
+    look_into(download_root)
+    if name in _MODELS:
+        path = fetch_weight(scorer_infos()[_MODELS[str(name)]].weights[0])
+    elif os.path.isfile(name):
+        path = Path(name)
+    else:
+        raise UnknownName(f"Model {name} not found; available models = {available_models()}, or a checkpoint file")
+    given = _given(device)
+    return image_reward_of(_checkpoint(path, "imagereward"), given, device_of(given))
 
 
-def load_score(name: str = "CLIP", device: str | torch.device | None = None, download_root: str | None = None) -> Score:
-    """The reference's other scores: CLIP, BLIP, Aesthetic."""
+def load_score(name: str = "CLIP", device: Device = None, download_root: str | None = None) -> Any:
+    """The reference's other scores, CLIP, BLIP and Aesthetic, in float32 and eval mode; see `load`."""
     if name not in _SCORES:
-        raise ImageRewardError(f"Score {name} not found; available scores = {list(_SCORES)}")
-    return Score(_load(_SCORES[name], device, download_root))
+        raise UnknownName(f"Score {name} not found; available scores = {available_scores()}")
+    look_into(download_root)
+    path, given = fetch_weight(scorer_infos()[_SCORES[name]].weights[0]), _given(device)
+    if name == "CLIP":
+        return clip_score_of(path, given)
+    checkpoint = _checkpoint(path, _SCORES[name])
+    return blip_score_of(checkpoint, given) if name == "BLIP" else aesthetic_score_of(checkpoint, given)
 
 
-def _load(name: str, device: str | torch.device | None, download_root: str | None) -> Scorer:
-    if download_root is not None:
-        from ..weights.locate import add_folder
-
-        add_folder(os.path.expanduser(download_root))
-    return load_scorer(name, device=device, dtype=torch.float32)
-
-
-class Score:
-    """`score` and `inference_rank` of the reference, on any scorer."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
-
-    @property
-    def device(self) -> torch.device:
-        return self.scorer.device
-
-    def score(self, prompt: str, image: ImageLike | list[ImageLike]) -> float | list[float]:
-        """One image: its score. A list: their scores, also when it holds a single image."""
-        if isinstance(image, list):
-            return self.inference_rank(prompt, image)[1] if image else []
-        return float(self._rate([image], prompt)[0])
-
-    def inference_rank(self, prompt: str, generations_list: Sequence[ImageLike]) -> tuple[list[int], list[float]]:
-        """(each image's rank, 1 the best; its reward), in the order given."""
-        if not generations_list:
-            raise BadImage("expected at least one image to rank, got none")
-        rewards = self._rate(list(generations_list), prompt)
-        order = torch.sort(rewards, descending=True, stable=True).indices
-        ranking = torch.empty_like(order)
-        ranking[order] = torch.arange(1, len(order) + 1)
-        return ranking.tolist(), rewards.tolist()
-
-    def _rate(self, images: list[ImageLike], prompt: str) -> Tensor:
-        """Scores (N,) of images as they are stored: the reference does not turn them as their EXIF orientation says."""
-        return score_images(self.scorer, images, prompt, upright=False).total
+def ImageReward_download(url: str, root: str) -> str:  # noqa: N802 - the reference's name
+    """The file of THUDM/ImageReward that an address ends in: on this machine already, or downloaded into `root`."""
+    file = os.path.basename(url)
+    beside = os.path.join(os.path.expanduser(root), file)
+    if os.path.isfile(beside):
+        return beside
+    look_into(root)
+    return str(fetch_weight(WeightFile(_REPOSITORY, file, size=0, sha256="", licence="Apache-2.0")))
 
 
-class Tokens(NamedTuple):
-    """What the reference's tokenizer returns, as far as its users read it."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-
-    def to(self, device: str | torch.device) -> Tokens:
-        return Tokens(self.input_ids.to(device), self.attention_mask.to(device))
+def _given(device: Device) -> torch.device | str | int:
+    return str(default_device()) if device is None else device
 
 
-class ImageReward(Score):
-    """The reference's model class over our scorer."""
-
-    scorer: ImageRewardScorer
-
-    @property
-    def blip(self) -> SimpleNamespace:
-        """`model.blip.tokenizer(...)`, the way ReFL's trainers turn prompts into ids."""
-        return SimpleNamespace(tokenizer=self._tokenize)
-
-    def _tokenize(self, text: str | Sequence[str], max_length: int = PROMPT_TOKENS, **_: Any) -> Tokens:
-        """Prompts -> ids and mask (B, max_length), cut and padded; other arguments of the original change nothing."""
-        tokenizer = self.scorer.tokenizer
-        texts = [text] if isinstance(text, str) else text
-        encoded = [tokenizer.encode(t).ids[: max_length - 2] for t in texts]
-        rows = [[tokenizer.first, *ids, tokenizer.last] for ids in encoded]
-        ids = torch.tensor([row + [tokenizer.pad] * (max_length - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (max_length - len(row)) for row in rows])
-        return Tokens(ids, mask)
-
-    def preprocess(self, image: ImageLike) -> Tensor:
-        """One image -> (3, 224, 224) normalised pixels, what `score_gard` takes."""
-        from ..pictures.pixels import to_pixels
-
-        return normalise(self.scorer.prepare(to_pixels(image, self.scorer.input_size, upright=False)[None]))[0]
-
-    def score_gard(self, prompt_ids: Tensor, prompt_attention_mask: Tensor, image: Tensor) -> Tensor:
-        """Token ids (B, L), their mask, and normalised pixels (B, 3, 224, 224) -> (B, 1) rewards, differentiable."""
-        network = self.scorer.network
-        return network(prompt_ids, prompt_attention_mask, network.encode_image(image))[:, None]
+def _checkpoint(path: Path, scorer: str) -> Checkpoint:
+    checkpoint = read_checkpoint(path)
+    if not scorer_classes()[scorer].recognises(checkpoint):
+        title = scorer_infos()[scorer].title
+        raise UnknownCheckpoint(f"{path} is not a checkpoint of {title}: {describe(checkpoint)}")
+    return checkpoint

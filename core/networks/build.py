@@ -35,14 +35,17 @@ def build(
             if tensors[name].shape != tensor.shape:
                 got, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
                 raise UnknownCheckpoint(f"expected {name} of shape {wanted}, got {got}")
-        network.load_state_dict(
-            {name: _read(tensors[name]).to(device=device, dtype=dtype) for name in expected}, assign=True
-        )
+        network.load_state_dict({name: _placed(_read(tensors[name]), dtype, device) for name in expected}, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def _read(tensor: Tensor | StoredTensor) -> Tensor:
     return tensor.read() if isinstance(tensor, StoredTensor) else tensor
+
+
+def _placed(tensor: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On `device`, in `dtype`; whole numbers (positions) stay whole."""
+    return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
 
 
 class _NoRandomNumbers(TorchFunctionMode):

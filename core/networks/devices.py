@@ -66,7 +66,7 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
-def device_of(device: torch.device | str) -> torch.device:
+def device_of(device: torch.device | str | int) -> torch.device:
     """Raises ImageRewardError when torch cannot put anything there."""
     try:
         place = torch.device(device)

@@ -62,7 +62,7 @@ class WordPiece:
             raise UnknownCheckpoint(f"expected a WordPiece vocabulary at {vocabulary}; it lacks {', '.join(missing)}")
         for token in _ADDED:
             ids.setdefault(token, len(ids))
-        self._ids = ids
+        self.ids = ids  # token -> id
         self.size = len(ids)
         self.pad, self.first, self.last = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
 
@@ -72,7 +72,7 @@ class WordPiece:
         start = 0
         for part in _SPECIAL.split(prompt):  # text and special tokens in turn
             if _SPECIAL.fullmatch(part):
-                encoded.ids.append(self._ids[part])
+                encoded.ids.append(self.ids[part])
                 encoded.ends.append(start + len(part))
             else:
                 for word in _words(part, start):
@@ -88,15 +88,15 @@ class WordPiece:
         while begin < len(word.text) <= _LONGEST_WORD:
             prefix = "##" if begin else ""
             stops = range(len(word.text), begin, -1)
-            stop = next((stop for stop in stops if prefix + word.text[begin:stop] in self._ids), 0)
+            stop = next((stop for stop in stops if prefix + word.text[begin:stop] in self.ids), 0)
             if not stop:
                 pieces.clear()
                 break
-            pieces.append(self._ids[prefix + word.text[begin:stop]])
+            pieces.append(self.ids[prefix + word.text[begin:stop]])
             # Accents and controls are gone from the word, so that the middle of one is only about here.
             ends.append(word.end if stop == len(word.text) else min(word.start + stop, word.end))
             begin = stop
-        encoded.ids.extend(pieces or [self._ids["[UNK]"]])
+        encoded.ids.extend(pieces or [self.ids["[UNK]"]])
         encoded.ends.extend(ends if pieces else [word.end])
 
     def batch(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Makes tests/goldens/refl.json: what one update of the reference's three ReFL trainers does to a tiny pipeline.
+"""Makes tests/goldens/refl.json: what two updates of the reference's three ReFL trainers do to a tiny pipeline.
 
     python tests/reference/make_refl_goldens.py CHECKOUT_OF_THUDM_IMAGEREWARD
 
@@ -95,7 +95,7 @@ class OneProcess:
         torch.nn.utils.clip_grad_norm_(parameters, norm)
 
 
-def one_update(source: Path, kind: str, folder: Path) -> dict[str, Any]:
+def two_updates(source: Path, kind: str, folder: Path) -> dict[str, Any]:
     pipeline = pipelines.fill(pipelines.pipeline(kind, folder / "parts"))
     pipeline.unet.requires_grad_(True).train()
     rewards: list[torch.Tensor] = []
@@ -136,10 +136,14 @@ def one_update(source: Path, kind: str, folder: Path) -> dict[str, Any]:
     torch.manual_seed(SEED)
     random.seed(SEED)
     loss = trainer._reward_loss(args, batch)
+    gradients = {name: digest(gradient) for name, gradient in accelerator.gradients.items()}
+    second = trainer._reward_loss(args, batch)
     return {
         "loss": loss.item(),
         "rewards": rewards[0].flatten().tolist(),
-        "gradients": {name: digest(gradient) for name, gradient in accelerator.gradients.items()},
+        "second_loss": second.item(),
+        "second_rewards": rewards[1].flatten().tolist(),
+        "gradients": gradients,
     }
 
 
@@ -162,9 +166,10 @@ def main(checkout: Path) -> None:
     }
     random.seed(SEED)
     made |= {"prompts": PROMPTS, "seed": SEED, "side": SIDE, "stop": random.randint(30, 39)}
+    made["second_stop"] = random.randint(30, 39)
     for kind, files in FILES.items():
         with tempfile.TemporaryDirectory() as name:
-            results = [one_update(checkout / "ImageReward" / file, kind, Path(name)) for file in files]
+            results = [two_updates(checkout / "ImageReward" / file, kind, Path(name)) for file in files]
         if any(result != results[0] for result in results):
             raise RuntimeError(f"{' and '.join(files)} do not give the same update")
         made[kind] = {"of": files} | results[0]

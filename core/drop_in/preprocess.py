@@ -1,0 +1,58 @@
+"""What the reference's `model.preprocess` does, and what counts as one image or several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..networks.pixels import normalise
+from ..pictures.opening import Picture
+from ..pictures.pixels import ImageLike, to_pixels
+from ..pictures.reading import read_in_order
+from ..pictures.resize import resize_crop, resize_crop_smooth
+
+_READ_AHEAD = 16  # files
+
+
+class Preprocess:
+    """One image -> (3, size, size) float32 pixels, resized, cut and normalised, as the networks take them.
+
+    The image is taken as it is stored, whatever its EXIF orientation says, as the reference does.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, image: ImageLike) -> Tensor:
+        pixels = to_pixels(_known(image), self.size, upright=False)[None]
+        if torch.is_grad_enabled() and pixels.requires_grad:
+            return normalise(resize_crop_smooth(pixels, self.size))[0]
+        return normalise(resize_crop(pixels, self.size).float() / 255.0)[0]
+
+    def each(self, images: list[ImageLike]) -> Iterator[Tensor]:
+        """The pixels of each; files are read and resized by threads, ahead of their turn."""
+        if all(isinstance(image, (str, os.PathLike)) for image in images):
+            return read_in_order(images, self, waiting=_READ_AHEAD)
+        return map(self, images)
+
+
+def are_several(images: object) -> bool:
+    """Whether this is a list or a batch of images: (N, 3, H, W), (N, H, W, 3)."""
+    return isinstance(images, (list, tuple)) or (isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4)
+
+
+def _known(image: Any) -> Any:
+    if isinstance(image, (str, os.PathLike, Picture, Image.Image, np.ndarray, Tensor)):
+        return image
+    if hasattr(image, "read"):  # an open file, which the reference's CLIPScore and its kin take
+        return Image.open(image)
+    raise TypeError(
+        f"expected an image as a path, a PIL image, a numpy array (H, W, 3) or a tensor (3, H, W), "
+        f"got {type(image).__name__}"
+    )

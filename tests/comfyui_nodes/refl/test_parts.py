@@ -149,7 +149,9 @@ class TestSamplers:
         weight = torch.ones((), requires_grad=True)
         start = torch.ones(1, 4, 2, 2)
         with pytest.raises(ImageRewardError, match="'dpmpp_sde_gpu' lets no gradient through"):
-            samplers.advance("dpmpp_sde_gpu", lambda x, s: x * weight, start, torch.tensor([2.0, 1.0]), {}, lambda: start)
+            samplers.advance(
+                "dpmpp_sde_gpu", lambda x, s: x * weight, start, torch.tensor([2.0, 1.0]), {}, lambda: start
+            )
 
     def test_noise_comes_from_the_caller_alone(self) -> None:
         with torch.no_grad():

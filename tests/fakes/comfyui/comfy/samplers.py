@@ -10,7 +10,17 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-SAMPLER_NAMES = ["euler", "euler_ancestral", "dpm_fast", "dpm_adaptive", "dpmpp_sde_gpu", "ddpm", "ddim", "uni_pc", "uni_pc_bh2"]
+SAMPLER_NAMES = [
+    "euler",
+    "euler_ancestral",
+    "dpm_fast",
+    "dpm_adaptive",
+    "dpmpp_sde_gpu",
+    "ddpm",
+    "ddim",
+    "uni_pc",
+    "uni_pc_bh2",
+]
 SCHEDULER_NAMES = ["simple", "ddim_uniform"]
 Conds = list[dict[str, Any]]
 

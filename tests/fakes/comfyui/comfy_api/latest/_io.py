@@ -181,7 +181,7 @@ class ComfyNode:
         raise NotImplementedError
 
     @classmethod
-    def execute(cls, **kwargs: Any) -> NodeOutput:
+    def execute(cls, *args: Any, **kwargs: Any) -> NodeOutput:
         raise NotImplementedError
 
 

@@ -41,16 +41,25 @@ class VectorEmbedder(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, pre_only: bool = False) -> None:
         super().__init__()
-        self.qkv, self.proj = ops.Linear(dim, 3 * dim), ops.Linear(dim, dim)
+        self.qkv = ops.Linear(dim, 3 * dim)
+        if not pre_only:
+            self.proj = ops.Linear(dim, dim)
 
 
 class DismantledBlock(nn.Module):
-    def __init__(self, hidden_size: int) -> None:
+    """`pre_only`: nothing comes after the attention, as of the text in the last block."""
+
+    def __init__(self, hidden_size: int, pre_only: bool = False) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (ops.LayerNorm(hidden_size, elementwise_affine=False) for _ in range(2))
-        self.attn, self.mlp = SelfAttention(hidden_size), Mlp(hidden_size)
+        self.norm1, self.attn = (
+            ops.LayerNorm(hidden_size, elementwise_affine=False),
+            SelfAttention(hidden_size, pre_only),
+        )
+        self.pre_only = pre_only
+        if not pre_only:
+            self.norm2, self.mlp = ops.LayerNorm(hidden_size, elementwise_affine=False), Mlp(hidden_size)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), ops.Linear(hidden_size, 2 * hidden_size))
 
     def _before_attention(self, x: Tensor, c: Tensor) -> Tensor:
@@ -58,14 +67,16 @@ class DismantledBlock(nn.Module):
         return self.attn.qkv(self.norm1(x) * (1 + scale) + shift)
 
     def _after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        if self.pre_only:
+            return x
         x = x + self.attn.proj(attended)
         return x + self.mlp(self.norm2(x))
 
 
 class JointBlock(nn.Module):
-    def __init__(self, hidden_size: int, heads: int) -> None:
+    def __init__(self, hidden_size: int, heads: int, pre_only: bool) -> None:
         super().__init__()
-        self.context_block, self.x_block = DismantledBlock(hidden_size), DismantledBlock(hidden_size)
+        self.context_block, self.x_block = DismantledBlock(hidden_size, pre_only), DismantledBlock(hidden_size)
         self.heads = heads
 
     def forward(
@@ -114,7 +125,7 @@ class OpenAISignatureMMDITWrapper(nn.Module):
         self.t_embedder, self.y_embedder = VectorEmbedder(FREQUENCIES, width), VectorEmbedder(adm_in_channels, width)
         self.context_embedder = ops.Linear(**context_embedder_config["params"])
         self.register_buffer("pos_embed", torch.zeros(1, num_patches, width))
-        self.joint_blocks = nn.ModuleList(JointBlock(width, depth) for _ in range(num_blocks))
+        self.joint_blocks = nn.ModuleList(JointBlock(width, depth, i == num_blocks - 1) for i in range(num_blocks))
         self.final_layer = FinalLayer(width, patch_size, out_channels)
 
     def forward(

@@ -19,13 +19,13 @@ from torch import Tensor
 class ModelPatcher:
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: Any,  # a torch.nn.Module with attributes of the host's
         load_device: torch.device,
         offload_device: torch.device,
         size: int = 0,
         weight_inplace_update: bool = False,
     ) -> None:
-        self.model: Any = model
+        self.model = model
         self.load_device, self.offload_device, self.size = load_device, offload_device, size
         self.patches: dict[str, list[tuple[float, Any]]] = {}
         self.backup: dict[str, Tensor] = {}
@@ -34,7 +34,7 @@ class ModelPatcher:
         self.model_options: dict[str, Any] = {"transformer_options": {}}
         self.callbacks: dict[str, list[Callable[..., None]]] = {}
         self.wrappers: dict[str, list[Callable[..., Any]]] = {}
-        if not hasattr(model, "model_loaded_weight_memory"):
+        if not hasattr(self.model, "model_loaded_weight_memory"):
             self.model.model_loaded_weight_memory = 0
 
     def is_dynamic(self) -> bool:

@@ -167,7 +167,7 @@ class Schema:
 
     def validate(self) -> None:
         """Ids are unique over inputs and outputs together, as the real host demands."""
-        ids = [one.id for one in [*self.inputs, *self.outputs]]
+        ids = [*(one.id for one in self.inputs), *(one.id for one in self.outputs)]
         twice = {one for one in ids if ids.count(one) > 1}
         if twice:
             raise ValueError(f"ids used twice: {twice}")

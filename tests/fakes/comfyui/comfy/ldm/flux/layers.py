@@ -62,11 +62,9 @@ class DoubleStreamBlock(nn.Module):
     def forward(
         self, img: Tensor, txt: Tensor, vec: Tensor, pe: Tensor, *, transformer_options: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
-        heads = [
-            torch.cat(each, dim=2)
-            for each in zip(self._heads("txt", txt, vec), self._heads("img", img, vec), strict=True)
-        ]
-        attended = attention(*heads, pe=pe, transformer_options=transformer_options)
+        pairs = zip(self._heads("txt", txt, vec), self._heads("img", img, vec), strict=True)
+        q, k, v = (torch.cat(pair, dim=2) for pair in pairs)
+        attended = attention(q, k, v, pe, transformer_options)
         split = txt.shape[1]
         return self._finish("img", img, attended[:, split:], vec), self._finish("txt", txt, attended[:, :split], vec)
 
@@ -97,7 +95,8 @@ class SingleStreamBlock(nn.Module):
         shift, scale, gate = self.modulation(vec)
         joined = self.linear1(self.pre_norm(x) * (1 + scale) + shift)
         qkv, mlp = joined.tensor_split([3 * self.hidden_size], dim=-1)
-        attended = attention(*_split(qkv, self.num_heads), pe=pe, transformer_options=transformer_options)
+        q, k, v = _split(qkv, self.num_heads)
+        attended = attention(q, k, v, pe, transformer_options)
         x += gate * self.linear2(torch.cat([attended, nn.functional.gelu(mlp, approximate="tanh")], dim=2))
         return x
 

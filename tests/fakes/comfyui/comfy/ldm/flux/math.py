@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
-_library = torch.library.Library("comfy_kitchen", "DEF")
+_library: Any = torch.library.Library("comfy_kitchen", "DEF")  # type: ignore[no-untyped-call]  # torch types it not
 _library.define("apply_rope(Tensor q, Tensor k, Tensor turns) -> (Tensor, Tensor)")
 
 
@@ -31,7 +33,7 @@ def apply_rope(xq: Tensor, xk: Tensor, freqs_cis: Tensor) -> tuple[Tensor, Tenso
     return turned
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, transformer_options: dict[str, object]) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, transformer_options: dict[str, Any]) -> Tensor:
     """(B, heads, N, d) -> (B, N, heads * d)."""
     q, k = apply_rope(q, k, pe)
     return optimized_attention(q, k, v, q.shape[1], skip_reshape=True, transformer_options=transformer_options)

@@ -85,7 +85,8 @@ class JointBlock(nn.Module):
         both = torch.cat(
             [self.context_block._before_attention(context, c), self.x_block._before_attention(x, c)], dim=1
         )
-        attended = optimized_attention(*both.chunk(3, dim=-1), self.heads, transformer_options=transformer_options)
+        q, k, v = both.chunk(3, dim=-1)
+        attended = optimized_attention(q, k, v, self.heads, transformer_options=transformer_options)
         split = context.shape[1]
         return (
             self.context_block._after_attention(context, attended[:, :split]),
@@ -104,6 +105,8 @@ class FinalLayer(nn.Module):
 
 
 class OpenAISignatureMMDITWrapper(nn.Module):
+    pos_embed: Tensor
+
     def __init__(
         self,
         in_channels: int,

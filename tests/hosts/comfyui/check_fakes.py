@@ -12,8 +12,21 @@ from typing import Any
 
 from entering import enter_host
 
-# Only the stand-ins have these: they set a test up.
-OWN = {"folder_paths.use", "comfy.model_management.reset", "comfy.utils.reset", "comfy.k_diffusion.sampling._inner"}
+# Only the stand-ins have these: they set a test up, record what was asked, or stand where the host has a method or a product.
+OWN = {
+    "comfy.ldm.modules.diffusionmodules.mmdit.FREQUENCIES",
+    "comfy.ldm.modules.diffusionmodules.mmdit.unpatchify",
+    "comfy.ldm.flux.model.FREQUENCIES",
+    "comfy.model_management.cpu",
+    "comfy.model_management.interrupted",
+    "comfy.model_management.requests",
+    "comfy.model_management.reset",
+    "comfy.utils.on_update",
+    "comfy.utils.previews",
+    "comfy.utils.reset",
+    "comfy.utils.shown",
+    "folder_paths.use",
+}
 SKIPPED_FILES = {"run_node.py", "node_texts.py"}
 
 
@@ -28,18 +41,27 @@ def differences(fakes: Path) -> Iterator[str]:
 
 def _compare(where: str, body: list[ast.stmt], real: Any) -> Iterator[str]:
     for statement in body:
-        if not isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        name = f"{where}.{statement.name}"
-        if name in OWN:
-            continue
-        found = getattr(real, statement.name, None)
-        if found is None:
-            yield f"{name} is not in the host"
-        elif isinstance(statement, ast.ClassDef):
-            yield from _compare(name, statement.body, found)
-        else:
-            yield from _arguments(name, statement, found)
+        for defined in _names(statement):
+            name = f"{where}.{defined}"
+            if name in OWN or (defined.startswith("_") and not defined.startswith("__")):
+                continue
+            if not hasattr(real, defined):
+                yield f"{name} is not in the host"
+                continue
+            found = getattr(real, defined)
+            if isinstance(statement, ast.ClassDef):
+                yield from _compare(name, statement.body, found)
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield from _arguments(name, statement, found)
+
+
+def _names(statement: ast.stmt) -> Iterator[str]:
+    """What a statement defines, but for annotations without a value, which say what an instance has."""
+    if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        yield statement.name
+    elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
 def _arguments(name: str, fake: ast.FunctionDef | ast.AsyncFunctionDef, real: Any) -> Iterator[str]:

@@ -65,8 +65,8 @@ class TestTrain:
     ) -> None:
         given = networks(kind)
         before, untuned = bits(given), draw(given)
-        smaller = {"learning_rate": 1e-3} if kind == "flux" else {}
-        outputs = train(given, model, file_name=f"round trip/{kind}", **smaller)
+        larger = {"batch_size": 4, "rank": 16} if kind == "flux" else {}
+        outputs = train(given, model, file_name=f"round trip/{kind}", **larger)
         first, last = map(float, re.findall(r"reward ([-+.\d]+) -> ([-+.\d]+)", outputs["ui"]["text"][0])[0])
         assert last > first
         assert bits(given) == before

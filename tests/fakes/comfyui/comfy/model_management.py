@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-GIB = 2**30
-EXTRA_RESERVED_VRAM = 0.4 * GIB
+_GIB = 2**30
+EXTRA_RESERVED_VRAM = 0.4 * _GIB
 DISABLE_SMART_MEMORY = False  # a network that must make room leaves whole
 
 
@@ -104,11 +104,11 @@ def extra_reserved_memory() -> float:
 
 
 def minimum_inference_memory() -> float:
-    return 0.8 * GIB + extra_reserved_memory()
+    return 0.8 * _GIB + extra_reserved_memory()
 
 
 def get_free_memory(dev: torch.device | None = None, torch_free_too: bool = False) -> Any:
-    return (64 * GIB, 0) if torch_free_too else 64 * GIB
+    return (64 * _GIB, 0) if torch_free_too else 64 * _GIB
 
 
 def loaded_models(only_currently_used: bool = False) -> list[Any]:

@@ -22,7 +22,7 @@ SAMPLER_NAMES = [
     "uni_pc_bh2",
 ]
 SCHEDULER_NAMES = ["simple", "ddim_uniform"]
-Conds = list[dict[str, Any]]
+_Conds = list[dict[str, Any]]
 
 
 def calculate_sigmas(model_sampling: Any, scheduler_name: str, steps: int) -> Tensor:
@@ -52,8 +52,8 @@ def sampling_function(
     model: Any,
     x: Tensor,
     timestep: Tensor,
-    uncond: Conds,
-    cond: Conds,
+    uncond: _Conds,
+    cond: _Conds,
     cond_scale: float,
     model_options: dict[str, Any],
     seed: int | None = None,
@@ -66,7 +66,7 @@ def sampling_function(
     return negative + (positive - negative) * cond_scale
 
 
-def _predict(model: Any, x: Tensor, timestep: Tensor, cond: Conds, model_options: dict[str, Any]) -> Tensor:
+def _predict(model: Any, x: Tensor, timestep: Tensor, cond: _Conds, model_options: dict[str, Any]) -> Tensor:
     """The mean over conditionings, as of prompts that share a picture."""
     found = []
     for one in cond:
@@ -84,8 +84,8 @@ def _predict(model: Any, x: Tensor, timestep: Tensor, cond: Conds, model_options
 class CFGGuider:
     def __init__(self, model_patcher: ModelPatcher) -> None:
         self.model_patcher, self.model_options = model_patcher, model_patcher.model_options
-        self.original_conds: dict[str, Conds] = {}
-        self.conds: dict[str, Conds] = {}
+        self.original_conds: dict[str, _Conds] = {}
+        self.conds: dict[str, _Conds] = {}
         self.cfg = 1.0
 
     def set_conds(self, positive: Any, negative: Any) -> None:

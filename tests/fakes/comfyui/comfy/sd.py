@@ -44,16 +44,18 @@ class VAE:
         self.first_stage_model.eval()
         self.device, self.vae_dtype = device or model_management.vae_device(), dtype or torch.float32
         self.downscale_ratio = 8
+        self.process_output = _as_image
         self.patcher = ModelPatcher(self.first_stage_model, self.device, model_management.unet_offload_device())
-
-    def process_output(self, image: Tensor) -> Tensor:
-        return image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
 
     def decode(self, samples_in: Tensor) -> Tensor:
         """Latents -> IMAGE (B, H, W, 3)."""
         model_management.load_models_gpu([self.patcher])
         decoded = self.first_stage_model.decode(samples_in.to(self.device, self.vae_dtype))
         return self.process_output(decoded.float()).movedim(1, -1)
+
+
+def _as_image(decoded: Tensor) -> Tensor:
+    return decoded.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
 
 
 def load_lora_for_models(

@@ -9,18 +9,18 @@ import torch
 from comfy.ops import manual_cast as ops
 from torch import Tensor, nn
 
-START, END = 49406, 49407
-Tokens = list[list[tuple[int, float]]]  # rows of (id, weight)
+_START, _END = 49406, 49407
+_Tokens = list[list[tuple[int, float]]]  # rows of (id, weight)
 
 
 class SDTokenizer:
     def __init__(self, embedding_directory: Any = None, embedding_size: int = 768, tokenizer_data: Any = None) -> None:
         self.embedding_size = embedding_size
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Tokens:
-        words = [zlib.crc32(word.encode()) % START for word in text.lower().split()]
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> _Tokens:
+        words = [zlib.crc32(word.encode()) % _START for word in text.lower().split()]
         rows = [words[i : i + 75] for i in range(0, max(len(words), 1), 75)]
-        return [[(one, 1.0) for one in (START, *row, *[END] * (76 - len(row)))] for row in rows]
+        return [[(one, 1.0) for one in (_START, *row, *[_END] * (76 - len(row)))] for row in rows]
 
 
 class SD1Tokenizer:
@@ -34,7 +34,7 @@ class SD1Tokenizer:
         self.clip_name = clip_name
         self.tokenizer = tokenizer(embedding_directory=embedding_directory, tokenizer_data=tokenizer_data)
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> dict[str, Tokens]:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> dict[str, _Tokens]:
         return {self.clip_name: self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)}
 
 
@@ -47,7 +47,7 @@ class SDClipModel(nn.Module):
         self.token_embedding = ops.Embedding(textmodel_json_config["vocab_size"], width)
         self.mlp, self.final_layer_norm = ops.Linear(width, width), ops.LayerNorm(width)
 
-    def encode_token_weights(self, token_weight_pairs: Tokens) -> tuple[Tensor, Tensor]:
+    def encode_token_weights(self, token_weight_pairs: _Tokens) -> tuple[Tensor, Tensor]:
         """Embeddings (1, 77 a row, width) and (1, width)."""
         ids = torch.tensor([[one for one, _ in row] for row in token_weight_pairs])
         embedded = self.token_embedding(ids)
@@ -69,6 +69,6 @@ class SD1ClipModel(nn.Module):
         self.clip_name = clip_name
         self.clip_l = clip_model(device=device, dtype=dtype, model_options=model_options or {})
 
-    def encode_token_weights(self, token_weight_pairs: dict[str, Tokens]) -> tuple[Tensor, Tensor]:
+    def encode_token_weights(self, token_weight_pairs: dict[str, _Tokens]) -> tuple[Tensor, Tensor]:
         encoded: tuple[Tensor, Tensor] = self.clip_l.encode_token_weights(token_weight_pairs[self.clip_name])
         return encoded

@@ -40,17 +40,17 @@ def set_attr(obj: Any, attr: str, value: Any) -> None:
     setattr(get_attr(obj, ".".join(path)) if path else obj, name, value)
 
 
-RESNET = {
+_RESNET = {
     "in_layers.2": "conv1",
     "emb_layers.1": "time_emb_proj",
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
-TRANSFORMER = ("proj_in", "proj_out")
-BLOCK = tuple(
+_TRANSFORMER = ("proj_in", "proj_out")
+_BLOCK = tuple(
     f"{attention}.{layer}" for attention in ("attn1", "attn2") for layer in ("to_q", "to_k", "to_v", "to_out.0")
 )
-BLOCK += ("ff.net.0.proj", "ff.net.2")
+_BLOCK += ("ff.net.0.proj", "ff.net.2")
 
 
 def unet_to_diffusers(unet_config: dict[str, Any]) -> dict[str, str]:
@@ -90,9 +90,9 @@ def _block(theirs: str, i: int, ours: str, depth: int) -> Iterator[tuple[str, st
 
 
 def _resnet(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
-    yield from ((f"{theirs}.{name}", f"{ours}.{own}") for own, name in RESNET.items())
+    yield from ((f"{theirs}.{name}", f"{ours}.{own}") for own, name in _RESNET.items())
 
 
 def _transformer(theirs: str, ours: str, depth: int) -> Iterator[tuple[str, str]]:
-    names = [*TRANSFORMER, *(f"transformer_blocks.{i}.{name}" for i in range(depth) for name in BLOCK)]
+    names = [*_TRANSFORMER, *(f"transformer_blocks.{i}.{name}" for i in range(depth) for name in _BLOCK)]
     yield from ((f"{theirs}.{name}", f"{ours}.{name}") for name in names)

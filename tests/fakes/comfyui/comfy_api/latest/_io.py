@@ -19,10 +19,9 @@ class Hidden(str, Enum):
     extra_pnginfo = "EXTRA_PNGINFO"
 
 
-@dataclass
 class HiddenHolder:
-    prompt: Any = None
-    extra_pnginfo: Any = None
+    def __init__(self, prompt: Any = None, extra_pnginfo: Any = None) -> None:
+        self.prompt, self.extra_pnginfo = prompt, extra_pnginfo
 
 
 class Input:

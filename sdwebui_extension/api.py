@@ -69,7 +69,7 @@ BODY_SCHEMA = {
 
 def _check_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 (FastAPI's way)
     """The same users as the host's API: `--api-auth name:password,name:password`."""
-    for pair in shared.cmd_opts.api_auth.split(","):
+    for pair in filter(None, (shared.cmd_opts.api_auth or "").split(",")):
         name, _, password = pair.partition(":")
         same_name = compare_digest(credentials.username.encode(), name.encode())
         if same_name and compare_digest(credentials.password.encode(), password.encode()):

@@ -63,7 +63,7 @@ def test_one_patcher_a_network_however_many_nodes(installed: str, pictures: Any)
         run(ScoreImages, reward_model=first, image=pictures(1), prompt=prompt)
         run(ScoreImages, reward_model=second, image=pictures(1, seed=1), prompt=prompt)
     assert len(model_management.current_loaded_models) == 1
-    patcher = model_management.current_loaded_models[0]
+    patcher = model_management.current_loaded_models[0].model
     assert patcher.model is first.scorer.network
     assert all(request["models"] == [patcher] for request in model_management.requests)
     assert all(request["force_full_load"] and request["memory_required"] > 0 for request in model_management.requests)

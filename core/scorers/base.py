@@ -62,7 +62,7 @@ class Scorer(ABC):
 
     variants: ClassVar[tuple[ScorerInfo, ...]]  # what `@register` announces; most classes have one
     members: tuple[Scorer, ...] = ()  # of a mixture
-    asked_for = False  # by `load_scorer`, not only as a member of a mixture
+    requested = False  # from `load_scorer` itself, not only as a member of a mixture
 
     def __init__(self, info: ScorerInfo, network: nn.Module, input_size: int | None) -> None:
         self.info = info

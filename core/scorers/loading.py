@@ -1,4 +1,4 @@
-"""One way to load: a name, a file or a Hub repository becomes a scorer, one instance for each weights, dtype and device."""
+"""One way to load: a name, a file or a Hub repository becomes a scorer, shared by all who request the same or one's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .int8 import quantise_linears
 from .mix import MixScorer
 from .mixture import Mixture, is_mixture, read_mixture
 from .registry import scorer_classes, scorer_infos
-from .towers import held_as
+from .towers import towers_shared_by
 
 HUB = "hub:"
 INT8 = "int8"
@@ -60,6 +60,7 @@ def load_scorer(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    shared: bool = True,
     on_download: Progress | None = None,
 ) -> Scorer:
     """The scorer of that name, checkpoint file, Hub repository ("hub:owner/name" or "hub:owner/name/file"), or mixture.
@@ -68,7 +69,12 @@ def load_scorer(
     bare file name the folders of the weights are searched too.
 
     device: where the network goes; None takes the fastest there is. dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a
-    CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU. The same request gives the same instance until it is unloaded.
+    CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU.
+
+    shared: the same request gives the same instance until it is unloaded, and scorers of one CLIP file hold the same tower:
+    whoever trains, casts or moves one changes it for all. False gives a scorer of its own: its network shares no tensor with
+    any other, and neither `loaded_scorers` nor `unload_all` knows of it.
+
     Raises WeightsNotFound, DownloadFailed, UnknownCheckpoint.
     """
     spec = os.fspath(name_or_path)
@@ -76,13 +82,13 @@ def load_scorer(
     precision = Precision.parse(dtype, place)
     # Hosts call from under inference mode; tensors made there could neither be trained through nor moved later.
     with _lock, torch.inference_mode(False):
-        scorer = _shared(_resolve(spec, on_download), place, precision)
-        scorer.asked_for = True
+        scorer = _instance(_resolve(spec, on_download), _Request(place, precision, None if shared else object()))
+        scorer.requested = True
         return scorer
 
 
 def loaded_scorers() -> list[Scorer]:
-    """Every scorer that is in memory."""
+    """Every shared scorer that is in memory."""
     with _lock:
         return list(_loaded.values())
 
@@ -95,9 +101,18 @@ def _forget(scorer: Scorer) -> None:
 
 
 def unload_all() -> None:
-    """Frees every scorer. Harmless when none is loaded."""
+    """Frees every shared scorer. Harmless when none is loaded."""
     for scorer in loaded_scorers():
         scorer.unload()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Where a scorer goes, how its network is held, and who alone gets it (None: shared with every equal request)."""
+
+    device: torch.device
+    precision: Precision
+    owner: object | None = None
 
 
 @dataclass(frozen=True)
@@ -105,14 +120,16 @@ class _Source:
     """What a name stands for: its identity for sharing, and how to build it."""
 
     identity: str
-    build: Callable[[torch.device, Precision], Scorer]
+    build: Callable[[_Request], Scorer]
 
 
-def _shared(source: _Source, place: torch.device, precision: Precision) -> Scorer:
-    """The instance of a source in this precision on this device, built when there is none."""
-    key = (source.identity, str(precision), str(place))
+def _instance(source: _Source, request: _Request) -> Scorer:
+    """A source as requested: the shared instance, built when there is none, or a new one of the owner's own."""
+    if request.owner is not None:
+        return source.build(request)
+    key = (source.identity, str(request.precision), str(request.device))
     if key not in _loaded:
-        scorer = source.build(place, precision)
+        scorer = source.build(request)
         scorer.on_unload = _forget
         _loaded[key] = scorer
     return _loaded[key]
@@ -126,7 +143,7 @@ def _resolve(spec: str, on_download: Progress | None) -> _Source:
     if spec.lower() in infos:
         info = infos[spec.lower()]
         if not info.weights:
-            return _Source(info.name, lambda device, precision: _construct(None, info, device, precision))
+            return _Source(info.name, lambda request: _construct(None, info, request))
         return _file_source(fetch_weight(info.weights[0], on_download), info)
     if spec.startswith(HUB):
         return _file_source(_fetch_from_hub(spec[len(HUB) :], on_download))
@@ -150,8 +167,8 @@ def _mixture_source(mixture: Mixture, on_download: Progress | None) -> _Source:
         _require_known(member)
     sources = [_resolve(member, on_download) for member in mixture.weights]
 
-    def build(place: torch.device, precision: Precision) -> Scorer:
-        members = [_shared(source, place, precision) for source in sources]
+    def build(request: _Request) -> Scorer:
+        members = [_instance(source, request) for source in sources]
         return MixScorer(members, list(mixture.weights.values()), normalise=mixture.normalise)
 
     identities = [
@@ -164,19 +181,20 @@ def _file_source(path: Path, info: ScorerInfo | None = None) -> _Source:
     stat = path.stat()
     identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{info.name if info else ''}"
 
-    def construct(device: torch.device, precision: Precision) -> Scorer:
+    def build(request: _Request) -> Scorer:
         checkpoint = read_checkpoint(path)
-        return _construct(checkpoint, info or recognise(checkpoint), device, precision)
+        return _construct(checkpoint, info or recognise(checkpoint), request)
 
-    return _Source(identity, construct)
+    return _Source(identity, build)
 
 
-def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.device, precision: Precision) -> Scorer:
-    cls = scorer_classes()[info.name]
+def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, request: _Request) -> Scorer:
+    cls, precision, device = scorer_classes()[info.name], request.precision, request.device
     if checkpoint is not None and not cls.recognises(checkpoint):
         raise UnknownCheckpoint(f"{checkpoint.path} is no {info.title} checkpoint: {describe(checkpoint)}")
     try:
-        with held_as(str(precision)):
+        # int8 layers replace a tower's own in place, so that only scorers of the same precision may share it.
+        with towers_shared_by(str(precision), request.owner):
             scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
     except ImageRewardError:
         raise

@@ -20,7 +20,7 @@ Memo = dict[tuple[int, int], tuple[Tensor, Tensor]]
 
 _towers: weakref.WeakValueDictionary[tuple[object, ...], Tower[nn.Module]] = weakref.WeakValueDictionary()
 _registry_lock = threading.Lock()
-_held_as: contextvars.ContextVar[str] = contextvars.ContextVar("held_as", default="")
+_sharers: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("sharers", default=())
 _memo: contextvars.ContextVar[Memo | None] = contextvars.ContextVar("memo", default=None)
 
 
@@ -58,13 +58,13 @@ def one_batch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_as(precision: str) -> Iterator[None]:
-    """Towers built within are shared only among scorers of this precision: int8 layers replace a tower's own in place."""
-    token = _held_as.set(precision)
+def towers_shared_by(*sharers: object) -> Iterator[None]:
+    """Towers built within are shared only with those built under equal `sharers`."""
+    token = _sharers.set(sharers)
     try:
         yield
     finally:
-        _held_as.reset(token)
+        _sharers.reset(token)
 
 
 def shared_tower(
@@ -74,7 +74,7 @@ def shared_tower(
     if path is None:
         return Tower(build())
     stat = path.stat()
-    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, part, str(device), str(dtype), _held_as.get())
+    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, part, str(device), str(dtype), _sharers.get())
     with _registry_lock:
         tower = _towers.get(key)
         if tower is None:

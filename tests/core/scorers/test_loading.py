@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import weakref
 from collections.abc import Callable
@@ -43,6 +44,23 @@ def test_the_same_request_gives_the_same_instance(tiny_checkpoint: Path) -> None
     assert load_scorer(str(tiny_checkpoint), device="cpu") is scorer
     assert load_scorer(tiny_checkpoint, device="cpu", dtype="bf16") is not scorer
     assert len(loaded_scorers()) == 2
+
+
+def test_a_scorer_of_ones_own_shares_nothing(tiny_checkpoint: Path, pictures: list[Path], tmp_path: Path) -> None:
+    clip = judge_checkpoints.write_clip(tmp_path)
+    aesthetic = judge_checkpoints.write_aesthetic(tmp_path)
+    for name in (tiny_checkpoint, clip, "technical", f"mix({clip}=1, {aesthetic}=0.1)"):
+        common = load_scorer(name, device="cpu")
+        expected, known = rate(common, pictures, PROMPT), loaded_scorers()
+        own = [load_scorer(name, device="cpu", shared=False) for _ in range(2)]
+        assert loaded_scorers() == known
+        assert load_scorer(name, device="cpu") is common
+        places = [{p.data_ptr() for p in scorer.network.parameters()} for scorer in (common, *own)]
+        assert not any(one & other for one, other in itertools.combinations(places, 2))
+        own[0].network.to(torch.bfloat16)
+        own[1].unload()
+        assert torch.equal(rate(common, pictures, PROMPT), expected)
+        assert not torch.equal(rate(own[0], pictures, PROMPT), expected)
 
 
 def test_threads_that_load_at_once_share_one_instance(tiny_checkpoint: Path) -> None:

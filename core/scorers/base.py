@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..networks.derivatives import derivative_wanted
 from ..networks.devices import release_memory
 from ..pictures.resize import as_float, resize_crop, resize_crop_smooth
 from ..weights.catalogue import WeightFile
+from ..weights.fork_safe import ForkSafeLock
 from .cache import FeatureCache
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Scorer(ABC):
         self.info = info
         self.network = network
         self.input_size = input_size
-        self.lock = threading.RLock()
+        self.lock = ForkSafeLock()
         self.unloaded = False
         self.mixtures: WeakSet[Scorer] = WeakSet()  # those that this one is a member of
         self.on_unload: Callable[[Scorer], None] = lambda scorer: None  # set by whoever shares the instance
@@ -79,7 +80,7 @@ class Scorer(ABC):
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         """(B, 3, H, W) RGB pixels in [0, 1] (or uint8) and B prompts -> (B,) float32 on the network's device.
 
-        Differentiable in float pixels that require a gradient; any size, device and float dtype.
+        Differentiable in float pixels, backwards, forwards and twice; any size, device and float dtype.
         """
 
     def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -89,13 +90,13 @@ class Scorer(ABC):
     def prepare(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, S, S) float32 in [0, 1] on the network's device; S is `input_size`, None keeps H and W.
 
-        Without gradient the resize equals Pillow's to the bit; with gradient it is the same bicubic without the
+        Where no derivative is wanted the resize equals Pillow's to the bit; else it is the same bicubic without the
         8-bit rounding. Preparing twice changes nothing.
         """
         pixels = self._on_device(pixels)
         if self.input_size is None:
             return as_float(pixels)
-        if torch.is_grad_enabled() and pixels.requires_grad:
+        if derivative_wanted(pixels):
             return resize_crop_smooth(pixels, self.input_size)
         return resize_crop(pixels, self.input_size).float() / 255.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNo
 from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
 from ..weights.download import Progress, fetch_weight, hub_files
+from ..weights.fork_safe import ForkSafeLock
 from ..weights.locate import find_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
@@ -29,7 +29,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
 _DTYPES |= {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 _loaded: dict[tuple[str, str, str], Scorer] = {}
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 
 
 @dataclass(frozen=True)

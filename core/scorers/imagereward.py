@@ -83,6 +83,7 @@ class ImageRewardScorer(PromptScorer):
     """ImageReward-v1.0 and checkpoints of its kind."""
 
     variants = (INFO,)
+    settings = ("long_prompts",)
     network: ImageRewardNetwork
     tokenizer: WordPiece
 

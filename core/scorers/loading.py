@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNotFound
 from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
 from ..weights.download import Progress, fetch_weight, hub_files
 from ..weights.fork_safe import ForkSafeLock
-from ..weights.locate import find_weight
+from ..weights.identity import spec_identity
+from ..weights.locate import add_host_folders, find_weight, host_folders
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
+from .cache import computation
 from .int8 import quantise_linears
 from .mix import MixScorer
-from .mixture import Mixture, is_mixture, read_mixture
+from .mixture import Mixture, is_mixture, notation, read_mixture
 from .registry import scorer_classes, scorer_infos
 from .towers import towers_shared_by
 
@@ -75,6 +79,10 @@ def load_scorer(
     whoever trains, casts or moves one changes it for all. False gives a scorer of its own: its network shares no tensor with
     any other, and neither `loaded_scorers` nor `unload_all` knows of it.
 
+    A scorer can be pickled: into a process pool, a DataLoader's workers, a file of `torch.save` (to be loaded with
+    `weights_only=False`). It goes as the path of its checkpoint while that and its weights are as they were loaded, else, and
+    of a `copy.deepcopy` always, with its weights.
+
     Raises WeightsNotFound, DownloadFailed, UnknownCheckpoint.
     """
     spec = os.fspath(name_or_path)
@@ -85,6 +93,51 @@ def load_scorer(
         scorer = _instance(_resolve(spec, on_download), _Request(place, precision, None if shared else object()))
         scorer.requested = True
         return scorer
+
+
+@dataclass(frozen=True)
+class _Reload:
+    """`Reload` of what `load_scorer` gave."""
+
+    source: _Source
+    device: torch.device
+    precision: Precision
+    shared: bool
+    state: Hashable  # of the network when it was loaded, in the process that did
+    folders: tuple[Path, ...]
+
+    @property
+    def spec(self) -> str:
+        return self.source.spec
+
+    def fits(self, scorer: Scorer) -> bool:
+        return self.source.unchanged() and _state_of(scorer.network) == self.state
+
+    def __call__(self, values: list[Any]) -> Scorer:
+        if not self.source.unchanged():
+            raise ImageRewardError(
+                f"expected the checkpoint of {self.spec!r}, from which a pickled scorer is loaded, as it was when the scorer "
+                f"was pickled; it is missing or was changed. Fix: put it back, or pickle copy.deepcopy(scorer), which carries "
+                f"its weights"
+            )
+        with _lock, torch.inference_mode(False):
+            add_host_folders(self.folders)
+            scorer = self._load(self.shared)
+            if scorer.reload is None or not scorer.reload.fits(scorer) or scorer.values() != values:
+                scorer = self._load(shared=False)  # the shared one was trained, moved or set differently here
+                scorer.set_values(values)
+            scorer.requested = True
+            return scorer
+
+    def _load(self, shared: bool) -> Scorer:
+        return _instance(self.source, _Request(self.device, self.precision, None if shared else object()))
+
+
+def _state_of(network: nn.Module) -> Hashable:
+    """Changes with the network's weights, their places and dtypes, whether they are trained, and its mode."""
+    weights = [*network.parameters(), *network.buffers()]
+    device = weights[0].device if weights else torch.device("cpu")
+    return computation(weights, device), tuple(w.requires_grad for w in weights), network.training
 
 
 def loaded_scorers() -> list[Scorer]:
@@ -115,24 +168,39 @@ class _Request:
     owner: object | None = None
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What a name stands for: its identity for sharing, and how to build it."""
+class _Source(Protocol):
+    """What a name stands for: its identity for sharing, and how to build it. Can be pickled."""
 
-    identity: str
-    build: Callable[[_Request], Scorer]
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def spec(self) -> str:
+        """What `load_scorer` takes."""
+
+    def unchanged(self) -> bool:
+        """Whether its files are those that it was made of."""
+
+    def build(self, request: _Request) -> Scorer: ...
 
 
 def _instance(source: _Source, request: _Request) -> Scorer:
     """A source as requested: the shared instance, built when there is none, or a new one of the owner's own."""
     if request.owner is not None:
-        return source.build(request)
+        return _built(source, request)
     key = (source.identity, str(request.precision), str(request.device))
     if key not in _loaded:
-        scorer = source.build(request)
+        scorer = _built(source, request)
         scorer.on_unload = _forget
         _loaded[key] = scorer
     return _loaded[key]
+
+
+def _built(source: _Source, request: _Request) -> Scorer:
+    scorer, shared = source.build(request), request.owner is None
+    state = _state_of(scorer.network)
+    scorer.reload = _Reload(source, request.device, request.precision, shared, state, host_folders())
+    return scorer
 
 
 def _resolve(spec: str, on_download: Progress | None) -> _Source:
@@ -143,11 +211,11 @@ def _resolve(spec: str, on_download: Progress | None) -> _Source:
     if spec.lower() in infos:
         info = infos[spec.lower()]
         if not info.weights:
-            return _Source(info.name, lambda request: _construct(None, info, request))
-        return _file_source(fetch_weight(info.weights[0], on_download), info)
+            return _Weightless(info.name)
+        return _File.of(fetch_weight(info.weights[0], on_download), info.name)
     if spec.startswith(HUB):
-        return _file_source(_fetch_from_hub(spec[len(HUB) :], on_download))
-    return _file_source(Path(spec).expanduser())
+        return _File.of(_fetch_from_hub(spec[len(HUB) :], on_download))
+    return _File.of(Path(spec).expanduser())
 
 
 def _require_known(spec: str) -> None:
@@ -165,27 +233,79 @@ def _mixture_source(mixture: Mixture, on_download: Progress | None) -> _Source:
     """Every member is known, then every member's file is there, then the first one is loaded."""
     for member in mixture.weights:
         _require_known(member)
-    sources = [_resolve(member, on_download) for member in mixture.weights]
-
-    def build(request: _Request) -> Scorer:
-        members = [_instance(source, request) for source in sources]
-        return MixScorer(members, list(mixture.weights.values()), normalise=mixture.normalise)
-
-    identities = [
-        f"{source.identity}={float(weight)}" for source, weight in zip(sources, mixture.weights.values(), strict=True)
-    ]
-    return _Source(f"mix({identities}, {mixture.normalise})", build)
+    members = tuple(_resolve(member, on_download) for member in mixture.weights)
+    return _Members(members, tuple(map(float, mixture.weights.values())), mixture.normalise)
 
 
-def _file_source(path: Path, info: ScorerInfo | None = None) -> _Source:
-    stat = path.stat()
-    identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{info.name if info else ''}"
+@dataclass(frozen=True)
+class _Weightless:
+    """A scorer that needs no file."""
 
-    def build(request: _Request) -> Scorer:
-        checkpoint = read_checkpoint(path)
-        return _construct(checkpoint, info or recognise(checkpoint), request)
+    identity: str  # its name
 
-    return _Source(identity, build)
+    @property
+    def spec(self) -> str:
+        return self.identity
+
+    def unchanged(self) -> bool:
+        return True
+
+    def build(self, request: _Request) -> Scorer:
+        return _construct(None, scorer_infos()[self.identity], request)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A checkpoint, of the scorer of that name or, if empty, of the one that recognises it."""
+
+    path: Path
+    state: str  # `spec_identity` when it was resolved
+    name: str
+
+    @classmethod
+    def of(cls, path: Path, name: str = "") -> _File:
+        path.stat()  # raises OSError where there is none
+        return cls(path.absolute(), spec_identity(str(path)), name)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.state}:{self.name}"
+
+    @property
+    def spec(self) -> str:
+        return self.name or str(self.path)
+
+    def unchanged(self) -> bool:
+        return spec_identity(str(self.path)) == self.state
+
+    def build(self, request: _Request) -> Scorer:
+        checkpoint = read_checkpoint(self.path)
+        return _construct(checkpoint, scorer_infos()[self.name] if self.name else recognise(checkpoint), request)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """A mixture of sources."""
+
+    sources: tuple[_Source, ...]
+    weights: tuple[float, ...]
+    normalise: bool
+
+    @property
+    def identity(self) -> str:
+        members = [f"{source.identity}={weight}" for source, weight in zip(self.sources, self.weights, strict=True)]
+        return f"mix({members}, {self.normalise})"
+
+    @property
+    def spec(self) -> str:
+        return notation(zip((source.spec for source in self.sources), self.weights, strict=True), self.normalise)
+
+    def unchanged(self) -> bool:
+        return all(source.unchanged() for source in self.sources)
+
+    def build(self, request: _Request) -> Scorer:
+        members = [_instance(source, request) for source in self.sources]
+        return MixScorer(members, list(self.weights), normalise=self.normalise)
 
 
 def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, request: _Request) -> Scorer:
@@ -210,6 +330,11 @@ def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, request: _Reques
             f"{checkpoint.path if checkpoint else info.title} has the names of {info.title}, but not its tensors "
             f"({type(error).__name__}: {error})"
         ) from error
+    if any(weight.is_meta for weight in scorer.network.parameters()):
+        raise ImageRewardError(
+            f"{info.title} was loaded without its numbers: new parameters go to the meta device here, as within accelerate's "
+            f"init_empty_weights. Fix: call load_scorer outside of that block"
+        )
     if precision.int8:
         quantise_linears(scorer.network)
     return scorer

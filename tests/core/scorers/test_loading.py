@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -85,7 +86,9 @@ def test_unload_frees_and_forgets(tiny_checkpoint: Path, pictures: list[Path]) -
     assert not [ref for ref in watched if ref() is not None]
     assert scorer.memory() == 0
     assert loaded_scorers() == []
-    with pytest.raises(ImageRewardError, match=r"was unloaded; call load_scorer\('imagereward'\) again"):
+    with pytest.raises(
+        ImageRewardError, match=rf"was unloaded; call load_scorer\('{re.escape(str(tiny_checkpoint))}'\) again"
+    ):
         score_images(scorer, pictures, PROMPT)
     assert load_scorer(tiny_checkpoint) is not scorer
 

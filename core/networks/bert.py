@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..weights.stored import StoredTensor
+from .attention import attention
 from .sizes import count_layers, heads_of
 
 EPS = 1e-12
@@ -78,7 +79,7 @@ class SelfAttention(nn.Module):
         written = x[:, :rows]
         q, k, v = self.self.query(written), self.self.key(x), self.self.value(x)
         q, k, v = (t.view(*t.shape[:2], self.heads, -1).transpose(1, 2) for t in (q, k, v))  # B, heads, L, d
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = attention(q, k, v, mask)
         return self.output(mixed.transpose(1, 2).reshape(written.shape), written)
 
 

@@ -70,7 +70,7 @@ class BytePairs:
         """Ids of prompts -> (B, L) int64 with start and end, filled to the longest with zeros that nobody reads."""
         length = max(map(len, prompts)) + 2
         rows = [[self.first, *ids, self.last] for ids in prompts]
-        return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+        return torch.tensor([row + [0] * (length - len(row)) for row in rows], device="cpu")
 
 
 def _model_of(data: Any) -> dict[str, Any]:

@@ -109,6 +109,17 @@ def mixed_precision(device: torch.device, dtype: torch.dtype) -> AbstractContext
     return context
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast computes in on this kind of device just now; None where it is off, or not known there."""
+    if hasattr(torch, "get_autocast_dtype"):  # from torch 2.4 on; the functions below warn there
+        with suppress(RuntimeError):  # of a device that knows no autocast
+            return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        return None
+    if device.type == "cpu":
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
 def in_float64(tensor: torch.Tensor) -> torch.Tensor:
     """The same numbers in float64, on the CPU: Apple's and most of Intel's GPUs have none."""
     return tensor.cpu().double()

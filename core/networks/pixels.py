@@ -11,6 +11,6 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 def normalise(pixels: Tensor) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> zero mean and unit variance a channel, by CLIP's statistics."""
-    mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
+    mean = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
     return (pixels - mean) / std

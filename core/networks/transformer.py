@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attention
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -22,7 +24,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         B, N, C = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)  # -> 3, B, heads, N, d
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        mixed = attention(q, k, v, causal=causal)
         return self.proj(mixed.transpose(1, 2).reshape(B, N, C))
 
 

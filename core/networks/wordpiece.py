@@ -66,6 +66,10 @@ class WordPiece:
         self.size = len(ids)
         self.pad, self.first, self.last = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
 
+    def clean(self, prompt: str) -> str:
+        """The prompt as it is: `encode` leaves out what is not read, and its positions refer to the whole."""
+        return prompt
+
     def encode(self, prompt: str) -> Encoded:
         """A prompt of any length, not cut, without [CLS] and [SEP]."""
         encoded = Encoded([], [])
@@ -103,11 +107,11 @@ class WordPiece:
         """Ids of prompts -> (B, L) int64 with [CLS] and [SEP], padded to the longest; and the mask, None if none is padded."""
         length = max(map(len, prompts)) + 2
         rows = [[self.first, *ids, self.last] for ids in prompts]
-        padded = torch.tensor([row + [self.pad] * (length - len(row)) for row in rows])
+        padded = torch.tensor([row + [self.pad] * (length - len(row)) for row in rows], device="cpu")
         if all(len(row) == length for row in rows):
             return padded, None
-        lengths = torch.tensor([len(row) for row in rows])
-        return padded, torch.arange(length)[None, :] < lengths[:, None]
+        lengths = torch.tensor([len(row) for row in rows], device="cpu")
+        return padded, torch.arange(length, device="cpu")[None, :] < lengths[:, None]
 
 
 def _words(text: str, offset: int) -> Iterator[_Word]:

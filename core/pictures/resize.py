@@ -138,7 +138,7 @@ def _has_integer_pass(device_type: str) -> bool:
     """Whether this kind of device has the operators and types of `_integer_pass`, and gives the CPU's bytes. Tried once."""
     if device_type == "cpu":
         return True
-    pixels = torch.tensor([[255, 0, 1], [0, 255, 128], [255, 255, 0], [7, 0, 254]], dtype=torch.uint8)
+    pixels = torch.tensor([[255, 0, 1], [0, 255, 128], [255, 255, 0], [7, 0, 254]], dtype=torch.uint8, device="cpu")
     taps = bicubic_taps(4, 3, 3)
     try:
         return torch.equal(_integer_pass(pixels.to(device_type), taps).cpu(), _integer_pass(pixels, taps))

@@ -18,12 +18,11 @@ from ..networks.head import Layer, chain_of, collapse_head
 from ..weights.catalogue import CLIP_L14, WeightFile
 from ..weights.download import companion
 from ..weights.read import Checkpoint, read_checkpoint
-from .base import Scorer, ScorerInfo
-from .cache import FeatureCache
+from .base import ScorerInfo
 from .clip import vision_tower
 from .clip_origin import GELU, stated_activation
 from .registry import register
-from .towers import Tower
+from .towers import Tower, TowerScorer
 
 # The linear layers' places in the predictor's nn.Sequential; the variants with ReLU between have others.
 PLACES = (0, 2, 4, 6, 7)
@@ -72,30 +71,18 @@ class AestheticNetwork(nn.Module):
 
 
 @register
-class AestheticScorer(Scorer):
+class AestheticScorer(TowerScorer):
     """`sac+logos+ava1-l14-linearMSE` and heads of its kind, alone or in one file with their CLIP."""
 
     variants = (INFO,)
     network: AestheticNetwork
 
     def __init__(self, info: ScorerInfo, vision: Tower[ClipVision], weight: Tensor, bias: Tensor) -> None:
-        super().__init__(info, AestheticNetwork(vision.network, weight, bias), vision.network.tower.sizes.image_size)
-        self.vision: Tower[ClipVision] | None = vision
+        network = AestheticNetwork(vision.network, weight, bias)
+        super().__init__(info, network, vision, vision.network.tower.sizes.image_size)
 
-    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        self._require_loaded()
-        if pixels.shape[0] == 0:
-            return torch.zeros(0, device=self.device)
-        with self.lock:
-            assert self.vision is not None
-            return self.network.head(self.vision.features(self.prepare(pixels)))
-
-    def feature_caches(self) -> Sequence[FeatureCache]:
-        return () if self.vision is None else (self.vision.cache,)
-
-    def unload(self) -> None:
-        super().unload()
-        self.vision = None  # freed with its last user
+    def score_features(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self.network.head(features)
 
     @property
     def device(self) -> torch.device:

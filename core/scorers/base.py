@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, SupportsIndex, TypeVar
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..networks.derivatives import derivative_wanted
 from ..networks.devices import release_memory
 from ..pictures.resize import as_float, resize_crop, resize_crop_smooth
 from ..weights.catalogue import WeightFile
+from ..weights.fork_safe import ForkSafeLock
 from .cache import FeatureCache
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ..weights.read import Checkpoint
 
 
@@ -51,7 +55,25 @@ class ScorerInfo:
     def percentile(self, score: float) -> float:
         """Share (0..100) of typical generated images that score lower, under a normal distribution."""
         z = self.z_score(score)
-        return 50.0 * (1.0 + torch.erf(torch.tensor(z / 2**0.5, dtype=torch.float64)).item())
+        return 50.0 * (1.0 + torch.erf(torch.tensor(z / 2**0.5, dtype=torch.float64, device="cpu")).item())
+
+
+class Reload(Protocol):
+    """How a scorer is loaded again, here or in another process; goes into its pickle."""
+
+    @property
+    def spec(self) -> str:
+        """What `load_scorer` takes to load it."""
+
+    def fits(self, scorer: Scorer) -> bool:
+        """Whether loading would give the scorer as it is."""
+
+    def __call__(self, values: list[Any]) -> Scorer:
+        """Loads it. values: of the settings."""
+
+
+def _nobody_shares(scorer: Scorer) -> None:
+    """What a scorer does at the end that only its owner holds."""
 
 
 class Scorer(ABC):
@@ -62,16 +84,18 @@ class Scorer(ABC):
 
     variants: ClassVar[tuple[ScorerInfo, ...]]  # what `@register` announces; most classes have one
     members: tuple[Scorer, ...] = ()  # of a mixture
-    asked_for = False  # by `load_scorer`, not only as a member of a mixture
+    settings: ClassVar[tuple[str, ...]] = ()  # attributes that callers may set, and that a pickle carries along
+    requested = False  # from `load_scorer` itself, not only as a member of a mixture
 
     def __init__(self, info: ScorerInfo, network: nn.Module, input_size: int | None) -> None:
         self.info = info
         self.network = network
         self.input_size = input_size
-        self.lock = threading.RLock()
+        self.lock = ForkSafeLock()
         self.unloaded = False
         self.mixtures: WeakSet[Scorer] = WeakSet()  # those that this one is a member of
-        self.on_unload: Callable[[Scorer], None] = lambda scorer: None  # set by whoever shares the instance
+        self.on_unload: Callable[[Scorer], None] = _nobody_shares  # set by whoever shares the instance
+        self.reload: Reload | None = None  # how to load it again; set by `load_scorer`
 
     # -- scoring -------------------------------------------------------------------------------------------------
 
@@ -79,7 +103,7 @@ class Scorer(ABC):
     def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         """(B, 3, H, W) RGB pixels in [0, 1] (or uint8) and B prompts -> (B,) float32 on the network's device.
 
-        Differentiable in float pixels that require a gradient; any size, device and float dtype.
+        Differentiable in float pixels, backwards, forwards and twice; any size, device and float dtype.
         """
 
     def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -89,13 +113,13 @@ class Scorer(ABC):
     def prepare(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, S, S) float32 in [0, 1] on the network's device; S is `input_size`, None keeps H and W.
 
-        Without gradient the resize equals Pillow's to the bit; with gradient it is the same bicubic without the
+        Where no derivative is wanted the resize equals Pillow's to the bit; else it is the same bicubic without the
         8-bit rounding. Preparing twice changes nothing.
         """
         pixels = self._on_device(pixels)
         if self.input_size is None:
             return as_float(pixels)
-        if torch.is_grad_enabled() and pixels.requires_grad:
+        if derivative_wanted(pixels):
             return resize_crop_smooth(pixels, self.input_size)
         return resize_crop(pixels, self.input_size).float() / 255.0
 
@@ -178,7 +202,43 @@ class Scorer(ABC):
 
     def _require_loaded(self) -> None:
         if self.unloaded:
-            raise ImageRewardError(f"{self.info.title} was unloaded; call load_scorer({self.info.name!r}) again")
+            spec = self.info.name if self.reload is None else self.reload.spec
+            raise ImageRewardError(f"{self.info.title} was unloaded; call load_scorer({spec!r}) again")
+
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """By its file while that and the weights are as they were loaded; else by value."""
+        if self.reload is not None and self.reload.fits(self):
+            return self.reload, (self.values(),)
+        return super().__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("mixtures", "on_unload", "reload")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.mixtures, self.on_unload, self.reload = WeakSet(), _nobody_shares, None
+        for member in self.members:
+            member.mixtures.add(self)
+
+    def values(self) -> list[Any]:
+        """Of its settings, then of its members'."""
+        own = [getattr(self, name) for name in self.settings]
+        return own + [value for member in self.members for value in member.values()]
+
+    def set_values(self, values: list[Any]) -> None:
+        """Sets what `values` of an equal scorer gave."""
+        left = iter(values)
+        for scorer in (self, *self.members):
+            for name in scorer.settings:
+                setattr(scorer, name, next(left))
 
     # -- building ------------------------------------------------------------------------------------------------
 

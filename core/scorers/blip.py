@@ -8,22 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UnknownCheckpoint
 from ..networks.bert import BertSizes, TextEncoder
 from ..networks.build import build
 from ..networks.pixels import normalise
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..networks.wordpiece import WordPiece
 from ..weights.catalogue import BERT_VOCABULARY, WeightFile
-from ..weights.download import companion
 from ..weights.read import Checkpoint
-from .base import Scorer, ScorerInfo
-from .cache import FeatureCache, gradient_wanted
-from .long_prompts import tell_cut
+from .base import ScorerInfo
+from .prompts import CosineScorer, read_wordpiece
 from .registry import register
+from .towers import Tower
 
 PROMPT_TOKENS = 35  # with [CLS] and [SEP]
 
@@ -64,54 +61,30 @@ class BlipNetwork(nn.Module):
         self.text_proj = nn.Linear(text.width, embedding)
 
     def image_embedding(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) in [0, 1] -> (B, D) float32 of length 1."""
-        tokens = self.visual_encoder(normalise(pixels).to(self.vision_proj.weight.dtype))
-        return F.normalize(self.vision_proj(tokens[:, 0]).float(), dim=-1)
+        """(B, 3, S, S) in [0, 1] -> (B, D), not normalised."""
+        tokens: Tensor = self.visual_encoder(normalise(pixels).to(self.vision_proj.weight.dtype))
+        return self.vision_proj(tokens[:, 0])
 
     def text_embedding(self, ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(B, L) ids and their mask -> (B, D) float32 of length 1."""
-        return F.normalize(self.text_proj(self.text_encoder(ids, attention_mask)).float(), dim=-1)
+        """(B, L) ids and their mask -> (B, D), not normalised."""
+        return self.text_proj(self.text_encoder(ids, attention_mask))
 
 
 @register
-class BlipScorer(Scorer):
+class BlipScorer(CosineScorer):
     """BLIP-large as pre-trained, `model_large.pth`."""
 
     variants = (INFO,)
     network: BlipNetwork
+    tokenizer: WordPiece
 
     def __init__(self, info: ScorerInfo, network: BlipNetwork, tokenizer: WordPiece) -> None:
-        super().__init__(info, network, network.visual_encoder.sizes.image_size)
-        self.tokenizer = tokenizer
-        self.cache = FeatureCache()
+        tower, size = Tower(network, network.image_embedding), network.visual_encoder.sizes.image_size
+        super().__init__(info, network, tower, tokenizer, tokens=PROMPT_TOKENS, input_size=size)
 
-    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        if self._count(pixels, prompts) == 0:
-            return torch.zeros(0, device=self.device)
-        with self.lock:
-            return (self.image_embedding(pixels) * self.text_embedding(prompts)).sum(-1)
-
-    def image_embedding(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D); from the cache where no gradient is wanted."""
-        prepared = self.prepare(pixels)
-        if gradient_wanted(prepared, self.network):
-            return self.network.image_embedding(prepared)
-        return self.cache.features(prepared, self.network.image_embedding)
-
-    def text_embedding(self, prompts: Sequence[str]) -> Tensor:
-        """B prompts -> (B, D)."""
-        ids, mask = self.tokenizer.batch([self._ids(prompt) for prompt in prompts])
+    def embed(self, prompts: Sequence[list[int]]) -> Tensor:
+        ids, mask = self.tokenizer.batch(prompts)
         return self.network.text_embedding(ids.to(self.device), None if mask is None else mask.to(self.device))
-
-    def _ids(self, prompt: str) -> list[int]:
-        room = PROMPT_TOKENS - 2
-        encoded = self.tokenizer.encode(prompt)
-        if len(encoded.ids) > room:
-            tell_cut(self.info.title, PROMPT_TOKENS, prompt[encoded.ends[room - 1] :].strip())
-        return encoded.ids[:room]
-
-    def feature_caches(self) -> Sequence[FeatureCache]:
-        return (self.cache,)
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
@@ -131,17 +104,6 @@ class BlipScorer(Scorer):
         assert checkpoint is not None
         tensors = checkpoint.below(checkpoint.prefix_of("visual_encoder.cls_token") or "")
         vision, text = ViTSizes.of(tensors, "visual_encoder."), BertSizes.of(tensors, "text_encoder.")
-        tokenizer = read_tokenizer(checkpoint, text.vocabulary)
+        tokenizer = read_wordpiece(checkpoint, text.vocabulary)
         embedding = tensors["text_proj.weight"].shape[0]
         return cls(info, build(lambda: BlipNetwork(vision, text, embedding), tensors, dtype, device), tokenizer)
-
-
-def read_tokenizer(checkpoint: Checkpoint, known: int) -> WordPiece:
-    """BERT's vocabulary beside a checkpoint that knows so many tokens, in the folders, or from the Hub."""
-    vocabulary = companion(BERT_VOCABULARY, checkpoint.path, also=("vocab.txt",))
-    tokenizer = WordPiece(vocabulary)
-    if tokenizer.size > known:
-        raise UnknownCheckpoint(
-            f"{vocabulary} has {tokenizer.size} tokens, {checkpoint.path} knows {known}; is the one the other's own?"
-        )
-    return tokenizer

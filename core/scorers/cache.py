@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-Key = tuple[int, int, str]  # 128 bits of a picture, and the device its features are on
+from ..networks.devices import autocast_dtype
+from ..weights.fork_safe import ForkSafeLock
+
+Key = tuple[int, int, Hashable]  # 128 bits of a picture, and how its features were made
 DEFAULT_BYTES = 64 * 2**20
 _SEED = 20230412
 
 
 class FeatureCache:
-    """The last features computed, up to `limit` bytes, least recently used first to go. Thread-safe."""
+    """The last features computed, up to `limit` bytes, least recently used first to go. Thread-safe; its copies are empty."""
 
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         self.limit = limit
         self._kept: OrderedDict[Key, Tensor] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
-    def features(self, pixels: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, 3, S, S) prepared pixels in [0, 1] -> compute(pixels), asking `compute` only for pictures not seen lately."""
-        keys = [(a, b, str(pixels.device)) for a, b in fingerprints(pixels)]
+    def __reduce__(self) -> tuple[type[FeatureCache], tuple[int]]:
+        return FeatureCache, (self.limit,)
+
+    def features(self, pixels: Tensor, compute: Callable[[Tensor], Tensor], made: Hashable) -> Tensor:
+        """(B, 3, S, S) prepared pixels in [0, 1] -> compute(pixels), asking `compute` only for pictures not seen lately.
+
+        made: all that the features depend on but the pixels, as `computation` tells it.
+        """
+        keys = [(a, b, made) for a, b in fingerprints(pixels)]
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
         missing: dict[Key, int] = {}
@@ -53,28 +61,40 @@ class FeatureCache:
             self._bytes = 0
 
     def _keep(self, keys: list[Key], features: Tensor) -> None:
-        with self._lock:
-            for key, feature in zip(keys, features, strict=True):
+        # A tensor made under inference mode could not take part in a later training.
+        with self._lock, torch.inference_mode(False):
+            for key, feature in zip(keys, features.detach(), strict=True):
                 if key not in self._kept:
-                    self._kept[key] = feature.detach().clone()
+                    self._kept[key] = feature.clone()
                     self._bytes += _size(feature)
                 self._kept.move_to_end(key)
             while self._bytes > self.limit:
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
 
 
-def gradient_wanted(pixels: Tensor, network: nn.Module) -> bool:
-    """Whether something will be differentiated through the network, so that its features must come with their graph."""
-    trained = any(parameter.requires_grad for parameter in network.parameters())
-    return torch.is_grad_enabled() and (pixels.requires_grad or trained)
+def computation(weights: Sequence[Tensor], device: torch.device) -> Hashable:
+    """What features depend on beside the pixels: the weights as they are now, device, dtypes and autocast.
+
+    Of each weight its place in memory, its version (which counts changes in place) and its first number: a change through
+    `.data` or NumPy counts nowhere, and freed memory comes back under the same address.
+    """
+    with torch.no_grad():
+        first = [weight.as_strided((1,), (1,)) for weight in weights if weight.numel()]
+        numbers = torch.cat(first).float().cpu().numpy().tobytes() if first else b""
+    places = tuple((weight.data_ptr(), _version(weight), weight.dtype) for weight in weights)
+    return hash((places, numbers)), str(device), autocast_dtype(device)
+
+
+def _version(weight: Tensor) -> int:
+    return 0 if weight.is_inference() else weight._version  # inference tensors count no changes
 
 
 def fingerprints(pixels: Tensor) -> list[tuple[int, int]]:
-    """(B, 3, S, S) pixels in [0, 1] -> 128 bits an image: two sums of its 8-bit values times fixed random odd numbers.
+    """(B, 3, S, S) float32 pixels -> 128 bits an image: two sums of the bits of its numbers times fixed random odd numbers.
 
-    Computed where the pixels are, so that only 16 bytes an image leave the device; integers, so equal on every device.
+    Computed where the pixels are, so that only 16 bytes an image leave the device; integers, whose sum no order changes.
     """
-    values = (pixels * 255).round().to(torch.int64).flatten(1)
+    values = pixels.flatten(1).view(torch.int32).to(torch.int64)
     keys = _keys(values.shape[1]).to(values.device)
     sums = torch.stack([(values * key).sum(1) for key in keys], dim=1)
     return [(int(a), int(b)) for a, b in sums.tolist()]
@@ -83,7 +103,7 @@ def fingerprints(pixels: Tensor) -> list[tuple[int, int]]:
 @lru_cache(maxsize=4)
 def _keys(length: int) -> Tensor:
     generator = torch.Generator().manual_seed(_SEED)
-    return torch.randint(-(2**62), 2**62, (2, length), generator=generator) * 2 + 1
+    return torch.randint(-(2**62), 2**62, (2, length), generator=generator, device="cpu") * 2 + 1
 
 
 def _size(tensor: Tensor) -> int:

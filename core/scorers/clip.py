@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UnknownCheckpoint
@@ -23,9 +22,8 @@ from ..weights.download import companion
 from ..weights.read import Checkpoint
 from ..weights.stored import StoredTensor
 from .base import Scorer, ScorerInfo
-from .cache import FeatureCache
 from .clip_origin import expect_activation, is_named
-from .long_prompts import tell_cut
+from .prompts import CosineScorer
 from .registry import register
 from .towers import Tower, shared_tower
 
@@ -48,7 +46,7 @@ INFO = ScorerInfo(
 
 
 @register
-class ClipScorer(Scorer):
+class ClipScorer(CosineScorer):
     """CLIP ViT-L/14. The scorers that were tuned from a CLIP are subclasses, with what their recipe does otherwise."""
 
     variants: ClassVar[tuple[ScorerInfo, ...]] = (INFO,)
@@ -60,6 +58,8 @@ class ClipScorer(Scorer):
     )
     cleaning: ClassVar[str] = "openai"
 
+    tokenizer: BytePairs
+
     def __init__(
         self,
         info: ScorerInfo,
@@ -70,51 +70,21 @@ class ClipScorer(Scorer):
         scale: float = 1.0,
     ) -> None:
         network = nn.ModuleDict({"vision": vision.network, "text": text.network})
-        super().__init__(info, network, input_size)
-        self.vision: Tower[ClipVision] | None = vision
-        self.text: Tower[ClipText] | None = text
-        self.tokenizer = tokenizer
+        tokens = text.network.sizes.positions
+        super().__init__(info, network, vision, tokenizer, tokens=tokens, input_size=input_size)
+        self.side = vision.network.tower.sizes.image_size
         self.scale = scale
+        self._text: Tower[ClipText] | None = text
 
-    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        if self._count(pixels, prompts) == 0:
-            return torch.zeros(0, device=self.device)
-        with self.lock:
-            assert self.vision is not None
-            image = F.normalize(self.vision.features(self.prepare(pixels)).float(), dim=-1)
-            return self.scale * (image * self.text_features(prompts)).sum(-1)
-
-    def _side(self) -> int:
+    def embed(self, prompts: Sequence[list[int]]) -> Tensor:
         self._require_loaded()
-        assert self.vision is not None
-        return self.vision.network.tower.sizes.image_size
-
-    def text_features(self, prompts: Sequence[str]) -> Tensor:
-        """B prompts -> (B, D) float32 of length 1; each different prompt is computed once."""
-        assert self.text is not None
-        different = list(dict.fromkeys(prompts))
-        ids = self.tokenizer.batch([self._ids(prompt) for prompt in different]).to(self.device)
-        features = F.normalize(self.text.network(ids).float(), dim=-1)
-        if len(different) == len(prompts):
-            return features
-        place = {prompt: i for i, prompt in enumerate(different)}
-        return features[torch.tensor([place[prompt] for prompt in prompts], device=features.device)]
-
-    def _ids(self, prompt: str) -> list[int]:
-        assert self.text is not None
-        tokens = self.text.network.sizes.positions
-        cleaned = self.tokenizer.clean(prompt)
-        encoded = self.tokenizer.encode(cleaned)
-        if len(encoded.ids) > tokens - 2:
-            tell_cut(self.info.title, tokens, cleaned[encoded.ends[tokens - 3] :].strip())
-        return encoded.ids[: tokens - 2]
-
-    def feature_caches(self) -> Sequence[FeatureCache]:
-        return () if self.vision is None else (self.vision.cache,)
+        assert self._text is not None
+        features: Tensor = self._text.network(self.tokenizer.batch(prompts).to(self.device))
+        return features
 
     def unload(self) -> None:
         super().unload()
-        self.vision = self.text = None  # the last user of a tower frees it
+        self._text = None
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:

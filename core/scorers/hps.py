@@ -6,10 +6,10 @@ a bicubic of floats.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..networks.clip import OPEN_CLIP, ClipLayout, is_huge
+from ..networks.derivatives import derivative_wanted
 from ..pictures.resize import as_float, quantise, resize_fit_smooth
 from ..weights.catalogue import CLIP_MERGES, CLIP_VOCABULARY, WeightFile
 from ..weights.read import Checkpoint
@@ -54,11 +54,10 @@ class HpsScorer(ClipScorer):
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, S, S) float32: the longer side becomes S, black fills the rest. No rounding to 8 bits."""
-        side = self._side()
-        pixels = self._on_device(pixels)
+        side, pixels = self.side, self._on_device(pixels)
         if pixels.shape[-2:] == (side, side):
             return as_float(pixels)
-        if not (torch.is_grad_enabled() and pixels.requires_grad):
+        if not derivative_wanted(pixels):
             pixels = quantise(pixels)  # what the host will save: so a file and its tensor score alike
         return resize_fit_smooth(pixels, side)
 

@@ -18,11 +18,10 @@ from ..networks.vit import VisionTransformer, ViTSizes
 from ..networks.wordpiece import WordPiece
 from ..weights.catalogue import BERT_VOCABULARY, WeightFile
 from ..weights.read import Checkpoint
-from .base import Scorer, ScorerInfo
-from .blip import read_tokenizer
-from .cache import FeatureCache, gradient_wanted
-from .long_prompts import tell_cut
+from .base import ScorerInfo
+from .prompts import PromptScorer, read_wordpiece
 from .registry import register
+from .towers import Tower
 
 # Mean and standard deviation of the raw reward over the reference's training set; safetensors metadata may bring others.
 REWARD_MEAN = 0.16717362830052426
@@ -80,36 +79,25 @@ class ImageRewardNetwork(nn.Module):
 
 
 @register
-class ImageRewardScorer(Scorer):
+class ImageRewardScorer(PromptScorer):
     """ImageReward-v1.0 and checkpoints of its kind."""
 
     variants = (INFO,)
+    settings = ("long_prompts",)
     network: ImageRewardNetwork
+    tokenizer: WordPiece
 
     def __init__(self, info: ScorerInfo, network: ImageRewardNetwork, tokenizer: WordPiece) -> None:
-        super().__init__(info, network, network.visual_encoder.sizes.image_size)
-        self.tokenizer = tokenizer
-        self.cache = FeatureCache()
+        tower = Tower(network.visual_encoder, network.image_features)
+        size = network.visual_encoder.sizes.image_size
+        super().__init__(info, network, tower, tokenizer, tokens=PROMPT_TOKENS, input_size=size)
         self.long_prompts = "cut"  # or "mean" / "min" over windows of the prompt
-
-    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        if self._count(pixels, prompts) == 0:
-            return torch.zeros(0, device=self.device)
-        with self.lock:
-            return self.score_features(self.image_features(pixels), prompts)
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, tokens, width); from the cache where no gradient is wanted."""
-        prepared = self.prepare(pixels)
-        if gradient_wanted(prepared, self.network):
-            return self.network.image_features(prepared)
-        return self.cache.features(prepared, self.network.image_features)
 
     def score_features(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
         """(B, tokens, width) image features and B prompts -> (B,) float32."""
         windows = [self._windows(prompt) for prompt in prompts]
         ids, mask = self.tokenizer.batch([window for row in windows for window in row])
-        counts = torch.tensor([len(row) for row in windows])
+        counts = torch.tensor([len(row) for row in windows], device="cpu")
         if len(ids) != len(prompts):
             features = features.repeat_interleave(counts.to(features.device), dim=0)
         device = features.device
@@ -121,17 +109,10 @@ class ImageRewardScorer(Scorer):
 
     def _windows(self, prompt: str) -> list[list[int]]:
         """The ids of what is read at once: the beginning of the prompt, or all of it in pieces."""
-        room = PROMPT_TOKENS - 2
-        encoded = self.tokenizer.encode(prompt)
-        if len(encoded.ids) <= room:
-            return [encoded.ids]
         if self.long_prompts == "cut":
-            tell_cut(self.info.title, PROMPT_TOKENS, prompt[encoded.ends[room - 1] :].strip())
-            return [encoded.ids[:room]]
-        return [encoded.ids[i : i + room] for i in range(0, len(encoded.ids), room)]
-
-    def feature_caches(self) -> Sequence[FeatureCache]:
-        return (self.cache,)
+            return [self.ids(prompt)]
+        ids, room = self.tokenizer.encode(prompt).ids, self.tokens - 2
+        return [ids[i : i + room] for i in range(0, max(1, len(ids)), room)]
 
     @classmethod
     def recognises(cls, checkpoint: Checkpoint) -> bool:
@@ -144,7 +125,7 @@ class ImageRewardScorer(Scorer):
     ) -> ImageRewardScorer:
         assert checkpoint is not None
         network = build_network(checkpoint, device=device, dtype=dtype)
-        return cls(info, network, read_tokenizer(checkpoint, network.text_encoder.sizes.vocabulary))
+        return cls(info, network, read_wordpiece(checkpoint, network.text_encoder.sizes.vocabulary))
 
 
 def build_network(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> ImageRewardNetwork:

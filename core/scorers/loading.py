@@ -1,27 +1,31 @@
-"""One way to load: a name, a file or a Hub repository becomes a scorer, one instance for each weights, dtype and device."""
+"""One way to load: a name, a file or a Hub repository becomes a scorer, shared by all who request the same or one's own."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNotFound
 from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
 from ..weights.download import Progress, fetch_weight, hub_files
-from ..weights.locate import find_weight
+from ..weights.fork_safe import ForkSafeLock
+from ..weights.identity import spec_identity
+from ..weights.locate import add_host_folders, find_weight, host_folders
 from ..weights.read import Checkpoint, read_checkpoint
 from .base import Scorer, ScorerInfo
+from .cache import computation
 from .int8 import quantise_linears
 from .mix import MixScorer
-from .mixture import Mixture, is_mixture, read_mixture
+from .mixture import Mixture, is_mixture, notation, read_mixture
 from .registry import scorer_classes, scorer_infos
-from .towers import held_as
+from .towers import towers_shared_by
 
 HUB = "hub:"
 INT8 = "int8"
@@ -29,7 +33,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
 _DTYPES |= {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 _loaded: dict[tuple[str, str, str], Scorer] = {}
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,10 @@ def load_scorer(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    shared: bool = True,
     on_download: Progress | None = None,
 ) -> Scorer:
-    """The scorer of that name. The same request gives the same instance until it is unloaded, from any thread.
+    """The scorer of that name, on a device.
 
     Args:
         name_or_path: a name of `scorer_infos`, a checkpoint file, a Hub repository ("hub:owner/name" or
@@ -70,10 +75,15 @@ def load_scorer(
             file (see `Mixture`). Of a bare file name the folders of the weights are searched too.
         device: where the network goes; None takes the fastest there is.
         dtype: a torch dtype, "fp32", "fp16", "bf16" or, on a CPU, "int8"; None takes fp16 on a GPU and fp32 on a CPU.
+        shared: the same request gives the same instance until it is unloaded, from any thread, and scorers of one CLIP file
+            hold the same tower: whoever trains, casts or moves one changes it for all. False gives a scorer of its own: its
+            network shares no tensor with any other, and neither `loaded_scorers` nor `unload_all` knows of it.
         on_download: called with (done, total) bytes while weights are downloaded.
 
     Returns:
-        The scorer with its network on the device.
+        The scorer with its network on the device. It can be pickled: into a process pool, a DataLoader's workers, a file of
+        `torch.save` (to be loaded with `weights_only=False`). It goes as the path of its checkpoint while that and its
+        weights are as they were loaded, else, and of a `copy.deepcopy` always, with its weights.
 
     Raises:
         WeightsNotFound: the weights are neither on disk nor on the Hub.
@@ -85,13 +95,58 @@ def load_scorer(
     precision = Precision.parse(dtype, place)
     # Hosts call from under inference mode; tensors made there could neither be trained through nor moved later.
     with _lock, torch.inference_mode(False):
-        scorer = _shared(_resolve(spec, on_download), place, precision)
-        scorer.asked_for = True
+        scorer = _instance(_resolve(spec, on_download), _Request(place, precision, None if shared else object()))
+        scorer.requested = True
         return scorer
 
 
+@dataclass(frozen=True)
+class _Reload:
+    """`Reload` of what `load_scorer` gave."""
+
+    source: _Source
+    device: torch.device
+    precision: Precision
+    shared: bool
+    state: Hashable  # of the network when it was loaded, in the process that did
+    folders: tuple[Path, ...]
+
+    @property
+    def spec(self) -> str:
+        return self.source.spec
+
+    def fits(self, scorer: Scorer) -> bool:
+        return self.source.unchanged() and _state_of(scorer.network) == self.state
+
+    def __call__(self, values: list[Any]) -> Scorer:
+        if not self.source.unchanged():
+            raise ImageRewardError(
+                f"expected the checkpoint of {self.spec!r}, from which a pickled scorer is loaded, as it was when the scorer "
+                f"was pickled; it is missing or was changed. Fix: put it back, or pickle copy.deepcopy(scorer), which carries "
+                f"its weights"
+            )
+        with _lock, torch.inference_mode(False):
+            add_host_folders(self.folders)
+            scorer = self._load(self.shared)
+            if scorer.reload is None or not scorer.reload.fits(scorer) or scorer.values() != values:
+                scorer = self._load(shared=False)  # the shared one was trained, moved or set differently here
+                scorer.set_values(values)
+            scorer.requested = True
+            return scorer
+
+    def _load(self, shared: bool) -> Scorer:
+        return _instance(self.source, _Request(self.device, self.precision, None if shared else object()))
+
+
+def _state_of(network: nn.Module) -> Hashable:
+    """Changes with the network's weights, their places and dtypes, whether they are trained, and its mode."""
+    weights = [*network.parameters(), *network.buffers()]
+    device = weights[0].device if weights else torch.device("cpu")
+    return computation(weights, device), tuple(w.requires_grad for w in weights), network.training
+
+
 def loaded_scorers() -> list[Scorer]:
-    """Every scorer that is in memory.
+    """Every shared scorer that is in memory.
 
     Returns:
         The scorers, in the order in which they were loaded.
@@ -108,27 +163,53 @@ def _forget(scorer: Scorer) -> None:
 
 
 def unload_all() -> None:
-    """Frees every scorer. Harmless when none is loaded."""
+    """Frees every shared scorer. Harmless when none is loaded."""
     for scorer in loaded_scorers():
         scorer.unload()
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What a name stands for: its identity for sharing, and how to build it."""
+class _Request:
+    """Where a scorer goes, how its network is held, and who alone gets it (None: shared with every equal request)."""
 
-    identity: str
-    build: Callable[[torch.device, Precision], Scorer]
+    device: torch.device
+    precision: Precision
+    owner: object | None = None
 
 
-def _shared(source: _Source, place: torch.device, precision: Precision) -> Scorer:
-    """The instance of a source in this precision on this device, built when there is none."""
-    key = (source.identity, str(precision), str(place))
+class _Source(Protocol):
+    """What a name stands for: its identity for sharing, and how to build it. Can be pickled."""
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def spec(self) -> str:
+        """What `load_scorer` takes."""
+
+    def unchanged(self) -> bool:
+        """Whether its files are those that it was made of."""
+
+    def build(self, request: _Request) -> Scorer: ...
+
+
+def _instance(source: _Source, request: _Request) -> Scorer:
+    """A source as requested: the shared instance, built when there is none, or a new one of the owner's own."""
+    if request.owner is not None:
+        return _built(source, request)
+    key = (source.identity, str(request.precision), str(request.device))
     if key not in _loaded:
-        scorer = source.build(place, precision)
+        scorer = _built(source, request)
         scorer.on_unload = _forget
         _loaded[key] = scorer
     return _loaded[key]
+
+
+def _built(source: _Source, request: _Request) -> Scorer:
+    scorer, shared = source.build(request), request.owner is None
+    state = _state_of(scorer.network)
+    scorer.reload = _Reload(source, request.device, request.precision, shared, state, host_folders())
+    return scorer
 
 
 def _resolve(spec: str, on_download: Progress | None) -> _Source:
@@ -139,11 +220,11 @@ def _resolve(spec: str, on_download: Progress | None) -> _Source:
     if spec.lower() in infos:
         info = infos[spec.lower()]
         if not info.weights:
-            return _Source(info.name, lambda device, precision: _construct(None, info, device, precision))
-        return _file_source(fetch_weight(info.weights[0], on_download), info)
+            return _Weightless(info.name)
+        return _File.of(fetch_weight(info.weights[0], on_download), info.name)
     if spec.startswith(HUB):
-        return _file_source(_fetch_from_hub(spec[len(HUB) :], on_download))
-    return _file_source(Path(spec).expanduser())
+        return _File.of(_fetch_from_hub(spec[len(HUB) :], on_download))
+    return _File.of(Path(spec).expanduser())
 
 
 def _require_known(spec: str) -> None:
@@ -161,35 +242,88 @@ def _mixture_source(mixture: Mixture, on_download: Progress | None) -> _Source:
     """Every member is known, then every member's file is there, then the first one is loaded."""
     for member in mixture.weights:
         _require_known(member)
-    sources = [_resolve(member, on_download) for member in mixture.weights]
-
-    def build(place: torch.device, precision: Precision) -> Scorer:
-        members = [_shared(source, place, precision) for source in sources]
-        return MixScorer(members, list(mixture.weights.values()), normalise=mixture.normalise)
-
-    identities = [
-        f"{source.identity}={float(weight)}" for source, weight in zip(sources, mixture.weights.values(), strict=True)
-    ]
-    return _Source(f"mix({identities}, {mixture.normalise})", build)
+    members = tuple(_resolve(member, on_download) for member in mixture.weights)
+    return _Members(members, tuple(map(float, mixture.weights.values())), mixture.normalise)
 
 
-def _file_source(path: Path, info: ScorerInfo | None = None) -> _Source:
-    stat = path.stat()
-    identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{info.name if info else ''}"
+@dataclass(frozen=True)
+class _Weightless:
+    """A scorer that needs no file."""
 
-    def construct(device: torch.device, precision: Precision) -> Scorer:
-        checkpoint = read_checkpoint(path)
-        return _construct(checkpoint, info or recognise(checkpoint), device, precision)
+    identity: str  # its name
 
-    return _Source(identity, construct)
+    @property
+    def spec(self) -> str:
+        return self.identity
+
+    def unchanged(self) -> bool:
+        return True
+
+    def build(self, request: _Request) -> Scorer:
+        return _construct(None, scorer_infos()[self.identity], request)
 
 
-def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.device, precision: Precision) -> Scorer:
-    cls = scorer_classes()[info.name]
+@dataclass(frozen=True)
+class _File:
+    """A checkpoint, of the scorer of that name or, if empty, of the one that recognises it."""
+
+    path: Path
+    state: str  # `spec_identity` when it was resolved
+    name: str
+
+    @classmethod
+    def of(cls, path: Path, name: str = "") -> _File:
+        path.stat()  # raises OSError where there is none
+        return cls(path.absolute(), spec_identity(str(path)), name)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.state}:{self.name}"
+
+    @property
+    def spec(self) -> str:
+        return self.name or str(self.path)
+
+    def unchanged(self) -> bool:
+        return spec_identity(str(self.path)) == self.state
+
+    def build(self, request: _Request) -> Scorer:
+        checkpoint = read_checkpoint(self.path)
+        return _construct(checkpoint, scorer_infos()[self.name] if self.name else recognise(checkpoint), request)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """A mixture of sources."""
+
+    sources: tuple[_Source, ...]
+    weights: tuple[float, ...]
+    normalise: bool
+
+    @property
+    def identity(self) -> str:
+        members = [f"{source.identity}={weight}" for source, weight in zip(self.sources, self.weights, strict=True)]
+        return f"mix({members}, {self.normalise})"
+
+    @property
+    def spec(self) -> str:
+        return notation(zip((source.spec for source in self.sources), self.weights, strict=True), self.normalise)
+
+    def unchanged(self) -> bool:
+        return all(source.unchanged() for source in self.sources)
+
+    def build(self, request: _Request) -> Scorer:
+        members = [_instance(source, request) for source in self.sources]
+        return MixScorer(members, list(self.weights), normalise=self.normalise)
+
+
+def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, request: _Request) -> Scorer:
+    cls, precision, device = scorer_classes()[info.name], request.precision, request.device
     if checkpoint is not None and not cls.recognises(checkpoint):
         raise UnknownCheckpoint(f"{checkpoint.path} is no {info.title} checkpoint: {describe(checkpoint)}")
     try:
-        with held_as(str(precision)):
+        # int8 layers replace a tower's own in place, so that only scorers of the same precision may share it.
+        with towers_shared_by(str(precision), request.owner):
             scorer = cls.from_checkpoint(checkpoint, info, device=device, dtype=precision.dtype)
     except ImageRewardError:
         raise
@@ -205,6 +339,11 @@ def _construct(checkpoint: Checkpoint | None, info: ScorerInfo, device: torch.de
             f"{checkpoint.path if checkpoint else info.title} has the names of {info.title}, but not its tensors "
             f"({type(error).__name__}: {error})"
         ) from error
+    if any(weight.is_meta for weight in scorer.network.parameters()):
+        raise ImageRewardError(
+            f"{info.title} was loaded without its numbers: new parameters go to the meta device here, as within accelerate's "
+            f"init_empty_weights. Fix: call load_scorer outside of that block"
+        )
     if precision.int8:
         quantise_linears(scorer.network)
     return scorer

@@ -69,7 +69,7 @@ class MixScorer(Scorer):
         super().unload()
         for member in self.members:
             member.mixtures.discard(self)
-            if not member.asked_for and not member.mixtures:
+            if not member.requested and not member.mixtures:
                 member.unload()
 
 

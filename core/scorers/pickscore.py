@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from ..networks.clip import HUB, ClipLayout, is_huge
+from ..networks.derivatives import derivative_wanted
 from ..pictures.resize import resize_crop, resize_crop_smooth
 from ..weights.catalogue import CLIP_MERGES, CLIP_VOCABULARY, WeightFile
 from ..weights.read import Checkpoint
@@ -57,9 +57,8 @@ class PickScorer(ClipScorer):
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """As `Scorer.prepare`, with the corner of the centre cut rounded down, as transformers does."""
-        side = self._side()
-        pixels = self._on_device(pixels)
-        if torch.is_grad_enabled() and pixels.requires_grad:
+        side, pixels = self.side, self._on_device(pixels)
+        if derivative_wanted(pixels):
             return resize_crop_smooth(pixels, side, corner=math.floor)
         return resize_crop(pixels, side, corner=math.floor).float() / 255.0
 

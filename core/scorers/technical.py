@@ -48,9 +48,10 @@ MOST_PIXELS = 4096**2  # of a picture that is measured as it is; the measures ta
 class TechnicalNetwork(nn.Module):
     """The measures and their weighted sum; the weights are its one parameter, so that it moves like any network."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weights = nn.Parameter(torch.tensor(list(WEIGHTS.values())), requires_grad=False)
+        weights = torch.tensor(list(WEIGHTS.values()), dtype=dtype, device=device)
+        self.weights = nn.Parameter(weights, requires_grad=False)
 
     def measures(self, pixels: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) float32, any values -> the measures by title in their own units, each (B,) float32.
@@ -122,17 +123,21 @@ class TechnicalScorer(Scorer):
         ),
     )
 
-    def __init__(self, info: ScorerInfo | None = None) -> None:
-        super().__init__(info or self.variants[0], TechnicalNetwork(), input_size=None)
+    def __init__(
+        self,
+        info: ScorerInfo | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        network = TechnicalNetwork(torch.device(device), dtype)
+        super().__init__(info or self.variants[0], network, input_size=None)
 
     @classmethod
     def from_checkpoint(
         cls, checkpoint: object | None, info: ScorerInfo, *, device: torch.device, dtype: torch.dtype
     ) -> TechnicalScorer:
         """`checkpoint` is None: there are no weights to read."""
-        scorer = cls(info)
-        scorer.network.to(device=device, dtype=dtype)
-        return scorer
+        return cls(info, device, dtype)
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """As every scorer does; a picture of more than `MOST_PIXELS` is measured at a half, a third ... of its size."""
@@ -143,8 +148,7 @@ class TechnicalScorer(Scorer):
 
     def components(self, pixels: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The score, then what it is made of (`measures`)."""
-        if len(prompts) != len(pixels):
-            raise ValueError(f"expected one prompt an image, got {len(prompts)} prompts for {len(pixels)} images")
+        self._count(pixels, prompts)
         measures = self.measures(pixels)
         return {self.info.title: self._network().total(measures)} | measures
 

@@ -48,7 +48,7 @@ def _reduce(grey: Tensor, reduced: int) -> Tensor:
     width = grey.shape[-1]
     if reduced >= width:
         return grey
-    edges = torch.linspace(0, width, reduced + 1, dtype=torch.float64)
+    edges = torch.linspace(0, width, reduced + 1, dtype=torch.float64, device="cpu")
     left, right = edges[:-1], edges[1:]
     total = grey.new_zeros(())
     for tap in range(4):  # a stretch shorter than 2 pixels, or a hair longer, touches at most four

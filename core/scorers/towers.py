@@ -1,50 +1,94 @@
-"""Towers that several scorers look through: loaded once, run once a picture, freed when the last user goes."""
+"""Image towers: loaded once for all scorers of a file, run once a picture, freed when the last user goes."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import threading
 import weakref
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .cache import FeatureCache, gradient_wanted
+from ..networks.derivatives import derivative_wanted
+from ..weights.fork_safe import ForkSafeLock
+from .base import Scorer, ScorerInfo
+from .cache import FeatureCache, computation
 
 N = TypeVar("N", bound=nn.Module)
+N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 Memo = dict[tuple[int, int], tuple[Tensor, Tensor]]
 
 _towers: weakref.WeakValueDictionary[tuple[object, ...], Tower[nn.Module]] = weakref.WeakValueDictionary()
-_registry_lock = threading.Lock()
-_held_as: contextvars.ContextVar[str] = contextvars.ContextVar("held_as", default="")
+_registry_lock = ForkSafeLock()
+_sharers: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("sharers", default=())
 _memo: contextvars.ContextVar[Memo | None] = contextvars.ContextVar("memo", default=None)
 
 
-class Tower(Generic[N]):
-    """A network and the features it computed lately. Scorers hold it; nothing else does."""
+class Tower(Generic[N_co]):
+    """A network and the features it computed lately. Scorers hold it; nothing else does.
 
-    def __init__(self, network: N) -> None:
+    compute: prepared pixels -> features, with the weights of `network` alone; the network itself if None.
+    """
+
+    def __init__(self, network: N_co, compute: Callable[[Tensor], Tensor] | None = None) -> None:
         self.network = network
+        self.compute: Callable[[Tensor], Tensor] = compute or network
         self.cache = FeatureCache()
 
     def features(self, prepared: Tensor) -> Tensor:
         """(B, 3, S, S) prepared pixels in [0, 1] -> what the network makes of them.
 
-        From the cache where no gradient is wanted; with one, once for each tensor within `one_batch`.
+        From the cache where no derivative is wanted, in pixels or weights; with one, once for each tensor within `one_batch`.
         """
-        if not gradient_wanted(prepared, self.network):
-            return self.cache.features(prepared, self.network)
+        weights = [*self.network.parameters(), *self.network.buffers()]
+        if not any(map(derivative_wanted, (prepared, *weights))):
+            return self.cache.features(prepared, self.compute, computation(weights, prepared.device))
         memo = _memo.get()
         if memo is None:
-            return self.network(prepared)
+            return self.compute(prepared)
         key = (id(self), id(prepared))
         if key not in memo:
-            memo[key] = (prepared, self.network(prepared))  # the tensor is kept, so that its id stays its own
+            memo[key] = (prepared, self.compute(prepared))  # the tensor is kept, so that its id stays its own
         return memo[key][1]
+
+
+class TowerScorer(Scorer):
+    """A scorer that looks at pictures through a tower, and scores the tower's features."""
+
+    def __init__(self, info: ScorerInfo, network: nn.Module, tower: Tower[nn.Module], input_size: int | None) -> None:
+        super().__init__(info, network, input_size)
+        self._tower: Tower[nn.Module] | None = tower
+
+    @property
+    def tower(self) -> Tower[nn.Module]:
+        self._require_loaded()
+        assert self._tower is not None
+        return self._tower
+
+    def score(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        if self._count(pixels, prompts) == 0:
+            return torch.zeros(0, dtype=torch.float32, device=self.device)
+        with self.lock:
+            return self.score_features(self.image_features(pixels), prompts)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) pixels -> (B, ...) features; from the cache where no derivative is wanted."""
+        return self.tower.features(self.prepare(pixels))
+
+    @abstractmethod
+    def score_features(self, features: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, ...) features and B prompts -> (B,) float32."""
+
+    def feature_caches(self) -> Sequence[FeatureCache]:
+        return () if self._tower is None else (self._tower.cache,)
+
+    def unload(self) -> None:
+        super().unload()
+        self._tower = None  # freed with its last user
 
 
 @contextlib.contextmanager
@@ -58,13 +102,13 @@ def one_batch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_as(precision: str) -> Iterator[None]:
-    """Towers built within are shared only among scorers of this precision: int8 layers replace a tower's own in place."""
-    token = _held_as.set(precision)
+def towers_shared_by(*sharers: object) -> Iterator[None]:
+    """Towers built within are shared only with those built under equal `sharers`."""
+    token = _sharers.set(sharers)
     try:
         yield
     finally:
-        _held_as.reset(token)
+        _sharers.reset(token)
 
 
 def shared_tower(
@@ -74,7 +118,7 @@ def shared_tower(
     if path is None:
         return Tower(build())
     stat = path.stat()
-    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, part, str(device), str(dtype), _held_as.get())
+    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, part, str(device), str(dtype), _sharers.get())
     with _registry_lock:
         tower = _towers.get(key)
         if tower is None:

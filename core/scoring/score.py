@@ -101,7 +101,7 @@ def score_images(
     given = as_prompts(prompts, len(items), scorer.info)
     size = batch_size or default_batch_size(scorer)
     waiting = 2 * size if scorer.input_size is not None else max(size, min(2 * size, _MOST_FULL_SIZE))
-    parts = {scorer.info.title: torch.full((len(items),), torch.nan)}
+    parts = {scorer.info.title: torch.full((len(items),), torch.nan, dtype=torch.float32, device="cpu")}
     errors: dict[int, str] = {}
     texts: list[str] = []
     origins: list[Origin] = []
@@ -120,7 +120,9 @@ def score_images(
                 raise next(iter(broken.values()))
             errors |= {position: str(error) for position, error in broken.items()}
             for title, values in _score_batch(scorer, batch).items():
-                parts.setdefault(title, torch.full((len(items),), torch.nan))[chunk] = values
+                parts.setdefault(title, torch.full((len(items),), torch.nan, dtype=torch.float32, device="cpu"))[
+                    chunk
+                ] = values
             texts += [one.prompt for one in batch]
             origins += [one.origin for one in batch]
             if on_progress is not None:
@@ -206,7 +208,9 @@ def _score_batch(scorer: Scorer, batch: Sequence[_Read]) -> dict[str, Tensor]:
     for positions, stacked in _batches(scorer, pixels):
         rows = [where[p] for p in positions]
         for title, values in _halving(scorer, stacked, [batch[i].prompt for i in rows]).items():
-            scored.setdefault(title, torch.full((len(batch),), torch.nan))[rows] = values
+            scored.setdefault(title, torch.full((len(batch),), torch.nan, dtype=torch.float32, device="cpu"))[rows] = (
+                values
+            )
     return scored
 
 

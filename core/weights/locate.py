@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .catalogue import WeightFile
@@ -17,6 +17,16 @@ def add_folder(folder: str | os.PathLike[str]) -> None:
     if path in _host_folders:
         _host_folders.remove(path)
     _host_folders.insert(0, path)
+
+
+def host_folders() -> tuple[Path, ...]:
+    """What `add_folder` was told, the last first."""
+    return tuple(_host_folders)
+
+
+def add_host_folders(folders: Sequence[Path]) -> None:
+    """Another process's `host_folders`: searched after those of this one."""
+    _host_folders.extend(folder for folder in folders if folder not in _host_folders)
 
 
 def download_folder() -> Path:

@@ -53,7 +53,7 @@ class SourceFile:
 
     def read(self, offset: int, count: int) -> Tensor:
         """(count,) uint8. Raises UnknownCheckpoint when the file is not what it was."""
-        data = torch.empty(count, dtype=torch.uint8)
+        data = torch.empty(count, dtype=torch.uint8, device="cpu")
         try:
             with open(self.path, "rb", buffering=0) as file:
                 file.seek(offset)

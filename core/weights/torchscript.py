@@ -90,6 +90,6 @@ class _Unpickler(pickle.Unpickler):
         _, dtype, key, _, count = reference
         if key not in self._storages:
             data = bytearray(self._archive.read(f"{self._folder}data/{key}"))
-            empty = torch.empty(0, dtype=dtype)
+            empty = torch.empty(0, dtype=dtype, device="cpu")
             self._storages[key] = torch.frombuffer(data, dtype=dtype, count=count) if count else empty
         return self._storages[key]

@@ -13,7 +13,6 @@ import os
 import re
 import socket
 import ssl
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +28,7 @@ from urllib.request import Request
 
 from ..errors import DownloadFailed
 from ..files.atomic import remove
+from .fork_safe import ForkSafeLock
 
 CONNECT_SECONDS = 5.0
 UNREACHABLE_SECONDS = 300.0  # for so long a server that could not be reached is not asked again
@@ -38,7 +38,7 @@ BLOCK = 1 << 20
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 _unreachable: dict[str, tuple[float, str]] = {}  # host -> until when, why
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 
 
 class Unreachable(Exception):

@@ -101,7 +101,7 @@ def test_the_last_user_frees_it(pair: tuple[Scorer, Scorer]):
 def test_int8_does_not_reach_the_others(pair: tuple[Scorer, Scorer], files: tuple[Path, Path]):
     before = score_images(pair[0], contract.pictures(), contract.PROMPTS).total
     int8 = load_scorer(files[1], device="cpu", dtype="int8")
-    pair[0].vision.cache.clear()
+    pair[0].tower.cache.clear()
     assert int8.network.vision is not pair[1].network.vision
     assert torch.equal(score_images(pair[0], contract.pictures(), contract.PROMPTS).total, before)
     int8.unload()

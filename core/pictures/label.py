@@ -17,7 +17,6 @@ from .opening import open_header, read_file
 Change = Callable[[str], str]  # old text, "" where there is none -> new text
 
 _NAME = "the file"  # in messages about bytes
-_NAME = "the file"  # in messages about bytes
 _EXIF_CONTAINERS: tuple[Any, ...] = (jpeg, webp, avif)
 
 

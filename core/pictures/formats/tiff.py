@@ -186,6 +186,7 @@ class _Block:
         return number
 
     def _unpack(self, form: str, at: int) -> int:
+        form = self.order + form  # without an order, sizes are the processor's: eight bytes for "L"
         if at < 0 or at + struct.calcsize(form) > len(self.data):
             raise BadImage("its EXIF block is damaged (an offset leads outside)")
-        return int(struct.unpack_from(self.order + form, self.data, at)[0])
+        return int(struct.unpack_from(form, self.data, at)[0])

@@ -178,11 +178,10 @@ class TextTower(TextEncoder):
 
     def _attend(self, attention: Any, x: Tensor, source: Tensor, bias: Tensor | None) -> Tensor:
         """(B, L, C) reads (B, N, W) -> (B, L, C). In plain steps: they have derivatives of every order, and broadcast."""
-        projections = attention.self
-        q, k, v = (
-            t.unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # B, heads, L, d
-            for t in (projections.query(x), projections.key(source), projections.value(source))
-        )
+        projections, heads = attention.self, attention.heads
+        q = _split(projections.query(x), heads)
+        k = _split(projections.key(source), heads)
+        v = _split(projections.value(source), heads)
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         weights = self._drop((scores if bias is None else scores + bias).softmax(-1))
         return self._added(attention.output, (weights @ v).transpose(1, 2).flatten(2), x)
@@ -192,6 +191,11 @@ class TextTower(TextEncoder):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(B, L, C) -> (B, heads, L, C / heads)."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

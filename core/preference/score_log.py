@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..errors import UnreadableText
 from ..files.atomic import append_text, replace_text
 from ..files.parsing import parse_json
+from ..weights.identity import spec_identity
 from .rankings import ImageSource
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,7 @@ def scorer_identity(spec: str, variant: str = "") -> str:
 
     variant: whatever else sets its scores apart, such as the dtype.
     """
-    path = Path(spec).expanduser()
-    if path.is_file():
-        stat = path.stat()
-        spec = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    return f"{spec} {variant}".strip()
+    return f"{spec_identity(spec)} {variant}".strip()
 
 
 class ScoreLog:

@@ -29,11 +29,11 @@ class ReferenceTrainer:
         import torch
 
         from ...cli.refl import prepare
-        from ...refl.checkpoints import RunFolder
+        from ...refl.run_folder import RunFolder
 
         data = None if train_data_dir is None else os.fspath(train_data_dir)
         config = settings_of(self.kind, os.fspath(pretrained_model_name_or_path), data, args)
-        resumed = bool(args.resume_from_checkpoint) and bool(RunFolder(config.output).checkpoints())
+        resumed = bool(args.resume_from_checkpoint) and bool(RunFolder(config.output).checkpoints.paths())
         if resumed:
             config = RunFolder(config.output).config().but(steps=config.steps)
         if args.allow_tf32:
@@ -54,6 +54,6 @@ class ReferenceTrainer:
         """Run to the end; `args` are those that the trainer was made with."""
         self.trainer.train()
         config = self.trainer.config
-        if config.tune == "full" and self.trainer.backend.rank == 0:
+        if config.tune == "full" and self.trainer.backend.first:
             generator: Any = self.trainer.generator
             generator.save(Path(config.output))

@@ -11,7 +11,7 @@ import scorer_checkpoints
 import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.pictures.resize import resize_crop
-from sd_imagereward.core.scorers import pickscore
+from sd_imagereward.core.scorers import pickscore, technical_measures
 from sd_imagereward.core.scorers.inspection import faults_of
 from sd_imagereward.core.scorers.int8 import quantise_linears
 from sd_imagereward.core.scorers.loading import load_scorer
@@ -43,6 +43,12 @@ def test_pickscore_rounds_pixels_that_need_no_gradient_though_others_might(tmp_p
     assert smooth.requires_grad
     assert scorer.info.reads_prompt
     assert not torch.equal(prepared, smooth)
+
+
+def test_a_wide_picture_is_sampled_by_its_area() -> None:
+    side = technical_measures.VIEWING_SIDE
+    assert technical_measures.sampled(torch.zeros(1, 1, side, 4 * side)).shape[-2:] == (side // 2, 2 * side)
+    assert technical_measures.sampled(torch.zeros(1, 1, 4 * side, side)).shape[-2:] == (2 * side, side // 2)
 
 
 @pytest.mark.parametrize(("length", "faults"), [(1000, 0), (950, 0), (1050, 0), (850, 1)])

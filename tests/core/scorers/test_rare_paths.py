@@ -1,0 +1,65 @@
+"""Ways through the scorers that a whole scoring seldom takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import scorer_checkpoints
+import torch
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.pictures.resize import resize_crop
+from sd_imagereward.core.scorers import pickscore, technical_measures
+from sd_imagereward.core.scorers.inspection import faults_of
+from sd_imagereward.core.scorers.int8 import quantise_linears
+from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.weights.catalogue import WeightFile
+from torch import nn
+
+
+@pytest.mark.parametrize("lacking", ["an engine", "a function"])
+def test_a_torch_without_int8_kernels_is_named(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lacking == "an engine":
+        monkeypatch.setattr("torch.backends.quantized", type("Quantized", (), {"engine": "none"}))
+    else:
+        monkeypatch.delattr(torch, "quantize_per_channel")
+    with pytest.raises(ImageRewardError, match="no int8 kernels; use fp32"):
+        quantise_linears(nn.Linear(512, 512))
+
+
+def test_pickscore_rounds_pixels_that_need_no_gradient_though_others_might(tmp_path: Path) -> None:
+    path = scorer_checkpoints.write_clip(tmp_path, name="PickScore_v1.safetensors", **scorer_checkpoints.TINY_H)
+    scorer = load_scorer(path, device="cpu")
+    pixels = torch.rand(1, 3, 301, 250, generator=torch.Generator().manual_seed(0))
+    with torch.enable_grad():
+        prepared = scorer.prepare(pixels)
+        smooth = scorer.prepare(pixels.clone().requires_grad_())
+    with torch.no_grad():
+        assert torch.equal(prepared, scorer.prepare(pixels))
+        assert torch.equal(prepared, scorer.prepare(pixels.clone().requires_grad_()))
+    assert torch.equal(prepared, resize_crop(pixels, 224, corner=math.floor).float() / 255.0)
+    assert smooth.requires_grad
+    assert scorer.info.reads_prompt
+    assert not torch.equal(prepared, smooth)
+
+
+def test_a_wide_picture_is_sampled_by_its_area() -> None:
+    side = technical_measures.VIEWING_SIDE
+    assert technical_measures.sampled(torch.zeros(1, 1, side, 4 * side)).shape[-2:] == (side // 2, 2 * side)
+    assert technical_measures.sampled(torch.zeros(1, 1, 4 * side, side)).shape[-2:] == (2 * side, side // 2)
+
+
+@pytest.mark.parametrize(("length", "faults"), [(1000, 0), (950, 0), (1050, 0), (850, 1)])
+def test_a_vocabulary_far_shorter_than_the_published_one_is_a_fault(
+    length: int, faults: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
+    weight = WeightFile("owner/name", "some-vocabulary.txt", 1000, "", "MIT")
+    (tmp_path / weight.name).write_bytes(b"x" * length)
+    network = WeightFile("owner/name", "not-there.safetensors", 1, "", "MIT")
+    missing, *found = faults_of(dataclasses.replace(pickscore.INFO, weights=(network, weight)))
+    assert missing.weight == network
+    assert len(found) == faults
+    assert all("expected about 1,000 bytes, got 850" in fault.reason and fault.damaged for fault in found)

@@ -36,10 +36,8 @@ class Task:
     vae: Any
     reward: RewardModel
     negative: Conditioning | None
-    prompts: Sequence[str]
-    """One for all pictures, or one each."""
-    samples: Tensor
-    """(B, C, h, w): only its shape is read."""
+    prompts: Sequence[str]  # one for all pictures, or one each
+    samples: Tensor  # (B, C, h, w): only its shape is read
     sampling: Sampling
     seed: int
 
@@ -49,8 +47,7 @@ class FoundNoise:
     """NOISE, as ComfyUI's custom samplers ask for it."""
 
     seed: int
-    noise: Tensor
-    """(B, C, h, w) float32 on the CPU."""
+    noise: Tensor  # (B, C, h, w) float32 on the CPU
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
         shape = tuple(latent["samples"].shape)

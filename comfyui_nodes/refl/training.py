@@ -52,8 +52,7 @@ class Job:
     held_out: RewardModel | None
     negative: Conditioning | None
     config: ReflConfig
-    dtype: torch.dtype | None
-    """What the network computes in; None: what ComfyUI chose."""
+    dtype: torch.dtype | None  # what the network computes in; None: what ComfyUI chose
 
 
 def train(job: Job, rescue: Path) -> ReflResult:

@@ -45,10 +45,8 @@ class RunInputs:
     """What a run reads before it begins. A mistake in it costs seconds then, and hours later."""
 
     prompts: list[str]
-    evaluation_prompts: list[str]
-    """One for each of the fixed pictures."""
-    captioned: CaptionedImages | None
-    """None without the pre-training loss."""
+    evaluation_prompts: list[str]  # one for each of the fixed pictures
+    captioned: CaptionedImages | None  # None without the pre-training loss
 
     @classmethod
     def read(cls, config: ReflConfig) -> RunInputs:
@@ -76,8 +74,7 @@ class CaptionedImages:
 
     images: Sequence[Any]
     prompts: Sequence[str]
-    unreadable: dict[int, str] = field(default_factory=dict)
-    """Positions of images that could not be read, and why."""
+    unreadable: dict[int, str] = field(default_factory=dict)  # positions of images that could not be read, and why
 
     @classmethod
     def read(cls, source: str) -> CaptionedImages:

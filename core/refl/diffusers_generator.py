@@ -25,10 +25,8 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 class Conditioning(NamedTuple):
     """What the U-Net reads beside the latents, one row per picture."""
 
-    embeddings: Tensor
-    """(B, tokens, width)"""
-    pooled: Tensor | None
-    """(B, width), where the family has one"""
+    embeddings: Tensor  # (B, tokens, width)
+    pooled: Tensor | None  # (B, width), where the family has one
 
     def to(self, *args: Any) -> Conditioning:
         return Conditioning(self.embeddings.to(*args), None if self.pooled is None else self.pooled.to(*args))

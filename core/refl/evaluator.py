@@ -24,8 +24,7 @@ class Evaluator:
     scorer: Scorer
     held_out: Scorer
     sampling: Sampling
-    prompts: list[str]
-    """One per picture."""
+    prompts: list[str]  # one per picture
     seed: int
     backend: Backend
 

@@ -19,78 +19,64 @@ Config = Mapping[str, "bool | str"]
 class LoraLayers:
     """Which layers of a network a LoRA may change, by the names that its files give them."""
 
+    # Layers of transformer blocks have one of these in their name; `linear` takes every linear layer of them.
     blocks: tuple[str, ...]
-    """Layers of transformer blocks have one of these in their name; `linear` takes every linear layer of them."""
-    attention: tuple[str, ...]
-    """Endings of the layers in them that `attention` takes."""
+    attention: tuple[str, ...]  # endings of the layers in them that `attention` takes
+    # Files have the names of the original program, which ComfyUI keeps; False: those of diffusers.
     original_names: bool = True
-    """Files have the names of the original program, which ComfyUI keeps; False: those of diffusers."""
 
 
 class Base(NamedTuple):
     """What the metadata of a LoRA says of the model it was trained on."""
 
-    kohya: str
-    """`ss_base_model_version`, by which A1111 and Forge decide where they show the file."""
-    modelspec: str
-    """`modelspec.architecture`, https://github.com/Stability-AI/ModelSpec"""
-    v2: bool = False
-    """`ss_v2`: an SD2."""
+    kohya: str  # `ss_base_model_version`, by which A1111 and Forge decide where they show the file
+    modelspec: str  # `modelspec.architecture`, https://github.com/Stability-AI/ModelSpec
+    v2: bool = False  # `ss_v2`: an SD2
 
 
 class TextEncoder(NamedTuple):
-    part: str
-    """The pipeline's attribute."""
-    prefix: str
-    """What its keys begin with in a single-file checkpoint."""
-    open_clip: bool = False
-    """A tower in OpenCLIP's layout in that file; else in that of transformers."""
+    part: str  # the pipeline's attribute
+    prefix: str  # what its keys begin with in a single-file checkpoint
+    open_clip: bool = False  # a tower in OpenCLIP's layout in that file; else in that of transformers
 
 
 @dataclass(frozen=True)
 class DiffusersFamily:
     """How diffusers knows the family."""
 
-    pipeline: str
-    """The class, in `diffusers`."""
+    pipeline: str  # the class, in `diffusers`
     unet: Config
     text_encoders: tuple[TextEncoder, ...]
-    pooled: bool = False
-    """The U-Net also reads a pooled embedding of the prompt, and the picture's size and crop."""
+    pooled: bool = False  # the U-Net also reads a pooled embedding of the prompt, and the picture's size and crop
+    # An empty tensor of this name says in a single file that the model predicts velocity; "": its weights say it.
     velocity_key: str = ""
-    """An empty tensor of this name says in a single file that the model predicts velocity; "": its weights say it."""
 
 
 @dataclass(frozen=True)
 class ComfyFamily:
     """How ComfyUI knows the family."""
 
-    model: str
-    """The class, in `comfy.model_base`."""
+    model: str  # the class, in `comfy.model_base`
+    # (module, class) of the blocks that gradient checkpointing recomputes; those that a ComfyUI lacks are passed
+    # over.
     blocks: tuple[tuple[str, str], ...]
-    """(module, class) of the blocks that gradient checkpointing recomputes; those that a ComfyUI lacks are passed over."""
-    descendants: bool = False
-    """Classes derived from it are the same family, too."""
-    unet: Config | None = None
-    """Settings that must hold besides, as `unet_config` has them."""
+    descendants: bool = False  # classes derived from it are the same family, too
+    unet: Config | None = None  # settings that must hold besides, as `unet_config` has them
+    # The blocks work in place or with kernels that have no gradient, and are covered in training.
     in_place: bool = False
-    """The blocks work in place or with kernels that have no gradient, and are covered in training."""
 
 
 @dataclass(frozen=True)
 class Family:
-    name: str
-    """In code, in settings and in the log."""
-    title: str
-    """For people."""
-    resolution: int
-    """Side of the pictures it was trained on, in pixels."""
+    name: str  # in code, in settings and in the log
+    title: str  # for people
+    resolution: int  # side of the pictures it was trained on, in pixels
     layers: LoraLayers
     base: Base
+    # In place of `base` for models that predict velocity, where files tell them apart.
     velocity_base: Base | None = None
-    """In place of `base` for models that predict velocity, where files tell them apart."""
+    # Rectified flow: noise level s mixes (1 - s) * x0 + s * noise. Else diffusion: x0 + sigma * noise.
     flow: bool = False
-    """Rectified flow: noise level s mixes (1 - s) * x0 + s * noise. Else diffusion: x0 + sigma * noise."""
     experimental: bool = False
     diffusers: DiffusersFamily | None = None
     comfyui: ComfyFamily | None = None

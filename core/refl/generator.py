@@ -34,18 +34,12 @@ class Sampling:
     """How pictures are drawn, in training and in evaluation alike."""
 
     width: int
-    height: int
-    """Size of the picture in pixels."""
-    steps: int = 40
-    """Steps of the noise schedule; step 0 is pure noise, step `steps - 1` the last."""
-    sampler: str = "ddpm"
-    """A name the adapter knows; "ddpm" is the reference's (stochastic steps)."""
-    scheduler: str = ""
-    """Spacing of the noise levels, for adapters that have several; "" is the adapter's own."""
-    guidance: float = 1.0
-    """Classifier-free guidance scale; 1 draws with the prompt alone and costs half."""
-    negative_prompt: str = ""
-    """What guidance leads away from; not read when `guidance` is 1."""
+    height: int  # size of the picture in pixels
+    steps: int = 40  # steps of the noise schedule; step 0 is pure noise, step `steps - 1` the last
+    sampler: str = "ddpm"  # a name the adapter knows; "ddpm" is the reference's (stochastic steps)
+    scheduler: str = ""  # spacing of the noise levels, for adapters that have several; "" is the adapter's own
+    guidance: float = 1.0  # classifier-free guidance scale; 1 draws with the prompt alone and costs half
+    negative_prompt: str = ""  # what guidance leads away from; not read when `guidance` is 1
 
 
 class Denoiser(ABC):
@@ -74,18 +68,16 @@ class Denoiser(ABC):
 class Generator(ABC):
     """What is tuned. The parameters of all networks are frozen; a tuning unfreezes those that it trains."""
 
-    family: Family
-    """A row of the table: which layers a LoRA may change, and what its file says of the model."""
+    family: Family  # a row of the table: which layers a LoRA may change, and what its file says of the model
+    # Whether the network predicts velocity (arXiv 2202.00512), which goes into the metadata of LoRA files.
     v_prediction: bool = False
-    """Whether the network predicts velocity (arXiv 2202.00512), which goes into the metadata of LoRA files."""
+    # The bare denoising network (the U-Net): what full tuning trains and LoRA layers are attached to.
     network: nn.Module
-    """The bare denoising network (the U-Net): what full tuning trains and LoRA layers are attached to."""
+    # The network as a backend wrapped it (DDP, FSDP); an adapter calls `self.active` so that gradients are
+    # exchanged.
     wrapped: nn.Module | None = None
-    """The network as a backend wrapped it (DDP, FSDP); an adapter calls `self.active` so that gradients are exchanged."""
-    sizes_divide_by: int = 8
-    """Width and height must be multiples of this."""
-    native_resolution: int = 512
-    """Side of the pictures the model was trained on, in pixels."""
+    sizes_divide_by: int = 8  # width and height must be multiples of this
+    native_resolution: int = 512  # side of the pictures the model was trained on, in pixels
 
     @property
     def active(self) -> nn.Module:

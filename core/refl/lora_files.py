@@ -45,8 +45,7 @@ class LoraRecord:
     name: str
     family: Family
     v_prediction: bool
-    resolution: tuple[int, int]
-    """Width and height it was trained at."""
+    resolution: tuple[int, int]  # width and height it was trained at
     base_model: str
     reward: str
     steps: int

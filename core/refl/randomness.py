@@ -46,11 +46,9 @@ class SampleNoise:
 class MicroBatch:
     """What one process draws between two backward passes."""
 
-    prompts: tuple[int, ...]
-    """Positions in the list of prompts, one per picture."""
+    prompts: tuple[int, ...]  # positions in the list of prompts, one per picture
     seeds: tuple[int, ...]
-    stop: int
-    """The step at which x0 is predicted; the same for every picture and process of this micro-step."""
+    stop: int  # the step at which x0 is predicted; the same for every picture and process of this micro-step
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ class Draws:
     """The run's plan: which prompt, which noise, which stop step, at every position."""
 
     seed: int
-    prompts: int
-    """How many prompts there are; each is used once per epoch, in an order of its own."""
+    prompts: int  # how many prompts there are; each is used once per epoch, in an order of its own
     batch: int
     accumulation: int
     stop_window: tuple[int, int]

@@ -22,10 +22,8 @@ class Settings:
     iterations: int = 50
     learning_rate: float = 5.0
     momentum: float = 0.9
-    clip: float = 0.1
-    """Norm to which each picture's gradient is clipped."""
-    regularisation: float = 0.01
-    """Weight of keeping the noise's norm where that of normal noise lies."""
+    clip: float = 0.1  # norm to which each picture's gradient is clipped
+    regularisation: float = 0.01  # weight of keeping the noise's norm where that of normal noise lies
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -39,16 +37,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Optimised:
-    noise: Tensor
-    """(B, C, h, w) float32 on the CPU: of each picture, the noise with the highest reward."""
+    noise: Tensor  # (B, C, h, w) float32 on the CPU: of each picture, the noise with the highest reward
+    # (B, C, h, w): the latents that noise gives before the first step, in the sampler's scale, on the CPU.
     start: Tensor
-    """(B, C, h, w): the latents that noise gives before the first step, in the sampler's scale, on the CPU."""
-    pixels: Tensor
-    """(B, 3, H, W) in 0..1: the pictures drawn from it."""
-    first: Tensor
-    """(B, 3, H, W): the pictures of the noise that came in."""
-    rewards: Tensor
-    """(iterations + 1, B): of each iteration, the first one before any change."""
+    pixels: Tensor  # (B, 3, H, W) in 0..1: the pictures drawn from it
+    first: Tensor  # (B, 3, H, W): the pictures of the noise that came in
+    rewards: Tensor  # (iterations + 1, B): of each iteration, the first one before any change
 
 
 class GivenNoise(SampleNoise):

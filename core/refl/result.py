@@ -19,23 +19,16 @@ class ReflResult:
     """The generator's network still draws with the tuned weights."""
 
     updates: int
-    ended: str
-    """"finished", or "early_stopped" when the guard stopped the run."""
-    records: list[dict[str, Any]]
-    """One per update: reward, loss, gradient_norm, learning_rate, seconds, ..."""
+    ended: str  # "finished", or "early_stopped" when the guard stopped the run
+    records: list[dict[str, Any]]  # one per update: reward, loss, gradient_norm, learning_rate, seconds
     evaluations: list[Evaluation]
-    best: Evaluation | None
-    """The one whose weights were kept; None without a guard."""
+    best: Evaluation | None  # the one whose weights were kept; None without a guard
     sweep: list[Evaluation]
-    before: Tensor | None
-    """Pictures of the untuned model, (N, 3, H, W) uint8; same prompts and noises as `after`."""
+    before: Tensor | None  # pictures of the untuned model, (N, 3, H, W) uint8; same prompts and noises as `after`
     after: Tensor | None
-    prompts: list[str]
-    """Prompts of these pictures."""
-    lora: Lora | None
-    """None when the whole network was tuned."""
-    record: LoraRecord
-    """What the LoRA's file says of it."""
+    prompts: list[str]  # prompts of these pictures
+    lora: Lora | None  # None when the whole network was tuned
+    record: LoraRecord  # what the LoRA's file says of it
     files: list[Path] = field(default_factory=list)
 
     @property

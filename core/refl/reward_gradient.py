@@ -16,13 +16,10 @@ from .generator import Generator
 class RewardGradient:
     """Pictures and what they earned; everything detached."""
 
-    pixels: Tensor
-    """(B, 3, H, W) in 0..1."""
-    rewards: Tensor
-    """(B,) float32: the raw reward of each picture."""
+    pixels: Tensor  # (B, 3, H, W) in 0..1
+    rewards: Tensor  # (B,) float32: the raw reward of each picture
     loss: Tensor
-    gradient: Tensor
-    """(B, C, h, w) float32: d loss / d latents."""
+    gradient: Tensor  # (B, C, h, w) float32: d loss / d latents
 
 
 def decode_and_score(

@@ -21,12 +21,10 @@ from .tuning import Tuning
 class Rollout:
     """What one rollout gave; everything detached."""
 
-    reward: Tensor
-    """(B,) float32: the raw reward of each picture."""
+    reward: Tensor  # (B,) float32: the raw reward of each picture
     reward_loss: Tensor
     prior_loss: Tensor
-    pixels: Tensor
-    """(B, 3, H, W) in 0..1."""
+    pixels: Tensor  # (B, 3, H, W) in 0..1
 
 
 def rollout(

@@ -63,7 +63,7 @@ def test_one_patcher_a_network_however_many_nodes(installed: str, pictures: Any)
         run(ScoreImages, reward_model=first, image=pictures(1), prompt=prompt)
         run(ScoreImages, reward_model=second, image=pictures(1, seed=1), prompt=prompt)
     assert len(model_management.current_loaded_models) == 1
-    patcher = model_management.current_loaded_models[0]
+    patcher = model_management.current_loaded_models[0].model
     assert patcher.model is first.scorer.network
     assert all(request["models"] == [patcher] for request in model_management.requests)
     assert all(request["force_full_load"] and request["memory_required"] > 0 for request in model_management.requests)
@@ -162,15 +162,15 @@ class TestMixtureFile:
     def test_is_offered_and_a_vocabulary_is_not(self, file: str) -> None:
         assert options()[-2:] == ["mine.json", "tiny.pt"]
 
-    def test_shows_its_parts(self, file: str, installed: str, pictures: Any) -> None:
+    def test_shows_its_components(self, file: str, installed: str, pictures: Any) -> None:
         batch = pictures(2)
         out = run(ScoreImages, reward_model=load(file), image=batch, prompt=PROMPT)
-        parts = [
+        components = [
             run(ScoreImages, reward_model=load(n), image=batch, prompt=PROMPT)["values"]
             for n in (installed, "technical")
         ]
-        assert out["values"] == pytest.approx([2 * a + 0.5 * b for a, b in zip(*parts, strict=True)], abs=1e-4)
-        assert list(out["scores"].parts) == ["ImageReward", "Technical"]
+        assert out["values"] == pytest.approx([2 * a + 0.5 * b for a, b in zip(*components, strict=True)], abs=1e-4)
+        assert list(out["scores"].components) == ["ImageReward", "Technical"]
 
     def test_shares_the_network_with_a_node_that_loads_the_member(self, file: str, installed: str) -> None:
         alone, mixed = load(installed), load(file)
@@ -201,7 +201,7 @@ class TestMixtureFile:
 
 
 class TestMix:
-    def test_is_the_weighted_sum_and_shows_its_parts(self, installed: str, base: Path, pictures: Any) -> None:
+    def test_is_the_weighted_sum_and_shows_its_components(self, installed: str, base: Path, pictures: Any) -> None:
         write_imagereward(base / "other", seed=1)
         shutil.copy(base / "other" / "ImageReward.pt", base / "models" / "ImageReward" / "other.pt")
         one, two = load(installed), load("other.pt")
@@ -211,7 +211,7 @@ class TestMix:
         out = run(ScoreImages, reward_model=mixed, image=batch, prompt=PROMPT)
         expected = [2 * a - 0.5 * b for a, b in zip(first, second, strict=True)]
         assert out["values"] == pytest.approx(expected, abs=1e-4)
-        assert len(out["scores"].parts) == 2
+        assert len(out["scores"].components) == 2
 
     def test_its_networks_keep_their_patchers(self, installed: str, pictures: Any) -> None:
         one = load(installed)

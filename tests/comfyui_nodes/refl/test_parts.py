@@ -118,7 +118,7 @@ def test_what_the_node_says_at_the_end(strength: float | None, reason: str, end:
 
 class TestSamplers:
     def test_those_that_cannot_be_walked_are_not_offered(self) -> None:
-        assert samplers.sampler_names() == ["euler", "euler_ancestral", "ddpm", "ddim"]
+        assert samplers.sampler_names() == ["euler", "euler_ancestral", "dpmpp_sde_gpu", "ddpm", "ddim"]
 
     @pytest.mark.parametrize("steps", [1, 3, 7, 40])
     @pytest.mark.parametrize("scheduler", ["simple", "ddim_uniform"])
@@ -148,8 +148,10 @@ class TestSamplers:
     def test_a_sampler_without_gradient_is_refused(self) -> None:
         weight = torch.ones((), requires_grad=True)
         start = torch.ones(1, 4, 2, 2)
-        with pytest.raises(ImageRewardError, match="'ddpm' lets no gradient through"):
-            samplers.advance("ddpm", lambda x, s: x * weight, start, torch.tensor([2.0, 1.0]), {}, lambda: start)
+        with pytest.raises(ImageRewardError, match="'dpmpp_sde_gpu' lets no gradient through"):
+            samplers.advance(
+                "dpmpp_sde_gpu", lambda x, s: x * weight, start, torch.tensor([2.0, 1.0]), {}, lambda: start
+            )
 
     def test_noise_comes_from_the_caller_alone(self) -> None:
         with torch.no_grad():

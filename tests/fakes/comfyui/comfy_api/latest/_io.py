@@ -19,10 +19,9 @@ class Hidden(str, Enum):
     extra_pnginfo = "EXTRA_PNGINFO"
 
 
-@dataclass
 class HiddenHolder:
-    prompt: Any = None
-    extra_pnginfo: Any = None
+    def __init__(self, prompt: Any = None, extra_pnginfo: Any = None) -> None:
+        self.prompt, self.extra_pnginfo = prompt, extra_pnginfo
 
 
 class Input:
@@ -167,7 +166,7 @@ class Schema:
 
     def validate(self) -> None:
         """Ids are unique over inputs and outputs together, as the real host demands."""
-        ids = [one.id for one in [*self.inputs, *self.outputs]]
+        ids = [*(one.id for one in self.inputs), *(one.id for one in self.outputs)]
         twice = {one for one in ids if ids.count(one) > 1}
         if twice:
             raise ValueError(f"ids used twice: {twice}")
@@ -181,7 +180,7 @@ class ComfyNode:
         raise NotImplementedError
 
     @classmethod
-    def execute(cls, **kwargs: Any) -> NodeOutput:
+    def execute(cls, *args: Any, **kwargs: Any) -> NodeOutput:
         raise NotImplementedError
 
 

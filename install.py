@@ -5,12 +5,14 @@ A package that is there is never touched, whatever its version: the host has pin
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 
@@ -31,10 +33,7 @@ def _is_installed(package: str) -> bool:
 
 def install(requirements: list[str]) -> None:
     """Installs them with every version that is there held fast, so that pip fails rather than upgrades."""
-    try:
-        import launch  # AUTOMATIC1111, Forge, reForge: honours --skip-install, proxies and index settings
-    except ImportError:
-        launch = None
+    launch = _host_launcher()
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(installed_versions()), encoding="utf-8")
@@ -43,8 +42,16 @@ def install(requirements: list[str]) -> None:
                 command = [sys.executable, "-m", "pip", "install", requirement, "--constraint", str(constraints)]
                 subprocess.check_call(command)
             elif not getattr(getattr(launch, "args", None), "skip_install", False):
-                command = f'install "{requirement}" --constraint "{constraints}"'
-                launch.run_pip(command, f"ImageReward requirement: {requirement}")
+                arguments = f'install "{requirement}" --constraint "{constraints}"'
+                launch.run_pip(arguments, f"ImageReward requirement: {requirement}")
+
+
+def _host_launcher() -> ModuleType | None:
+    """AUTOMATIC1111's, Forge's and reForge's `launch`, which honours --skip-install, proxies and index settings."""
+    try:
+        return importlib.import_module("launch")
+    except ImportError:
+        return None
 
 
 def installed_versions() -> list[str]:

@@ -34,7 +34,9 @@ class WholePatcher(ModelPatcher):
         self.load(device_to, lowvram_model_memory=1e32, force_patch_weights=force_patch_weights, full_load=True)
         return int(self.loaded_size() - before)
 
-    def partially_unload(self, device_to: torch.device, memory_to_free: float = 0, **_: Any) -> int:
+    def partially_unload(
+        self, device_to: torch.device, memory_to_free: float = 0, force_patch_weights: bool = False, **_: Any
+    ) -> int:
         return 0  # nothing freed: the caller then unloads the whole network
 
 

@@ -14,10 +14,12 @@ if "sd_imagereward" not in sys.modules:
     spec = importlib.util.spec_from_file_location(
         "sd_imagereward", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
+    assert spec is not None
+    assert spec.loader is not None
     sys.modules["sd_imagereward"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["sd_imagereward"])
 elif "sd_imagereward.sdwebui_extension" in sys.modules:
-    other = Path(sys.modules["sd_imagereward"].__file__).parent
+    other = Path(str(sys.modules["sd_imagereward"].__file__)).parent
     if other != ROOT:  # two copies would score every image twice
         raise RuntimeError(f"The ImageReward extension is installed twice, in {other} and {ROOT}: remove one of them.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import comfy.model_management as model_management
+import torch
 
 from ...core.errors import ImageRewardError
 from ...core.refl.generator import Denoiser, Sampling
@@ -22,7 +23,7 @@ def expect_gradients(generator: ComfyGenerator, lora: Lora, sampling: Sampling, 
     side = max(side // generator.sizes_divide_by, 1) * generator.sizes_divide_by
 
     def rollout(denoiser: Denoiser) -> None:
-        denoiser.x0(denoiser.start(), step).square().mean().backward()
+        torch.autograd.backward(denoiser.x0(denoiser.start(), step).square().mean())
 
     try:
         generator.denoise([prompt], replace(sampling, width=side, height=side), SampleNoise.of_seeds([0]), rollout)

@@ -39,7 +39,7 @@ def uncover(network: nn.Module, make: Cover) -> None:
     """Take off what `cover` put on; what lies below it stays. Nothing may have been put over it since."""
     for module in network.modules():
         covered = module.__dict__.get("forward")
-        if getattr(covered, "cover", None) is not make:
+        if covered is None or getattr(covered, "cover", None) is not make:
             continue
         below = covered.__wrapped__
         if inspect.ismethod(below):
@@ -64,7 +64,9 @@ def recomputing(forward: Forward) -> Forward:
         if not torch.is_grad_enabled():
             return forward(*args, **keywords)
         # The host counts blocks up in these dictionaries on its way: the second pass must see what the first one saw.
-        frozen = {name: dict(value) if isinstance(value, dict) else value for name, value in keywords.items()}
+        frozen: dict[str, Any] = {
+            name: dict(value) if isinstance(value, dict) else value for name, value in keywords.items()
+        }
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **frozen)
 
     return wrapper
@@ -104,5 +106,5 @@ def _rotate_both(queries: Tensor, keys: Tensor, rotations: Tensor) -> tuple[Tens
 
 def _rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Each pair of the last axis of x by its 2 x 2 matrix: (..., d) and (..., d / 2, 2, 2) -> (..., d)."""
-    pairs = x.to(rotations.dtype).unflatten(-1, (-1, 1, 2))
+    pairs = x.to(rotations.dtype).reshape(*x.shape[:-1], -1, 1, 2)
     return (rotations[..., 0] * pairs[..., 0] + rotations[..., 1] * pairs[..., 1]).flatten(-2).to(x.dtype)

@@ -122,7 +122,7 @@ class ComfyGenerator(Generator):
         empty = torch.zeros(len(prompts), self.latent_channels, *size)
         guider.sample(empty, empty, rollout_sampler, sigmas, disable_pbar=True, seed=0)
         self.on_rollout()
-        return rollout_sampler.result  # type: ignore[return-value]
+        return rollout_sampler.result
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = self.patcher.get_model_object("latent_format").process_out(latents)
@@ -152,7 +152,7 @@ class ComfyGenerator(Generator):
                 uncover(network, recomputing)
 
 
-class _RolloutSampler(comfy.samplers.Sampler):  # type: ignore[misc]
+class _RolloutSampler(comfy.samplers.Sampler):
     """A host's sampler that lets the caller do the rollout, while the host lends its model, conditioning and guidance."""
 
     def __init__(self, family: Family, name: str, noise: SampleNoise, rollout: Callable[[Denoiser], Any]) -> None:

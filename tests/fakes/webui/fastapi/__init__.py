@@ -12,7 +12,7 @@ class HTTPException(Exception):
         self.status_code, self.detail, self.headers = status_code, detail, headers
 
 
-def Depends(dependency: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 (its name there)
+def Depends(dependency: Callable[..., Any]) -> Any:  # noqa: N802 (its name there)
     return dependency
 
 

@@ -9,4 +9,6 @@ class HTTPBasicCredentials:
     password: str
 
 
-class HTTPBasic: ...
+class HTTPBasic:
+    def __call__(self) -> HTTPBasicCredentials:
+        raise NotImplementedError

@@ -37,6 +37,10 @@ class StableDiffusionProcessing:
     txt2img_upscale: bool = False
     is_api: bool = False
     comments: dict[str, int] = field(default_factory=dict)
+    all_prompts: list[str] = field(default_factory=list, init=False)
+    all_negative_prompts: list[str] = field(default_factory=list, init=False)
+    all_seeds: list[int] = field(default_factory=list, init=False)
+    all_subseeds: list[int] = field(default_factory=list, init=False)
 
     def save_samples(self) -> bool:
         return not self.do_not_save_samples

@@ -60,4 +60,4 @@ def _save(picture: Image.Image) -> ui.SavedResult:
 
 
 def _json_number(value: float) -> float | None:
-    return None if value != value else value  # NaN is no JSON
+    return None if value != value else value  # JSON has no NaN

@@ -26,7 +26,7 @@ class FileSettings:
     prefix: str  # may hold %score% beside ComfyUI's own marks
     ending: str
     quality: int
-    parts: bool = True  # write the parts of a mixture beside its score
+    components: bool = True  # write the components of a mixture beside its score
 
 
 def save(pixels: Tensor, scores: Scores, i: int, settings: FileSettings, chunks: Mapping[str, Any]) -> ui.SavedResult:
@@ -41,7 +41,7 @@ def save(pixels: Tensor, scores: Scores, i: int, settings: FileSettings, chunks:
     if not args.disable_metadata:
         others = dict(chunks)
         base = others.pop("parameters", None)  # an A1111 text that a node of another pack put there
-        texts = {"parameters": parameters(scores, i, (width, height), settings.parts, base), "chunks": others}
+        texts = {"parameters": parameters(scores, i, (width, height), settings.components, base), "chunks": others}
     save_image(to_picture(pixels), Path(folder) / file, quality=settings.quality, **texts)
     return ui.SavedResult(file, subfolder, io.FolderType.output)
 
@@ -53,12 +53,12 @@ def _free_name(folder: Path, stem: str, counter: int, ending: str) -> str:
     return name
 
 
-def parameters(scores: Scores, i: int, size: tuple[int, int], parts: bool, base: str | None = None) -> str:
+def parameters(scores: Scores, i: int, size: tuple[int, int], components: bool, base: str | None = None) -> str:
     """`base`, or the prompt, and a line such as `Size: 512x768, Version: ComfyUI, ImageReward: 0.5812`."""
     prompt = scores.prompts[i] if scores.prompts else ""
     values = {scores.title: scores.total[i]}
-    if parts:
-        values |= {title: row[i] for title, row in scores.parts.items()}
+    if components:
+        values |= {title: row[i] for title, row in scores.components.items()}
     return set_scores(base or prompt, values, facts={"Size": f"{size[0]}x{size[1]}", "Version": "ComfyUI"})
 
 

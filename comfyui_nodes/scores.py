@@ -18,7 +18,7 @@ class Scores:
 
     title: str  # "ImageReward": the key written into files
     total: tuple[float, ...]
-    parts: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of a mixture, by title
+    components: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of a mixture, by title
     prompts: tuple[str, ...] = ()  # as scored; () if unknown
     notes: dict[int, str] = field(default_factory=dict)  # position -> what is odd about the image
 
@@ -41,7 +41,7 @@ class Scores:
         return Scores(
             self.title,
             tuple(self.total[i] for i in positions),
-            {title: tuple(values[i] for i in positions) for title, values in self.parts.items()},
+            {title: tuple(values[i] for i in positions) for title, values in self.components.items()},
             tuple(self.prompts[i] for i in positions) if self.prompts else (),
             {place: self.notes[i] for place, i in enumerate(positions) if i in self.notes},
         )
@@ -52,8 +52,8 @@ class Scores:
         return "\n".join([*lines, f"best {self.best:.4f}, mean {self.mean:.4f}"])
 
     def _line(self, i: int) -> str:
-        parts = ", ".join(f"{title} {values[i]:.4f}" for title, values in self.parts.items())
-        line = f"image {i}: {self.title} {self.total[i]:.4f}" + (f" ({parts})" if parts else "")
+        components = ", ".join(f"{title} {values[i]:.4f}" for title, values in self.components.items())
+        line = f"image {i}: {self.title} {self.total[i]:.4f}" + (f" ({components})" if components else "")
         return f"{line}  [{self.notes[i]}]" if i in self.notes else line
 
 
@@ -76,11 +76,11 @@ def _concatenate(rows: Sequence[Scores]) -> Scores:
             f"Scores of different kinds can't be compared: {', '.join(titles)}. Score all images with one reward model."
         )
     starts = [sum(len(row) for row in rows[:n]) for n in range(len(rows))]
-    shared_parts = [title for title in rows[0].parts if all(title in row.parts for row in rows)]
+    shared_components = [title for title in rows[0].components if all(title in row.components for row in rows)]
     return Scores(
         rows[0].title,
         tuple(value for row in rows for value in row.total),
-        {title: tuple(value for row in rows for value in row.parts[title]) for title in shared_parts},
+        {title: tuple(value for row in rows for value in row.components[title]) for title in shared_components},
         tuple(prompt for row in rows for prompt in row.prompts) if all(row.prompts for row in rows) else (),
         {start + i: note for start, row in zip(starts, rows, strict=True) for i, note in row.notes.items()},
     )

@@ -96,5 +96,5 @@ def _as_scores(
 ) -> Scores:
     columns = {title: tuple(result[title] for result in results) for title in results[0]}
     total = columns.pop(scorer.info.title)
-    notes = {i: said for i, image in enumerate(pixels) if (said := images.note(image))}
+    notes = {i: note for i, image in enumerate(pixels) if (note := images.note(image))}
     return Scores(scorer.info.title, total, columns, tuple(prompts), notes)

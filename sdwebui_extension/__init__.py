@@ -2,7 +2,7 @@
 
 A run passes through these files in this order:
 
-    panel      what the user sees          -> request    what the user asked for, checked
+    panel      what the user sees          -> request    the settings of a run, checked
     script     the dropdown entry          -> rounds     generates until enough images pass
     companion  hidden hooks, image by image -> job       scores each image, knows which are rejected
     saving     keeps rejected files out    -> results    filter, order and grid of what the gallery gets

@@ -68,7 +68,7 @@ BODY_SCHEMA = {
 
 def _check_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 (FastAPI's way)
     """The same users as the host's API: `--api-auth name:password,name:password`."""
-    for pair in shared.cmd_opts.api_auth.split(","):
+    for pair in filter(None, (shared.cmd_opts.api_auth or "").split(",")):
         name, _, password = pair.partition(":")
         same_name = compare_digest(credentials.username.encode(), name.encode())
         if same_name and compare_digest(credentials.password.encode(), password.encode()):
@@ -97,7 +97,7 @@ def get_scorers() -> list[dict[str, Any]]:
 
 
 async def post_score(request: Request) -> dict[str, Any]:
-    """`{"images": [...], "prompts": [...]}` -> `{"scorer", "scores", "parts", "errors"}`; a broken image scores null."""
+    """`{"images": [...], "prompts": [...]}` -> `{"scorer", "scores", "components", "errors"}`; a broken image scores null."""
     body = await _read_body(request)
     return await run_in_threadpool(_score, body)
 
@@ -113,38 +113,38 @@ async def _read_body(request: Request) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ScoreRequest:
     images: list[str]
     prompts: list[str]
     scorer: str
 
 
 def _score(body: bytes) -> dict[str, Any]:
-    asked = _parse(body)
+    request = _parse(body)
     images: dict[int, Image.Image] = {}
     errors: dict[int, str] = {}
-    for i, text in enumerate(asked.images):
+    for i, text in enumerate(request.images):
         try:
             images[i] = _decode(text)
         except ValueError as error:
             errors[i] = str(error)
     if not images:
-        return _answer(asked, None, [], errors)
+        return _answer(request, None, [], errors)
     with queue_lock:  # never beside a generation
         try:
-            scores = service.score(asked.scorer, list(images.values()), [asked.prompts[i] for i in images])
+            scores = service.score(request.scorer, list(images.values()), [request.prompts[i] for i in images])
         except ImageRewardError as error:
             raise HTTPException(503, str(error)) from error
         finally:
             service.settle()
-    return _answer(asked, scores, list(images), errors)
+    return _answer(request, scores, list(images), errors)
 
 
-def _parse(body: bytes) -> _Asked:
+def _parse(body: bytes) -> _ScoreRequest:
     try:
         data = json.loads(body)
     except ValueError as error:
-        raise HTTPException(422, f"The body is no JSON: {error}") from error
+        raise HTTPException(422, f"The body is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise HTTPException(422, "Expected a JSON object with 'images' and 'prompts'.")
     images = _texts(data.get("images"), "images")
@@ -158,14 +158,14 @@ def _parse(body: bytes) -> _Asked:
     if data.get("plain_prompt", True):
         prompts = [plain_prompt(prompt) for prompt in prompts]
     try:
-        return _Asked(images, prompts, scorer_name(data.get("scorer")))
+        return _ScoreRequest(images, prompts, scorer_name(data.get("scorer")))
     except ImageRewardError as error:
         raise HTTPException(422, str(error)) from error
 
 
 def _texts(value: Any, name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise HTTPException(422, f"'{name}' is a list of texts.")
+        raise HTTPException(422, f"'{name}' must be a list of texts.")
     return value
 
 
@@ -188,17 +188,19 @@ def _decode(text: str) -> Image.Image:
         raise ValueError(str(error)) from None
 
 
-def _answer(asked: _Asked, scores: ImageScores | None, positions: list[int], errors: dict[int, str]) -> dict[str, Any]:
-    count = len(asked.images)
+def _answer(
+    request: _ScoreRequest, scores: ImageScores | None, positions: list[int], errors: dict[int, str]
+) -> dict[str, Any]:
+    count = len(request.images)
     total: list[float | None] = [None] * count
     components: dict[str, list[float | None]] = {}
     if scores is not None:
         total = _spread(scores.total.tolist(), positions, count)
         components = {title: _spread(values.tolist(), positions, count) for title, values in scores.components.items()}
     return {
-        "scorer": asked.scorer,
+        "scorer": request.scorer,
         "scores": total,
-        "parts": components,
+        "components": components,
         "errors": {str(i): reason for i, reason in errors.items()},
     }
 

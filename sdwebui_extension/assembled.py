@@ -16,13 +16,13 @@ from .job import advice
 from .service import service
 
 ATTRIBUTE = "image_reward_assembled"  # on the processing object: name of the scorer
-AS_ASKED = 1  # as good as True, but told from the True that a script sets
+BY_CALLER = 1  # as good as True, but distinct from the True that a script sets
 
 
-def remember_the_callers_wish(p: Any) -> None:
-    """Before any script runs: a caller of the API that wants no files wants its pictures scored all the same."""
+def mark_the_callers_choice(p: Any) -> None:
+    """Before any script runs: marks where a caller of the API wants no files: its pictures are scored all the same."""
     if p.is_api and p.do_not_save_samples:
-        p.do_not_save_samples = AS_ASKED
+        p.do_not_save_samples = BY_CALLER
 
 
 def makes_pieces(p: Any) -> bool:

@@ -28,7 +28,7 @@ class ImageRewardCompanion(scripts.Script):
         return None
 
     def setup(self, p: Any, *args: Any) -> None:
-        assembled.remember_the_callers_wish(p)
+        assembled.mark_the_callers_choice(p)
 
     def process(self, p: Any, *args: Any) -> None:
         if job_of(p) is not None or not settings.get("image_reward_always"):

@@ -45,7 +45,7 @@ def tabs() -> list[tuple[Any, str, str]]:
 
 
 def _addresses() -> Addresses | None:
-    """Under which the tab answers: None, all, where the host is told to be reached from elsewhere."""
+    """The names that the tab answers to; None (all) where the host's options open it to other machines."""
     chosen = vars(shared.cmd_opts)
     if any(chosen.get(option) for option in _OPENED_BY):
         return None

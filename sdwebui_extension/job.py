@@ -115,7 +115,7 @@ class Job:
             self.unavailable = isinstance(error, ScorerUnavailable)
             self.note(advice(error))
             return
-        # The score that is shown is the one that counts: an image of 0.5812 reaches a limit of 0.5812.
+        # The score that is shown is the one that counts: an image of 0.5812 passes a threshold of 0.5812.
         picture.score = float(format_score(float(scores.total[0]), settings.decimals()))
         values = {title: float(part[0]) for title, part in scores.components.items()}
         picture.texts = {score_key(title): format_score(value, settings.decimals()) for title, value in values.items()}

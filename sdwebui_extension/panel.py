@@ -12,13 +12,13 @@ from modules.call_queue import wrap_queued_call
 from ..core.errors import ImageRewardError
 from ..core.scorers.base import ScorerInfo
 from ..core.weights.locate import find_weight
-from . import request as asked
-from . import settings
+from . import request, settings
 from .folders import add_weights_folders
 from .service import service
 
-LIMIT_TIP = (
-    "ImageReward is roughly standard normal: half of all images reach 0, one in six reaches 1, one in forty reaches 2."
+THRESHOLD_TIP = (
+    "ImageReward is roughly standard normal: half of all images score above 0, one in six above 1, one in forty "
+    "above 2."
 )
 
 
@@ -26,8 +26,8 @@ class Panel:
     """The components of one tab; made inside the host's layout, in the order of `Request`'s fields."""
 
     def __init__(self, elem_id: Callable[[str], str]) -> None:
-        titles = asked.scorer_titles()
-        default = asked.scorer_title(settings.default_scorer())
+        titles = request.scorer_titles()
+        default = request.scorer_title(settings.default_scorer())
         self.scorer = gr.Dropdown(
             titles,
             value=default,
@@ -42,7 +42,7 @@ class Panel:
                 self.plain_prompt = gr.Checkbox(
                     True, label="Score the prompt without its syntax", elem_id=elem_id("plain_prompt")
                 )
-            self.limit = gr.Number(0.0, label="Lower score limit", info=LIMIT_TIP, elem_id=elem_id("limit"))
+            self.threshold = gr.Number(0.0, label="Score threshold", info=THRESHOLD_TIP, elem_id=elem_id("threshold"))
         self.keep_best = gr.Slider(
             0, 64, value=0, step=1, label="Keep the best N", info="0 keeps all", elem_id=elem_id("keep_best")
         )
@@ -53,15 +53,15 @@ class Panel:
                 value=0,
                 step=1,
                 label="Keep generating until N images pass",
-                info="the lower score limit; 0 is off",
+                info="the score threshold; 0 is off",
                 elem_id=elem_id("until"),
             )
             self.tries = gr.Slider(
                 1,
                 32,
-                value=asked.DEFAULT_TRIES,
+                value=request.DEFAULT_TRIES,
                 step=1,
-                label="At most so many tries",
+                label="Maximum tries",
                 info="each makes batch count x batch size images",
                 elem_id=elem_id("tries"),
             )
@@ -77,7 +77,7 @@ class Panel:
         return [
             self.scorer,
             self.filter,
-            self.limit,
+            self.threshold,
             self.sort,
             self.keep_best,
             self.plain_prompt,
@@ -88,12 +88,12 @@ class Panel:
     def infotext_fields(self) -> list[tuple[Any, Any]]:
         """How *Send to txt2img* fills the panel from the parameters of a picture that this script made."""
         return [
-            (self.scorer, asked.KEY_SCORER),
-            (self.filter, _when_ours(lambda found: asked.KEY_LIMIT in found)),
-            (self.limit, asked.KEY_LIMIT),
-            (self.sort, _when_ours(lambda found: asked.KEY_SORT in found)),
-            (self.keep_best, _when_ours(lambda found: int(found.get(asked.KEY_KEEP_BEST, 0)))),
-            (self.plain_prompt, _when_ours(lambda found: asked.KEY_RAW_PROMPT not in found)),
+            (self.scorer, request.KEY_SCORER),
+            (self.filter, _when_ours(lambda found: request.KEY_THRESHOLD in found)),
+            (self.threshold, request.KEY_THRESHOLD),
+            (self.sort, _when_ours(lambda found: request.KEY_SORT in found)),
+            (self.keep_best, _when_ours(lambda found: int(found.get(request.KEY_KEEP_BEST, 0)))),
+            (self.plain_prompt, _when_ours(lambda found: request.KEY_RAW_PROMPT not in found)),
             (self.until, _when_ours(lambda found: _until(found)[0])),
             (self.tries, _when_ours(lambda found: _until(found)[1])),
         ]
@@ -112,7 +112,7 @@ def _when_ours(read: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any
 
     def paste(found: dict[str, Any]) -> Any:
         try:
-            return read(found) if asked.KEY_SCORER in found else None
+            return read(found) if request.KEY_SCORER in found else None
         except ValueError:
             return None
 
@@ -121,8 +121,8 @@ def _when_ours(read: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any
 
 def _until(found: dict[str, Any]) -> tuple[int, int]:
     """ "3 in 8" -> (3, 8)"""
-    wanted, _, tries = str(found.get(asked.KEY_UNTIL, "")).partition(" in ")
-    return int(wanted or 0), int(tries or asked.DEFAULT_TRIES)
+    images, _, tries = str(found.get(request.KEY_UNTIL, "")).partition(" in ")
+    return int(images or 0), int(tries or request.DEFAULT_TRIES)
 
 
 def state_html() -> str:
@@ -132,7 +132,7 @@ def state_html() -> str:
 def hint_html(title: str) -> str:
     """What the first run will do, and how large the model is."""
     try:
-        text = _hint(asked.members(asked.scorer_name(title)))
+        text = _hint(request.members(request.scorer_name(title)))
     except ImageRewardError as error:  # a name that is still being typed
         text = str(error)
     return f"<p><small>{html.escape(text)}</small></p>"

@@ -1,4 +1,4 @@
-"""What the user asked for in the panel or over the API, checked before anything is generated."""
+"""The settings of a run from the panel or the API, checked before anything is generated."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Request:
 
     scorer: str = "imagereward"  # name in the registry, or a mixture of such
     filter: bool = False
-    limit: float = 0.0
+    threshold: float = 0.0
     sort: bool = False
     keep_best: int = 0  # 0 = all
     plain_prompt: bool = True
-    until: int = 0  # generate until so many images reach the limit; 0 = off
+    until: int = 0  # generate until this many images pass the threshold; 0 = off
     tries: int = DEFAULT_TRIES
 
     @property
@@ -37,13 +37,13 @@ class Request:
         return self.filter or self.sort or self.keep_best > 0 or self.until > 0
 
     def passes(self, score: float) -> bool:
-        return not math.isnan(score) and score >= self.limit
+        return not math.isnan(score) and score >= self.threshold
 
     def infotext(self) -> dict[str, str]:
         """What the parameters line needs so that *Send to txt2img* brings back the script and its settings."""
         pairs = {"Script": TITLE, KEY_SCORER: scorer_title(self.scorer)}
         if self.filter:
-            pairs[KEY_LIMIT] = f"{self.limit:g}"
+            pairs[KEY_THRESHOLD] = f"{self.threshold:g}"
         if self.sort:
             pairs[KEY_SORT] = "True"
         if self.keep_best:
@@ -56,7 +56,7 @@ class Request:
 
 
 KEY_SCORER = "ImageReward scorer"
-KEY_LIMIT = "ImageReward limit"
+KEY_THRESHOLD = "ImageReward threshold"
 KEY_SORT = "ImageReward sort"
 KEY_KEEP_BEST = "ImageReward keep best"
 KEY_RAW_PROMPT = "ImageReward raw prompt"
@@ -66,7 +66,7 @@ KEY_UNTIL = "ImageReward until"
 def read_request(
     scorer: Any = None,
     filter: Any = None,
-    limit: Any = None,
+    threshold: Any = None,
     sort: Any = None,
     keep_best: Any = None,
     plain_prompt: Any = None,
@@ -80,7 +80,7 @@ def read_request(
     return Request(
         scorer=scorer_name(scorer),
         filter=_flag("filter", filter, False),
-        limit=_number("lower score limit", limit, 0.0),
+        threshold=_number("score threshold", threshold, 0.0),
         sort=_flag("sort", sort, False),
         keep_best=_count("keep the best", keep_best, 0, at_least=0),
         plain_prompt=_flag("score the prompt without its syntax", plain_prompt, True),
@@ -128,7 +128,7 @@ def _registered(given: Any) -> str:
     for name, info in scorer_infos().items():
         if str(given).casefold() in (name.casefold(), info.title.casefold()):
             return name
-    raise ImageRewardError(f"There is no scorer {given!r}; there are {', '.join(scorer_titles())}.")
+    raise ImageRewardError(f"Scorer {given!r} not found. Available: {', '.join(scorer_titles())}.")
 
 
 def _flag(name: str, value: Any, default: bool) -> bool:
@@ -138,7 +138,7 @@ def _flag(name: str, value: Any, default: bool) -> bool:
         return bool(value)
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    raise ImageRewardError(f"'{name}' is on or off (true or false), got {value!r}.")
+    raise ImageRewardError(f"'{name}' must be true or false, got {value!r}.")
 
 
 def _number(name: str, value: Any, default: float) -> float:
@@ -149,12 +149,12 @@ def _number(name: str, value: Any, default: float) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ImageRewardError(f"'{name}' is a number, got {value!r}.")
+        raise ImageRewardError(f"'{name}' must be a number, got {value!r}.")
     return number
 
 
 def _count(name: str, value: Any, default: int, *, at_least: int) -> int:
     number = _number(name, value, float(default))
     if not number.is_integer() or number < at_least:
-        raise ImageRewardError(f"'{name}' is a number of at least {at_least} without a fraction, got {value!r}.")
+        raise ImageRewardError(f"'{name}' must be a whole number of at least {at_least}, got {value!r}.")
     return int(number)

@@ -36,7 +36,7 @@ class Round:
 
 
 def collect(p: Any, job: Job, processed: Any) -> Round:
-    """Tells which of the host's images is which picture. Pictures below the limit are let go of at once."""
+    """Tells which of the host's images is which picture. Pictures below the threshold are rejected at once."""
     pictures = {picture.number: picture for picture in job.pictures}
     masks = _masks_per_picture(p)
     texts = list(processed.infotexts[processed.index_of_first_image :])
@@ -72,7 +72,7 @@ def _option(p: Any, key: str) -> Any:
 
 
 def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
-    """One `Processed` of all rounds: best first and only the best, if asked for; the grid; what to tell the user."""
+    """One `Processed` of all rounds: best first and only the best, if the request says so; the grid; the notes for the user."""
     processed = rounds[0].processed
     shown = [one for found in rounds for one in found.shown]
     others = [image for found in rounds for image in found.others]
@@ -172,6 +172,6 @@ def _tell(job: Job, processed: Any) -> None:
 
 def _none_passed(job: Job) -> str:
     return (
-        f"No image reached the limit {job.request.limit:g}: the best score ({scorer_title(job.request.scorer)}) of "
-        f"{len(job.pictures)} was {format_score(job.best(), settings.decimals())}. Lower the limit or generate more."
+        f"No image passed the threshold {job.request.threshold:g}: the best score ({scorer_title(job.request.scorer)}) of "
+        f"{len(job.pictures)} was {format_score(job.best(), settings.decimals())}. Lower the threshold or generate more images."
     )

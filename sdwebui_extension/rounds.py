@@ -1,4 +1,4 @@
-"""One run of the script: generate, again if asked for until enough images pass, then filter and order."""
+"""One run of the script: generate (with a target number, until enough images pass), then filter and order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
             )
             break
     if 0 < job.passed() < job.request.until and not _stopped():
-        job.note(f"{job.passed()} of the {job.request.until} images asked for pass after {len(rounds)} tries.")
+        job.note(f"{job.passed()} of {job.request.until} images pass after {len(rounds)} tries.")
     return rounds
 
 

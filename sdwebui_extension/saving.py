@@ -1,6 +1,6 @@
 """Keeps files of rejected images out of the output folder, and gives file names their score.
 
-The host cannot be told not to save one image of a batch; it can be told another file name just before it does.
+The host has no option to leave out one image of a batch; but the file name may be changed just before it saves.
 """
 
 from __future__ import annotations

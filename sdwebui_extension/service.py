@@ -26,7 +26,7 @@ MEBIBYTE = 1 << 20
 
 
 class ScorerUnavailable(ImageRewardError):
-    """The scorer cannot be had at all, so that trying again for the next image is of no use."""
+    """The scorer is not available: trying again for the next image would fail in the same way."""
 
 
 class Service:
@@ -40,7 +40,7 @@ class Service:
     def score(self, name: str, images: Sequence[Any], prompts: Sequence[str]) -> ImageScores:
         """Scores images (whatever `score_images` takes) with the scorer `name`, loading it if need be.
 
-        Raises ScorerUnavailable when there is no such model to be had, else what `score_images` raises.
+        Raises ScorerUnavailable when the model is not available, else what `score_images` raises.
         """
         try:
             scorer = self._ready(name)
@@ -120,7 +120,7 @@ class Service:
         host.collect()
         return True
 
-    # -- telling -------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------
 
     def state(self) -> str:
         """One line for the panel: which model, where, how large."""

@@ -1,4 +1,4 @@
-"""The axes *ImageReward limit* and *ImageReward scorer* of the X/Y/Z plot.
+"""The axes *ImageReward threshold* and *ImageReward scorer* of the X/Y/Z plot.
 
 The plot is the script of its run, so ours is not: each cell gets a job of its own, which the companion ends.
 """
@@ -16,7 +16,7 @@ from . import settings
 from .job import Job, job_of
 from .request import Request, scorer_name, scorer_titles
 
-LIMIT, SCORER = "ImageReward limit", "ImageReward scorer"
+THRESHOLD, SCORER = "ImageReward threshold", "ImageReward scorer"
 
 
 def register() -> None:
@@ -26,7 +26,7 @@ def register() -> None:
         return
     present = {option.label for option in grid.axis_options}
     for option in (
-        grid.AxisOption(LIMIT, float, _apply(_with_limit)),
+        grid.AxisOption(THRESHOLD, float, _apply(_with_threshold)),
         grid.AxisOption(SCORER, str, _apply(_with_scorer), choices=scorer_titles, cost=0.5),
     ):
         if option.label not in present:
@@ -40,8 +40,8 @@ def _xyz_module() -> Any:
     return None
 
 
-def _with_limit(request: Request, value: float) -> Request:
-    return replace(request, filter=True, limit=float(value))
+def _with_threshold(request: Request, value: float) -> Request:
+    return replace(request, filter=True, threshold=float(value))
 
 
 def _with_scorer(request: Request, value: str) -> Request:

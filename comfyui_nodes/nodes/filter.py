@@ -15,7 +15,7 @@ class FilterImages(io.ComfyNode):
         return node_schema(
             "SDImageRewardFilter",
             "ImageReward Filter",
-            description="Parts images by score: those that reach the threshold are kept, the others rejected. What is "
+            description="Divides images by score: those that pass the threshold are kept, the others rejected. What is "
             "connected to a side without images is skipped.",
             search_aliases=["threshold", "reject bad images", "quality gate"],
             is_input_list=True,
@@ -34,7 +34,7 @@ class FilterImages(io.ComfyNode):
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="So many of the best are kept even below the threshold.",
+                    tooltip="How many of the best to keep even below the threshold.",
                 ),
             ],
             outputs=[

@@ -68,5 +68,7 @@ class LoadImageFolder(io.ComfyNode):
 def _files(folder: str) -> list[Path]:
     place = Path(folder_paths.get_input_directory()) / folder
     if not place.is_dir():
-        raise ImageRewardError(f"No folder {folder!r} below ComfyUI's input folder; press R to refresh the list.")
+        raise ImageRewardError(
+            f"Folder {folder!r} not found below ComfyUI's input folder. Press R to refresh the list."
+        )
     return sorted(file for file in place.iterdir() if is_listed(file))

@@ -43,7 +43,9 @@ class LoadScoredImages(io.ComfyNode):
                 io.Float.Input(
                     "min_score", default=-100.0, min=-100.0, max=100.0, step=0.05, tooltip="The lowest score to load."
                 ),
-                io.Int.Input("best_n", default=10, min=0, max=4096, tooltip="So many of the best; 0 is all."),
+                io.Int.Input(
+                    "best_n", default=10, min=0, max=4096, tooltip="How many of the best to load; 0 loads all."
+                ),
                 io.Combo.Input("sort", options=[BEST, WORST, NAME], tooltip="The order of the images."),
                 io.String.Input(
                     "score_name", default="", tooltip="Which score, such as ImageReward; empty: the first in each file."
@@ -98,14 +100,14 @@ def _loaded(chosen: list[tuple[Path, str, float]]) -> io.NodeOutput:
     return io.NodeOutput(images, scores, prompts, [file.stem for file, _, _ in read])
 
 
-def _labels(files: list[Path], wanted: str) -> Iterator[tuple[Path, str, float]]:
+def _labels(files: list[Path], score_name: str) -> Iterator[tuple[Path, str, float]]:
     """(file, title, score) of the files that carry the score."""
     for file in files:
         try:
             found = written_scores(read_parameters(file) or "")
         except BadImage:
             continue
-        title = wanted or next(iter(found), "")
+        title = score_name or next(iter(found), "")
         if math.isfinite(found.get(title, math.nan)):
             yield file, title, found[title]
 
@@ -128,7 +130,9 @@ def _files(folder: str) -> list[Path]:
     top = _tops().get(name)
     place = Path(os.path.realpath(top / below)) if top is not None else None
     if top is None or place is None or (place != top and top not in place.parents) or not place.is_dir():
-        raise ImageRewardError(f"No folder {folder!r} in ComfyUI's output or input; press R to refresh the list.")
+        raise ImageRewardError(
+            f"Folder {folder!r} not found in ComfyUI's output or input. Press R to refresh the list."
+        )
     return sorted(file for file in place.iterdir() if ending_of(file) in LABELLED_ENDINGS)
 
 

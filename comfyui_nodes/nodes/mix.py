@@ -21,7 +21,7 @@ class MixRewardModels(io.ComfyNode):
         return node_schema(
             "SDImageRewardMix",
             "ImageReward Mix Reward Models",
-            description="One reward model out of several: the weighted sum of their scores. The parts stay visible in "
+            description="One reward model out of several: the weighted sum of their scores. The components stay visible in "
             "scores and files.",
             search_aliases=["combine scorers", "ensemble", "weighted reward"],
             inputs=[

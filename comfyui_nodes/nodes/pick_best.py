@@ -30,7 +30,7 @@ class PickBest(io.ComfyNode):
                 io.Int.Output("index", tooltip="Where it stood among the images, from 0."),
                 io.Mask.Output("best_mask", tooltip="Its mask."),
                 io.Conditioning.Output("conditioning", tooltip="Its conditioning."),
-                ScoresType.Output("best_scores", tooltip="Its score with title, parts and prompt, for Save."),
+                ScoresType.Output("best_scores", tooltip="Its score with title, components and prompt, for Save."),
             ],
         )
 

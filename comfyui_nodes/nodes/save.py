@@ -53,10 +53,10 @@ class SaveScoredImages(io.ComfyNode):
                 ),
                 fit(
                     io.Boolean.Input,
-                    "parts",
+                    "components",
                     default=True,
                     optional=True,
-                    tooltip="Writes the parts of a mixture, or the measures of 'technical', beside the score.",
+                    tooltip="Writes the components of a mixture, or the measures of 'technical', beside the score.",
                     advanced=True,
                 ),
             ],
@@ -71,13 +71,13 @@ class SaveScoredImages(io.ComfyNode):
         filename_prefix: list[str],
         format: list[str],
         quality: list[int],
-        parts: Sequence[bool] = (True,),
+        components: Sequence[bool] = (True,),
     ) -> io.NodeOutput:
         pixels = to_pixels(image)
         given = join(scores)
         if len(given) != len(pixels):
             raise ImageRewardError(f"{len(given)} scores for {len(pixels)} images: connect the scores of these images.")
-        settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0], parts[0])
+        settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0], components[0])
         chunks = workflow_chunks(cls.hidden)
         bar = comfy.utils.ProgressBar(len(pixels))
         saved, failures = [], []

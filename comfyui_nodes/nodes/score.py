@@ -36,7 +36,7 @@ class ScoreImages(io.ComfyNode):
                     "plain_prompt",
                     default=True,
                     tooltip="Reads the prompt without weights (x:1.2), embeddings and {a|b}, which the reward model "
-                    "would take for words.",
+                    "would read as words.",
                 ),
                 fit(
                     io.Int.Input,
@@ -44,7 +44,7 @@ class ScoreImages(io.ComfyNode):
                     default=scoring.CHUNK,
                     min=1,
                     max=256,
-                    tooltip="Images scored at once; halved by itself if the memory does not suffice.",
+                    tooltip="How many images to score at once; halved automatically if memory runs out.",
                     advanced=True,
                 ),
             ],

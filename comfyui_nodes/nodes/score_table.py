@@ -33,10 +33,10 @@ class ScoreTable(io.ComfyNode):
                 ),
                 io.String.Input("compare_label", default="", optional=True, tooltip="Name of the second row."),
                 io.Boolean.Input(
-                    "parts",
+                    "components",
                     default=False,
                     optional=True,
-                    tooltip="Bars of their own for the parts of a mixture, or the measures of 'technical'.",
+                    tooltip="Bars of their own for the components of a mixture, or the measures of 'technical'.",
                 ),
             ],
             outputs=[io.Image.Output("chart", tooltip="The chart as an image.")],
@@ -49,16 +49,16 @@ class ScoreTable(io.ComfyNode):
         compare_with: Sequence[Any] = (),
         label: Sequence[str] = ("",),
         compare_label: Sequence[str] = ("",),
-        parts: Sequence[bool] = (False,),
+        components: Sequence[bool] = (False,),
     ) -> io.NodeOutput:
-        series = _series(join(scores), label[0], parts[0])
+        series = _series(join(scores), label[0], components[0])
         if compare_with:
-            series += _series(join(compare_with), compare_label[0], parts[0])
+            series += _series(join(compare_with), compare_label[0], components[0])
         chart = draw_scores(series)
         return io.NodeOutput(to_image(chart), ui=show(chart))
 
 
-def _series(scores: Scores, label: str, parts: bool) -> list[Series]:
+def _series(scores: Scores, label: str, components: bool) -> list[Series]:
     name = label or scores.title
-    shown = scores.parts if parts else {}
+    shown = scores.components if components else {}
     return [Series(name, scores.total), *(Series(f"{name}: {title}", row) for title, row in shown.items())]

@@ -82,8 +82,8 @@ class SuggestPrompts(io.ComfyNode):
 
         with expect_reward_model(reward_model).loaded(CHUNK) as scorer:
             prompts = PromptLibrary(_file(library), scorer_embedder(scorer), on_progress=on_progress)
-            wanted = None if min_reward <= ANY_REWARD else min_reward
-            found = prompts.suggest([topic], count, min_reward=wanted, distinct=distinct)[0]
+            minimum = None if min_reward <= ANY_REWARD else min_reward
+            found = prompts.suggest([topic], count, min_reward=minimum, distinct=distinct)[0]
         if not found:
             raise ImageRewardError(f"No prompt of {library} has a known reward of at least {min_reward:g}.")
         return io.NodeOutput([s.text for s in found], [s.similarity for s in found])

@@ -60,7 +60,7 @@ def test_no_score_high_enough_says_what_to_do(folder: Path) -> None:
 @pytest.mark.parametrize("place", ["output/../..", "/etc", "temp", "output/gone", "output/link"])
 def test_folders_outside_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory, place: str) -> None:
     (folder.parent / "link").symlink_to(tmp_path_factory.mktemp("outside"))
-    with pytest.raises(ImageRewardError, match="No folder"):
+    with pytest.raises(ImageRewardError, match="not found"):
         load(folder=place)
 
 

@@ -64,11 +64,11 @@ def test_the_pixels_are_those_of_comfyuis_save_image(pictures: Any) -> None:
         assert (np.asarray(Image.open(file)) == expected).mean() > 0.999
 
 
-def test_the_parts_of_a_mixture_are_written_too(pictures: Any) -> None:
+def test_the_components_of_a_mixture_are_written_too(pictures: Any) -> None:
     mixed = Scores("Mix", (1.5,), {"ImageReward": (1.0,), "Technical": (0.5,)}, ("a cat",))
     (file,) = save(pictures(1), mixed)
     assert "Mix: 1.5000, ImageReward: 1.0000, Technical: 0.5000" in read_parameters(file)
-    (file,) = save(pictures(1), mixed, parts=False)
+    (file,) = save(pictures(1), mixed, components=False)
     assert read_parameters(file).endswith("Mix: 1.5000")
 
 

@@ -44,7 +44,7 @@ class TestRank:
         assert stood(out["images"]) == ORDER == out["positions"]
         assert out["scores"].total == (2.0, 0.5, 0.0, -1.0)
         assert out["scores"].prompts == ("prompt 2", "prompt 0", "prompt 3", "prompt 1")
-        assert out["scores"].parts["part"] == (4.0, 1.0, 0.0, -2.0)
+        assert out["scores"].components["part"] == (4.0, 1.0, 0.0, -2.0)
         assert out["scores"].notes == {3: "black image"}
 
     def test_top(self) -> None:
@@ -130,7 +130,7 @@ class TestRank:
 
 
 class TestFilter:
-    def test_parts_in_the_order_given(self) -> None:
+    def test_components_in_the_order_given(self) -> None:
         latent = {"samples": torch.arange(4).float().view(4, 1, 1, 1)}
         out = run(FilterImages, image=numbered(), scores=scores(), latent=latent, threshold=0.0)
         assert stood(out["kept_images"]) == [0, 2, 3]

@@ -25,13 +25,13 @@ class TestScoreTable:
         (shown,) = out["ui"]["images"]
         assert (Path(folder_paths.get_temp_directory()) / shown["filename"]).is_file()
 
-    def test_two_rows_and_parts_take_more_room(self) -> None:
+    def test_two_rows_and_components_take_more_room(self) -> None:
         one = Scores("ImageReward", (0.5, -1.0))
         mixed = Scores("Mix", (0.5, -1.0), {"a": (1.0, 2.0), "b": (0.0, 1.0)})
         heights = [
             run(ScoreTable, scores=one)["chart"].shape[1],
             run(ScoreTable, scores=one, compare_with=one, compare_label="other")["chart"].shape[1],
-            run(ScoreTable, scores=mixed, parts=True)["chart"].shape[1],
+            run(ScoreTable, scores=mixed, components=True)["chart"].shape[1],
         ]
         assert heights == sorted(set(heights))
         assert run(ScoreTable, scores=mixed)["chart"].shape[1] == heights[0]

@@ -87,7 +87,7 @@ def run(host: SimpleNamespace, p: Any) -> Iterator[Any]:
     """`run(sort=True, ...)`: the script from the dropdown, with the panel's arguments by name."""
 
     def call(**arguments: Any) -> Any:
-        names = ("scorer", "filter", "limit", "sort", "keep_best", "plain_prompt", "until", "tries")
+        names = ("scorer", "filter", "threshold", "sort", "keep_best", "plain_prompt", "until", "tries")
         unknown = set(arguments) - set(names)
         assert not unknown, unknown
         return host.script.ImageRewardScript().run(p, *(arguments.get(name) for name in names))

@@ -58,7 +58,7 @@ def test_scores_are_those_of_the_scorer(post: Any, host: SimpleNamespace) -> Non
     answer = post({"images": [encoded(image) for image in images], "prompts": prompts})
     expected = host.service.service.score("imagereward", images, ["a cat", "a dog", ""]).total.tolist()
     assert answer["scores"] == pytest.approx(expected, abs=1e-5)
-    assert answer["parts"] == {"ImageReward": answer["scores"]}
+    assert answer["components"] == {"ImageReward": answer["scores"]}
     assert answer["errors"] == {}
     json.dumps(answer, allow_nan=False)
 

@@ -51,22 +51,22 @@ def test_sorting_moves_everything(scores: list[float], run: Any, p: Any, host: S
 
 def test_filter(scores: list[float], run: Any, tmp_path: Path) -> None:
     before = files(tmp_path)
-    limit = sorted(scores)[2]
-    processed = run(filter=True, limit=limit)
-    assert shown(processed) == [score for score in scores if score >= limit]
+    threshold = sorted(scores)[2]
+    processed = run(filter=True, threshold=threshold)
+    assert shown(processed) == [score for score in scores if score >= threshold]
     assert len(new_files(tmp_path / "images", before)) == 2
     grid = processed.images[0]
     assert grid.size == (80, 40)  # of two pictures
     assert [read_parameters(file) for file in new_files(tmp_path / "images", before)] == processed.infotexts[1:]
 
 
-def test_a_score_equal_to_the_limit_as_shown_passes(scores: list[float], run: Any) -> None:
-    assert max(scores) in shown(run(filter=True, limit=max(scores)))
+def test_a_score_equal_to_the_threshold_as_shown_passes(scores: list[float], run: Any) -> None:
+    assert max(scores) in shown(run(filter=True, threshold=max(scores)))
 
 
 def test_all_below(scores: list[float], run: Any, tmp_path: Path) -> None:
     before = files(tmp_path)
-    processed = run(filter=True, limit=99)
+    processed = run(filter=True, threshold=99)
     assert processed.images == []
     assert processed.infotexts == []
     assert f"{max(scores):.4f}" in processed.info
@@ -79,8 +79,8 @@ def test_rejected_files_may_be_kept_in_a_subfolder(
     scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace
 ) -> None:
     host.shared.opts.data["image_reward_rejected"] = "Save to a subfolder"
-    run(filter=True, limit=99)
-    run(filter=True, limit=99)
+    run(filter=True, threshold=99)
+    run(filter=True, threshold=99)
     rejected = files(tmp_path / "images" / "rejected")
     assert len(rejected) == 8  # none overwritten
     assert sorted({score_of(read_parameters(file)) for file in rejected}) == sorted(scores)
@@ -144,7 +144,7 @@ def test_a_subfolder_that_cannot_be_made_costs_no_picture(
     (tmp_path / "images").mkdir(exist_ok=True)
     before = files(tmp_path / "images")
     (tmp_path / "images" / "rejected").write_text("a file of that name")
-    processed = run(filter=True, limit=99)
+    processed = run(filter=True, threshold=99)
     assert "no place for it can be made" in processed.comments
     assert len(new_files(tmp_path / "images", before)) == 5
 
@@ -177,7 +177,7 @@ def test_a_try_that_fails_keeps_the_pictures_of_those_before(
         return real(p)
 
     monkeypatch.setattr(host.processing, "process_images", failing)
-    processed = run(until=50, limit=-99, tries=3)
+    processed = run(until=50, threshold=-99, tries=3)
     assert len(shown(processed)) == 4
     assert "Try 2 failed (RuntimeError: CUDA out of memory)" in processed.comments
 
@@ -185,7 +185,7 @@ def test_a_try_that_fails_keeps_the_pictures_of_those_before(
 def test_text_files_go_along(scores: list[float], run: Any, tmp_path: Path, host: SimpleNamespace) -> None:
     host.shared.opts.data["save_txt"] = True
     before = files(tmp_path / "images")
-    run(filter=True, limit=sorted(scores)[3])
+    run(filter=True, threshold=sorted(scores)[3])
     assert sorted(file.suffix for file in new_files(tmp_path / "images", before)) == [".png", ".txt"]
 
 
@@ -207,16 +207,16 @@ def test_keep_the_best_moves_the_others_to_the_subfolder(
 
 
 def test_filter_then_the_best(scores: list[float], run: Any) -> None:
-    assert shown(run(filter=True, limit=sorted(scores)[1], keep_best=1)) == [max(scores)]
+    assert shown(run(filter=True, threshold=sorted(scores)[1], keep_best=1)) == [max(scores)]
 
 
 @pytest.mark.parametrize("sort", [False, True])
 def test_until_enough_pass(scores: list[float], run: Any, p: Any, host: SimpleNamespace, sort: bool) -> None:
-    limit = sorted(scores)[2]
-    processed = run(filter=True, limit=limit, until=5, tries=20, sort=sort)
+    threshold = sorted(scores)[2]
+    processed = run(filter=True, threshold=threshold, until=5, tries=20, sort=sort)
     kept = shown(processed)
     assert len(kept) >= 5
-    assert min(kept) >= limit
+    assert min(kept) >= threshold
     assert len(set(processed.all_seeds)) == len(kept)
     assert (p.seed, p.subseed) == (5, 100)
     for image, seed in zip(processed.images[1:], processed.all_seeds, strict=True):
@@ -224,13 +224,13 @@ def test_until_enough_pass(scores: list[float], run: Any, p: Any, host: SimpleNa
 
 
 def test_until_is_capped_and_says_so(scores: list[float], run: Any) -> None:
-    processed = run(filter=True, limit=max(scores), until=50, tries=2)
-    assert "of the 50 images asked for pass after 2 tries" in processed.comments
+    processed = run(filter=True, threshold=max(scores), until=50, tries=2)
+    assert "of 50 images pass after 2 tries" in processed.comments
 
 
 def test_until_with_a_variation_seed(scores: list[float], run: Any, p: Any) -> None:
     p.subseed_strength = 0.5
-    processed = run(until=99, limit=-99, tries=3)
+    processed = run(until=99, threshold=-99, tries=3)
     assert set(processed.all_seeds) == {5}
     assert sorted(processed.all_subseeds) == list(range(100, 112))
 
@@ -241,8 +241,8 @@ def test_masks_follow_their_picture(
     host.shared.opts.data |= {"return_mask": True, "save_mask": True}
     p.mask_for_overlay = Image.new("L", (40, 40), 255)
     before = files(tmp_path / "images")
-    limit = sorted(scores)[1]
-    processed = run(filter=True, limit=limit, sort=True)
+    threshold = sorted(scores)[1]
+    processed = run(filter=True, threshold=threshold, sort=True)
     pictures = processed.images[1:]
     assert len(pictures) == 6
     assert len(processed.infotexts) == len(processed.images)
@@ -263,7 +263,7 @@ def test_what_another_extension_adds_stays_at_the_end(run: Any, p: Any, host: Si
             processed.images.append(extra)
 
     p.scripts.alwayson_scripts.append(Detectmap())
-    assert run(filter=True, limit=99).images == [extra]
+    assert run(filter=True, threshold=99).images == [extra]
     assert run(sort=True).images[-1] is extra
 
 
@@ -288,6 +288,6 @@ def test_nan_never_rejects(run: Any, host: SimpleNamespace, monkeypatch: pytest.
         raise RuntimeError("the scorer broke")
 
     monkeypatch.setattr(host.service.Service, "score", broken)
-    processed = run(filter=True, limit=99, keep_best=1, sort=True, until=3)
+    processed = run(filter=True, threshold=99, keep_best=1, sort=True, until=3)
     assert len(processed.images) == 5
     assert math.isnan(host.job.Picture(0, None, 0, "", "", 0, 0).score)

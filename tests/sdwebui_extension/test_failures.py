@@ -20,7 +20,7 @@ def check_nothing_lost(processed: Any, folder: Path) -> None:
     assert not any("ImageReward: " in text for text in processed.infotexts)
 
 
-HARSH = {"filter": True, "limit": 99, "keep_best": 1, "sort": True, "until": 3}
+HARSH = {"filter": True, "threshold": 99, "keep_best": 1, "sort": True, "until": 3}
 
 
 def test_no_weights_and_no_network(no_weights: None, run: Any, tmp_path: Path, host: SimpleNamespace) -> None:
@@ -79,7 +79,7 @@ def test_one_image_that_fails_is_kept_among_the_others(
         return real(self, *arguments)
 
     monkeypatch.setattr(host.service.Service, "score", sometimes)
-    processed = run(filter=True, limit=99)
+    processed = run(filter=True, threshold=99)
     assert len(processed.images) == 1
     assert "Seed: 6" in processed.infotexts[0]
     assert len(files(tmp_path / "images")) == 1

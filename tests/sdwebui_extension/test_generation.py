@@ -72,7 +72,7 @@ def test_the_picture_scored_is_the_one_the_user_gets(run: Any, p: Any, host: Sim
 
 
 def test_nothing_leaks_into_the_next_generation(run: Any, p: Any, host: SimpleNamespace) -> None:
-    run(sort=True, filter=True, limit=-99)
+    run(sort=True, filter=True, threshold=-99)
     assert p.extra_generation_params == {}
     assert p.do_not_save_grid is False
     after = host.processing.process_images(p)
@@ -100,7 +100,7 @@ def test_a_generation_inside_ours_is_left_alone(run: Any, p: Any, host: SimpleNa
                 inner.append(host.processing.process_images(own))
 
     p.scripts.alwayson_scripts.insert(0, Detailer())
-    processed = run(filter=True, limit=99)
+    processed = run(filter=True, threshold=99)
     assert processed.images == []
     assert len(inner) == 4
     assert not any("ImageReward" in text for one in inner for text in one.infotexts)
@@ -116,7 +116,7 @@ def test_files_without_saving(run: Any, p: Any, tmp_path: Path) -> None:
 
 def test_the_gallerys_upscale_replaces_one_by_one(run: Any, p: Any) -> None:
     p.txt2img_upscale, p.n_iter, p.batch_size = True, 1, 1
-    processed = run(filter=True, limit=99, until=5, keep_best=1)
+    processed = run(filter=True, threshold=99, until=5, keep_best=1)
     assert len(processed.images) == len(processed.infotexts) == 1
     score_of(processed.infotexts[0])
 
@@ -153,7 +153,7 @@ def test_interrupt(run: Any, p: Any, host: SimpleNamespace, interrupt_after: int
     p.scripts.alwayson_scripts.append(Interrupt())
     if interrupt_after == 0:
         host.shared.state.interrupted = True
-    processed = run(sort=True, until=50, filter=True, limit=-99, tries=9)
+    processed = run(sort=True, until=50, filter=True, threshold=-99, tries=9)
     assert len(processed.images) == (0 if interrupt_after == 0 else 5)
     host.shared.state.interrupted = False
 
@@ -221,7 +221,7 @@ def test_a_mixture_file_may_not_name_other_files(
     name = mixture_file('{"mix": {"ImageReward.pt": 1}}')
     with pytest.raises(Exception, match=r"ImageReward\.pt"):
         run(scorer=name)
-    with pytest.raises(Exception, match="There is no scorer"):
+    with pytest.raises(Exception, match="not found"):
         run(scorer=str(models / "ImageReward" / name))
 
 
@@ -232,7 +232,7 @@ def test_a_mixture_file_may_not_name_other_files(
         ({"scorer": "hub:someone/else"}, "hub:someone/else"),
         ({"scorer": "mix(imagereward=1, hub:someone/else=1)"}, "hub:someone/else"),
         ({"scorer": "weights/mixture.json"}, "mixture.json"),
-        ({"limit": "high"}, "high"),
+        ({"threshold": "high"}, "high"),
         ({"keep_best": 1.5}, "1.5"),
         ({"until": -1}, "-1"),
         ({"tries": 0}, "0"),
@@ -249,6 +249,6 @@ def test_bad_arguments_are_told_before_anything_is_generated(
     assert files(tmp_path) == []
 
 
-def test_an_empty_limit_is_the_default(run: Any) -> None:
-    run(filter=True, limit=None)
-    run(filter=True, limit="")
+def test_an_empty_threshold_is_the_default(run: Any) -> None:
+    run(filter=True, threshold=None)
+    run(filter=True, threshold="")

@@ -41,7 +41,7 @@ def test_the_hint_says_what_the_first_run_does(host: SimpleNamespace, no_weights
 
 def test_the_hint_of_a_mixture_and_of_a_name_half_typed(host: SimpleNamespace, no_weights: None) -> None:
     assert "downloads (from THUDM/ImageReward)" in host.panel.hint_html("mix(imagereward=1, technical=1)")
-    assert "There is no scorer" in host.panel.hint_html("imagerew")
+    assert "not found. Available" in host.panel.hint_html("imagerew")
     assert "expected" in host.panel.hint_html("mix(")
 
 
@@ -58,8 +58,8 @@ def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
     "arguments",
     [
         {},
-        {"filter": True, "limit": -0.5, "sort": True},
-        {"filter": True, "limit": 1.25, "keep_best": 3, "plain_prompt": False, "until": 4, "tries": 9},
+        {"filter": True, "threshold": -0.5, "sort": True},
+        {"filter": True, "threshold": 1.25, "keep_best": 3, "plain_prompt": False, "until": 4, "tries": 9},
         {"scorer": "technical"},
         {"scorer": "mix(ImageReward=1, technical=0.5)"},
     ],
@@ -144,7 +144,7 @@ def axes(host: SimpleNamespace) -> dict[str, AxisOption]:
     host.scripts.scripts_data[:] = [SimpleNamespace(path="/webui/scripts/xyz_grid.py", module=grid)]
     host.xyz.register()
     host.xyz.register()  # twice, as after Reload UI with the same module
-    assert [axis.label for axis in grid.axis_options] == ["Nothing", "ImageReward limit", "ImageReward scorer"]
+    assert [axis.label for axis in grid.axis_options] == ["Nothing", "ImageReward threshold", "ImageReward scorer"]
     return {axis.label: axis for axis in grid.axis_options}
 
 
@@ -158,25 +158,25 @@ def cell(host: SimpleNamespace, p: Any, *applied: tuple[AxisOption, Any]) -> Any
     return host.processing.process_images(own)
 
 
-def test_xyz_limit(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption], tmp_path: Path) -> None:
-    limit = axes["ImageReward limit"]
-    everything = cell(host, p, (limit, "-99"))
+def test_xyz_threshold(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption], tmp_path: Path) -> None:
+    threshold = axes["ImageReward threshold"]
+    everything = cell(host, p, (threshold, "-99"))
     assert len(everything.images) == 5
     scores = [score_of(text) for text in everything.infotexts[1:]]
-    some = cell(host, p, (limit, str(sorted(scores)[2])))
+    some = cell(host, p, (threshold, str(sorted(scores)[2])))
     assert [score_of(text) for text in some.infotexts[1:]] == [s for s in scores if s >= sorted(scores)[2]]
-    assert cell(host, p, (limit, "99")).images == []
+    assert cell(host, p, (threshold, "99")).images == []
     assert len(files(tmp_path / "images")) == 6
     assert p.extra_generation_params == {}
     assert not any("ImageReward" in text for text in host.processing.process_images(p).infotexts)
     assert host.scripts.errors == []
 
 
-def test_xyz_scorer_and_limit_together(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption]) -> None:
+def test_xyz_scorer_and_threshold_together(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption]) -> None:
     assert "ImageReward" in axes["ImageReward scorer"].choices()
     title = "Technical"  # needs no weights
     assert title in axes["ImageReward scorer"].choices()
-    processed = cell(host, p, (axes["ImageReward scorer"], title), (axes["ImageReward limit"], "-9999"))
+    processed = cell(host, p, (axes["ImageReward scorer"], title), (axes["ImageReward threshold"], "-9999"))
     assert f"ImageReward scorer: {title}" in processed.infotexts[1]
     assert read_scores(processed.infotexts[1], [title])
     assert "ImageReward: " not in processed.infotexts[1]

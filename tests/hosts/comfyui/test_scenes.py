@@ -187,7 +187,7 @@ def _exif_texts(picture: Image.Image) -> dict[str, str]:
 
 
 class TestMixAndTable:
-    def test_a_mixture_shows_its_parts(self, server: Server) -> None:
+    def test_a_mixture_shows_its_components(self, server: Server) -> None:
         graph = {
             "1": load(),
             "4": load("other.pt"),

@@ -18,7 +18,7 @@ from .server import Result, WebUI, to_base64
 pytestmark = pytest.mark.host
 
 FILTER, SORT = True, True
-NO_LIMIT = -99.0
+NO_THRESHOLD = -99.0
 
 
 def score_of(text: str) -> float:
@@ -96,13 +96,13 @@ def test_sorting_moves_everything_together(four: Result, fresh: WebUI) -> None:
 
 
 def test_filter_keeps_rejected_images_out_of_gallery_grid_and_folder(four: Result, fresh: WebUI) -> None:
-    limit = sorted(scores(four))[2]
+    threshold = sorted(scores(four))[2]
     before = len(fresh.saved())
-    result = fresh.generate("ImageReward", FILTER, limit)
+    result = fresh.generate("ImageReward", FILTER, threshold)
     assert len(result.images) - result.grids == 2
-    assert all(score >= limit for score in scores(result))
+    assert all(score >= threshold for score in scores(result))
     assert len(fresh.saved()) - before == 2
-    assert f"ImageReward limit: {limit:g}" in result.texts[-1]
+    assert f"ImageReward threshold: {threshold:g}" in result.texts[-1]
     assert result.images[0].size != four.images[0].size
 
 
@@ -134,17 +134,17 @@ def test_keep_the_best(four: Result, fresh: WebUI) -> None:
 
 
 def test_generates_until_enough_pass(four: Result, fresh: WebUI) -> None:
-    limit = sorted(scores(four))[2]  # two of the first four pass
-    result = fresh.generate("ImageReward", FILTER, limit, False, 0, True, 3, 9)
+    threshold = sorted(scores(four))[2]  # two of the first four pass
+    result = fresh.generate("ImageReward", FILTER, threshold, False, 0, True, 3, 9)
     kept, seeds = scores(result), result.info["all_seeds"]
     assert len(kept) >= 3
-    assert min(kept) >= limit
+    assert min(kept) >= threshold
     assert len(set(seeds)) == len(seeds) == len(kept)
     assert max(seeds) > 8
 
 
 def test_until_tells_how_many_pass(fresh: WebUI) -> None:
-    result = fresh.generate("ImageReward", False, NO_LIMIT, False, 0, True, 99, 1)
+    result = fresh.generate("ImageReward", False, NO_THRESHOLD, False, 0, True, 99, 1)
     assert "4 of the 99 images asked for" in result.info["extra_generation_params"]["ImageReward note"]
 
 
@@ -203,12 +203,12 @@ def test_file_name_pattern(fresh: WebUI) -> None:
 
 
 def test_xyz_axes(four: Result, fresh: WebUI) -> None:
-    limit = sorted(scores(four))[2]
-    arguments = plot_arguments(fresh, ("ImageReward limit", f"{NO_LIMIT}, {limit}, 99", []))
+    threshold = sorted(scores(four))[2]
+    arguments = plot_arguments(fresh, ("ImageReward threshold", f"{NO_THRESHOLD}, {threshold}, 99", []))
     result = fresh.generate(*arguments, script="x/y/z plot", batch_size=1, n_iter=1, seed=5)
     grid_text, cells = result.texts[0], result.texts[1:]
     assert "ImageReward: " not in grid_text
-    assert "X Type: ImageReward limit" in grid_text
+    assert "X Type: ImageReward threshold" in grid_text
     assert score_of(cells[0]) == pytest.approx(scores(four)[0], abs=1e-3)  # a batch of one rounds otherwise
     assert not any("ImageReward: " in (text or "") for text in cells[2:])
 

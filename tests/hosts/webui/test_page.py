@@ -51,7 +51,7 @@ def test_nothing_is_loaded_before_the_first_run(page: Page, webui: WebUI, shot: 
     set_up(page, webui)
     assert "not loaded" in page.text(f"{PANEL}state")
     assert "1.8 GB" in page.text(f"{PANEL}hint")
-    assert "standard normal" in page.text(f"{PANEL}limit")
+    assert "standard normal" in page.text(f"{PANEL}threshold")
     assert page.requests() == []
     assert not page.visible(".pending")
 
@@ -67,27 +67,27 @@ def test_generate_shows_the_score_and_the_model(page: Page, shot: None) -> None:
     assert not page.visible(".pending")
 
 
-def test_all_below_the_limit_is_told_under_the_empty_gallery(page: Page, shot: None) -> None:
+def test_all_below_the_threshold_is_told_under_the_empty_gallery(page: Page, shot: None) -> None:
     page.set_checkbox(f"{PANEL}filter", True)
-    page.fill(f"{PANEL}limit input", "9.5")
+    page.fill(f"{PANEL}threshold input", "9.5")
     text = page.generate()
-    assert re.search(r"No image reached the limit 9.5: the best score \(ImageReward\) of 4 was -?\d+\.\d{4}", text)
+    assert re.search(r"No image passed the threshold 9.5: the best score \(ImageReward\) of 4 was -?\d+\.\d{4}", text)
     assert page.js("return document.querySelectorAll('#txt2img_gallery .thumbnail-item').length") == 0
 
 
 def test_png_info_and_send_to_txt2img_restore_the_script(page: Page, webui: WebUI, shot: None) -> None:
-    page.fill(f"{PANEL}limit input", "-9.5")
+    page.fill(f"{PANEL}threshold input", "-9.5")
     page.generate()
     file = webui.saved()[-1]
     page.open()  # forgets what was typed
     page.tab("PNG Info")
     page.find("#pnginfo_image input[type=file]").send_keys(str(file))
     page.wait(lambda: "ImageReward: " in page.text("#tab_pnginfo"), "the score in PNG Info")
-    assert "ImageReward limit: -9.5" in page.text("#tab_pnginfo")
+    assert "ImageReward threshold: -9.5" in page.text("#tab_pnginfo")
     page.click("#tab_pnginfo #txt2img_tab, #pnginfo_send_buttons button, #tab_pnginfo button[id*=txt2img]")
     page.wait(lambda: page.visible("#script_list input"), "txt2img")
     page.wait(lambda: page.value("#script_list input") == "ImageReward", "the script to be chosen again")
-    page.wait(lambda: page.value(f"{PANEL}limit input") == "-9.5", "the limit")
+    page.wait(lambda: page.value(f"{PANEL}threshold input") == "-9.5", "the threshold")
     page.wait(lambda: page.visible(f"{PANEL}unload"), "the panel")
     assert page.checked(f"{PANEL}filter")
     assert page.checked(f"{PANEL}sort")
@@ -120,7 +120,9 @@ def test_a_generation_after_reload_and_unload(page: Page, webui: WebUI, shot: No
     page.wait(lambda: "in RAM" in page.text(f"{PANEL}state"), "the model's state")
 
 
-def test_upscale_from_the_gallery_replaces_one_image_whatever_the_limit(page: Page, webui: WebUI, shot: None) -> None:
+def test_upscale_from_the_gallery_replaces_one_image_whatever_the_threshold(
+    page: Page, webui: WebUI, shot: None
+) -> None:
     gallery = "#txt2img_gallery .thumbnail-item"
     # Forge and reForge cannot upscale a picture in whose alpha channel they have hidden its text, their default.
     hiding = [key for key in webui.call("/sdapi/v1/options") if key.startswith("stealth_pnginfo_opt")]
@@ -131,7 +133,7 @@ def test_upscale_from_the_gallery_replaces_one_image_whatever_the_limit(page: Pa
     before = page.wait(lambda: re.search(r"ImageReward: \S+", page.text("#html_info_txt2img")), "a score")[0]
     shown = page.js("return document.querySelectorAll(arguments[0]).length", gallery)
     page.set_checkbox(f"{PANEL}filter", True)
-    page.fill(f"{PANEL}limit input", "9.5")
+    page.fill(f"{PANEL}threshold input", "9.5")
     text = page.generate(button="upscale")
     after = re.search(r"ImageReward: \S+", text)
     assert after is not None

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
+import torch
 from comfyui_scenes import KINDS, Networks
 from generator_contract import CHECKS, Scene
 from sd_imagereward.comfyui_nodes.refl.generator import ComfyGenerator
 from sd_imagereward.comfyui_nodes.refl.memory import training_mode
+from sd_imagereward.core.refl.generator import Denoiser
+from torch import Tensor
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -19,3 +22,33 @@ def test_comfyuis_adapter_keeps_the_contract(
 ) -> None:
     with training_mode():
         check(Scene(lambda: ComfyGenerator(*networks(kind)), sampler="euler" if kind in tiny.FLOWS else "ddpm"))
+
+
+def test_checkpointing_runs_blocks_a_second_time_in_the_backward_pass_and_only_when_on(
+    networks: Callable[..., Networks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+    runs: list[ResBlock] = []
+    real = ResBlock.forward
+
+    def counting(self: ResBlock, x: Tensor, emb: Tensor) -> Tensor:
+        runs.append(self)
+        return real(self, x, emb)
+
+    monkeypatch.setattr(ResBlock, "forward", counting)
+    counts = []
+    with training_mode():
+        scene = Scene(lambda: ComfyGenerator(*networks()), sampler="ddpm")
+        for on in (False, True, False):
+            scene.generator.gradient_checkpointing(on)
+            runs.clear()
+            scene.rollout(backward_through_x0)
+            counts.append(len(runs))
+    assert counts == [counts[0], 2 * counts[0], counts[0]]
+
+
+def backward_through_x0(denoiser: Denoiser) -> None:
+    with torch.enable_grad():
+        x0 = denoiser.x0(denoiser.start().requires_grad_(True), 1)
+        torch.autograd.backward(x0.square().sum())

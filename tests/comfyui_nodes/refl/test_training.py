@@ -124,6 +124,8 @@ class TestTrain:
             gradient_steps=2,
             prior_weight=0.1,
         )
+        assert not any(given[0].is_clone(one.model) for one in model_management.current_loaded_models)
+        assert given[0].model.manual_cast_dtype is None
         old, new = (load_file(file_of(each, base)) for each in (first, second))
         assert old.keys() == new.keys()
         assert metadata(file_of(second, base))["ss_network_dim"] == "4"
@@ -144,17 +146,17 @@ class TestStopped:
     ) -> None:
         given = networks()
         before = bits(given)
-        made: list[int] = []
 
-        def interrupt(done: int, _: int) -> None:
-            if done > 6 and not made:
-                model_management.interrupted = True
-                made.append(len(predictions))
+        def predict(apply_model: Callable[..., torch.Tensor], call: dict[str, Any]) -> torch.Tensor:
+            model_management.interrupted = len(predictions) == 40  # in the middle of a rollout
+            return apply_model(call["input"], call["timestep"], **call["c"])
 
-        comfy.utils.on_update = interrupt
+        watched = given[0].clone()
+        watched.set_model_unet_function_wrapper(predict)
+        steps = {"steps": 500, "batch_size": 1, "denoising_steps": 6, "stop_first": 5, "stop_last": 5}
         with pytest.raises(model_management.InterruptProcessingException):
-            train(given, model, file_name="stopped", steps=500, batch_size=1)
-        assert len(predictions) - made[0] <= 2
+            train((watched, *given[1:]), model, file_name="stopped", **steps)
+        assert len(predictions) == 41  # the one that was under way
         stopped = base / "models" / "loras" / "stopped.safetensors"
         assert re.search(r"weights after \d+ of 500 updates", metadata(stopped)["refl_note"])
         loaded, _ = comfy.sd.load_lora_for_models(given[0], None, load_file(stopped), 1.0, 0.0)

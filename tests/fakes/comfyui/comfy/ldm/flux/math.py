@@ -18,7 +18,18 @@ def _rotate(x: Tensor, turns: Tensor) -> Tensor:
     return torch.stack(turned, dim=-1).flatten(-2).to(x.dtype)
 
 
+class _WithoutBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        return _rotate(q, turns), _rotate(k, turns)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise NotImplementedError("no autograd formula was registered for comfy_kitchen::apply_rope")
+
+
 _library.impl("apply_rope", lambda q, k, turns: (_rotate(q, turns), _rotate(k, turns)), "CPU")
+_library.impl("apply_rope", _WithoutBackward.apply, "Autograd")
 
 
 def rope(pos: Tensor, dim: int, theta: int) -> Tensor:

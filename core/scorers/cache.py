@@ -80,7 +80,7 @@ def computation(weights: Sequence[Tensor], device: torch.device) -> Hashable:
     """
     with torch.no_grad():
         first = [weight.as_strided((1,), (1,)) for weight in weights if weight.numel()]
-        numbers = torch.cat(first).float().cpu().numpy().tobytes() if first else b""
+        numbers = tuple(torch.cat(first).float().tolist()) if first else ()
     places = tuple((weight.data_ptr(), _version(weight), weight.dtype) for weight in weights)
     return hash((places, numbers)), str(device), autocast_dtype(device)
 

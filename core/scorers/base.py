@@ -194,11 +194,15 @@ class Scorer(ABC):
         with self.lock:
             self.forget_features()
             self.on_unload(self)
-            self.network = nn.Module()
+            self.drop_network()
             self.unloaded = True
         for mixture in list(self.mixtures):
             mixture.unload()
         release_memory()
+
+    def drop_network(self) -> None:
+        """Lets go of everything that holds the network's tensors; `unload` calls it, and gives the memory back then."""
+        self.network = nn.Module()
 
     def _require_loaded(self) -> None:
         if self.unloaded:

@@ -82,8 +82,8 @@ class ClipScorer(CosineScorer):
         features: Tensor = self._text.network(self.tokenizer.batch(prompts).to(self.device))
         return features
 
-    def unload(self) -> None:
-        super().unload()
+    def drop_network(self) -> None:
+        super().drop_network()
         self._text = None
 
     @classmethod

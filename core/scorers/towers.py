@@ -86,8 +86,8 @@ class TowerScorer(Scorer):
     def feature_caches(self) -> Sequence[FeatureCache]:
         return () if self._tower is None else (self._tower.cache,)
 
-    def unload(self) -> None:
-        super().unload()
+    def drop_network(self) -> None:
+        super().drop_network()
         self._tower = None  # freed with its last user
 
 

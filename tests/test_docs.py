@@ -135,8 +135,9 @@ def test_the_worked_example_of_a_scorer_passes_the_tests_when_pasted(workshop: P
     for file in ("__init__.py", "pyproject.toml", "tests/core/conftest.py", *(f"tests/{p.name}" for p in TEST_MODULES)):
         shutil.copy(ROOT / file, package / file)
     (package / example["path"]).write_text(example["code"], encoding="utf-8")
-    cases = package / "tests/scorer_cases.py"
-    cases.write_text(cases.read_text("utf-8").replace("CASES = {\n", "CASES = {\n" + line["code"]), encoding="utf-8")
+    table = package / "tests/scorer_cases.py"
+    table.write_text(table.read_text("utf-8").replace("CASES = {\n", "CASES = {\n" + line["code"]), encoding="utf-8")
+    cases = package / "tests/core/scorers/test_contract.py"
     environment = os.environ | {"PYTHONPATH": str(workshop / "site")}
 
     def passes(*command: str) -> str:

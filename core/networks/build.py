@@ -33,8 +33,9 @@ def build(
             raise UnknownCheckpoint(f"the checkpoint lacks {len(missing)} tensors, the first is {missing[0]!r}")
         for name, tensor in expected.items():
             if tensors[name].shape != tensor.shape:
-                got, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
-                raise UnknownCheckpoint(f"expected {name} of shape {wanted}, got {got}")
+                raise UnknownCheckpoint(
+                    f"expected {name} of shape {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}"
+                )
         network.load_state_dict({name: _placed(_read(tensors[name]), dtype, device) for name in expected}, assign=True)
     return network.eval().requires_grad_(False)
 

@@ -14,7 +14,7 @@ from typing import Any
 from . import comfyui_fields as fields
 from .comfyui_graph import Graph, Link, Node, consumers, graph_of, loras_of, model_of, upstream, with_editor
 from .comfyui_switch import delivered, is_switch
-from .comfyui_text import NEGATIVE, NOTHING, POSITIVE, SEEKS_NEGATIVE, Said, Texts, unnamed_words
+from .comfyui_text import NEGATIVE, NOTHING, POSITIVE, SEEKS_NEGATIVE, PromptText, Texts, unnamed_words
 from .comfyui_workflow import graph_of_workflow
 
 _MOST_ENDS = 6  # savers looked at
@@ -24,7 +24,7 @@ IsStage = Callable[[Node, bool], bool]
 
 @dataclass(frozen=True)
 class Found:
-    """What a graph says of its picture. `node`: the one that holds the prompt; `uncertain`: why it may be another one."""
+    """What a graph tells about its picture. `node`: the one that holds the prompt; `uncertain`: why it may be another one."""
 
     prompt: str
     negative: str
@@ -35,7 +35,7 @@ class Found:
 
 
 def read_graph(graph: dict[str, Any], workflow: dict[str, Any] | None = None) -> Found | None:
-    """What the `prompt` chunk says; None if it is no graph. workflow: the editor's chunk beside it, which knows types."""
+    """What the `prompt` chunk holds; None if it is no graph. workflow: the editor's chunk beside it, which knows types."""
     nodes = graph_of(graph)
     return _found(with_editor(nodes, graph_of_workflow(workflow)) if workflow else nodes)
 
@@ -64,7 +64,7 @@ class _Reader:
                 self.receivers.setdefault(source, set()).add(name)
 
     def found(self) -> Found:
-        answers: list[tuple[str, Said, str]] = []
+        answers: list[tuple[str, PromptText, str]] = []
         for is_stage in (_is_stage, _is_unnamed_stage):
             for ways in self._ends():
                 answers = answers or [found for ends in ways if (found := self._described(ends, is_stage)) is not None]
@@ -74,7 +74,7 @@ class _Reader:
         if len({answer[1].text.strip() for answer in answers}) > 1:
             doubt = doubt or "the graph saves pictures of several prompts"
         stage = stage or self._silent_stage()
-        negative = self._told(self.graph[stage], NEGATIVE) if stage else NOTHING
+        negative = self._prompt_of(self.graph[stage], NEGATIVE) if stage else NOTHING
         used = list(upstream(self.graph, [stage] if stage else self.graph))
         holder = self.graph.get(positive.node)
         return Found(
@@ -96,50 +96,54 @@ class _Reader:
         showing = [name for name, node in nodes if name in outermost and (fields.shows(node) or fields.samples(node))]
         return [*([[name] for name in names[:_MOST_ENDS]] for names in (saving, showing)), [last]]
 
-    def _described(self, ends: list[str], is_stage: IsStage) -> tuple[str, Said, str] | None:
-        """(the sampler that the picture began with, its text, why it may be another one); None if nothing tells."""
+    def _described(self, ends: list[str], is_stage: IsStage) -> tuple[str, PromptText, str] | None:
+        """(the sampler that the picture began with, its text, why it may be another one); None if there is none."""
         stages = self._stages(ends, is_stage)
         for _ in range(_MOST_ROUNDS):
             first = self._first_of(stages)
-            told = [(name, self._told(self.graph[name], POSITIVE)) for name in first]
-            told = [(name, said) for name, said in told if said.text.strip() or said.doubt]
-            if told:
-                several = len({said.text.strip() for _, said in told}) > 1
-                doubt = f"the picture is put together from {len(told)} samplers" if several else ""
-                return (*told[0], doubt or self._told_otherwise(stages, first, told[0][1]))
+            described = [(name, self._prompt_of(self.graph[name], POSITIVE)) for name in first]
+            described = [(name, prompt) for name, prompt in described if prompt.text.strip() or prompt.doubt]
+            if described:
+                several = len({prompt.text.strip() for _, prompt in described}) > 1
+                doubt = f"the picture is put together from {len(described)} samplers" if several else ""
+                return (*described[0], doubt or self._other_prompt_later(stages, first, described[0][1]))
             stages = [name for name in stages if name not in first]
-        for end in ends:  # a saver that is told the prompt, behind nodes that tell nothing
-            said = self.texts.own(
+        for end in ends:  # a saver that gets the prompt, behind nodes that hold none
+            prompt = self.texts.own(
                 self.graph[end], POSITIVE, lambda key: fields.is_positive(key) and fields.is_text(key)
             )
-            if said.text.strip():
-                return end, said, ""
+            if prompt.text.strip():
+                return end, prompt, ""
         return None
 
-    def _told_otherwise(self, stages: list[str], first: list[str], said: Said) -> str:
-        """Why the first prompt may be a mere beginning: two or more later samplers are told one other, longer prompt."""
-        later = [self._told(self.graph[name], POSITIVE).text.strip() for name in stages if name not in first]
-        longer = [text for text in later if len(text) > len(said.text.strip())]
+    def _other_prompt_later(self, stages: list[str], first: list[str], prompt: PromptText) -> str:
+        """Why the first prompt may be a mere beginning: two or more later samplers share another, longer prompt."""
+        later = [self._prompt_of(self.graph[name], POSITIVE).text.strip() for name in stages if name not in first]
+        longer = [text for text in later if len(text) > len(prompt.text.strip())]
         several = any(longer.count(text) > 1 for text in set(longer))
-        return "most samplers are told another prompt than the first one" if several else ""
+        return "most samplers have another prompt than the first one" if several else ""
 
-    def _told(self, node: Node, wanted: str) -> Said:
-        """What a sampler is told: through its conditionings, a pipe, or fields of its own."""
-        seeks = SEEKS_NEGATIVE if wanted == NEGATIVE else POSITIVE
-        named = [key for key in node.links if (fields.is_negative if wanted == NEGATIVE else fields.is_condition)(key)]
+    def _prompt_of(self, node: Node, polarity: str) -> PromptText:
+        """The prompt of a sampler: from its conditionings, a pipe, or fields of its own."""
+        seeks = SEEKS_NEGATIVE if polarity == NEGATIVE else POSITIVE
+        named = [
+            key for key in node.links if (fields.is_negative if polarity == NEGATIVE else fields.is_condition)(key)
+        ]
         others = [key for key in node.links if key not in named and not fields.is_positive(key)]
         others = [key for key in others if fields.is_condition(key) or fields.is_pipe(key) or key.endswith("sampler")]
         doubted = NOTHING
         for key in [*named, *others]:
-            said = self.texts.conditioning(node.links[key], wanted if key in named else seeks)
-            if said.text.strip():
-                return said
-            doubted = said if said.doubt and not doubted.doubt else doubted
+            prompt = self.texts.conditioning(node.links[key], polarity if key in named else seeks)
+            if prompt.text.strip():
+                return prompt
+            doubted = prompt if prompt.doubt and not doubted.doubt else doubted
         if doubted.doubt or named:
             return doubted
-        own = fields.is_negative if wanted == NEGATIVE else _own_prompt
-        said = self.texts.own(node, wanted, lambda key: own(key) and fields.is_text(key) and not fields.is_pipe(key))
-        return said if said.text.strip() or said.doubt else unnamed_words(node, wanted)
+        own = fields.is_negative if polarity == NEGATIVE else _own_prompt
+        prompt = self.texts.own(
+            node, polarity, lambda key: own(key) and fields.is_text(key) and not fields.is_pipe(key)
+        )
+        return prompt if prompt.text.strip() or prompt.doubt else unnamed_words(node, polarity)
 
     def _stages(self, ends: list[str], is_stage: IsStage) -> list[str]:
         """The nodes before the ends that make pictures by a text, nearest to the ends first."""
@@ -169,7 +173,7 @@ class _Reader:
         return [name for name in stages if name not in later] or stages
 
     def _silent_stage(self) -> str:
-        """The sampler that a picture began with, where none is told a prompt: it may have a negative one."""
+        """The sampler that a picture began with, where none has a prompt: it may have a negative one."""
         for ways in self._ends():
             for ends in ways:
                 stages = self._stages(ends, _is_stage)
@@ -177,15 +181,15 @@ class _Reader:
                     return self._first_of(stages)[0]
         return ""
 
-    def _lone_encoder(self) -> tuple[str, Said, str]:
+    def _lone_encoder(self) -> tuple[str, PromptText, str]:
         """The text of a graph without samplers, where just one node encodes text."""
         if any(
             fields.is_condition(key) or fields.is_negative(key) for node in self.graph.values() for key in node.links
         ):
             return "", NOTHING, ""
         encoders = [name for name, node in self.graph.items() if "TextEncode" in node.kind]
-        said = self.texts.conditioning((encoders[0], 0), POSITIVE) if len(encoders) == 1 else NOTHING
-        return "", said, ""
+        prompt = self.texts.conditioning((encoders[0], 0), POSITIVE) if len(encoders) == 1 else NOTHING
+        return "", prompt, ""
 
 
 def _own_prompt(key: str) -> bool:

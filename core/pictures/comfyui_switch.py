@@ -142,7 +142,7 @@ def _member(members: list[str], chosen: Any) -> str | None:
     numbers = [stem_and_number(key)[1] for key in members]
     if isinstance(chosen, bool):  # two inputs, the first of which is meant by True
         return members[0 if chosen else -1]
-    wanted = str(chosen) if numbers[0].isdigit() else chr(ord("a") + chosen - 1) if 0 < chosen < 27 else ""
+    label = str(chosen) if numbers[0].isdigit() else chr(ord("a") + chosen - 1) if 0 < chosen < 27 else ""
     return next(
-        (key for key, number in zip(members, numbers, strict=True) if number.lstrip("0") == wanted.lstrip("0")), None
+        (key for key, number in zip(members, numbers, strict=True) if number.lstrip("0") == label.lstrip("0")), None
     )

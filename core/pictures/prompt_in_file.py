@@ -60,9 +60,9 @@ def origin_of(texts: Mapping[str, str], places: Mapping[str, str] | None = None)
     """
     sources = Texts(texts, places)
     found = [origin for origin in (writer.read(sources) for writer in WRITERS) if origin is not None]
-    told = [origin for origin in found if origin.plain]
-    chosen = next(iter(told), None) or next(iter(found), Origin())
-    for other in told:
+    with_prompt = [origin for origin in found if origin.plain]
+    chosen = next(iter(with_prompt), None) or next(iter(found), Origin())
+    for other in with_prompt:
         # Save nodes of ComfyUI write the prompt alone as parameters; the rest is in the graph beside it.
         if other.program == "ComfyUI" and chosen.program == "A1111":
             chosen = replace(chosen, program="ComfyUI")

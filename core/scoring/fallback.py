@@ -14,15 +14,15 @@ from .score import ImageScores, Prompts, score_images
 
 WORKING_BYTES = 512 << 20  # activations of one image and the allocator's slack, on top of the weights
 
-MakeRoom = Callable[[int, torch.device], None]  # (bytes wanted free, device); frees what it can
+MakeRoom = Callable[[int, torch.device], None]  # (bytes dtype free, device); frees what it can
 
 
-def dtype_on(device: torch.device | str, wanted: torch.dtype | None = None) -> torch.dtype:
-    """The dtype to run in: `wanted`, or float16 on a GPU and float32 on the CPU, which has no float16 before torch 2.2."""
+def dtype_on(device: torch.device | str, dtype: torch.dtype | None = None) -> torch.dtype:
+    """The dtype to run in: `dtype`, or float16 on a GPU and float32 on the CPU, which has no float16 before torch 2.2."""
     on_cpu = torch.device(device).type == "cpu"
-    if wanted is None or (on_cpu and wanted == torch.float16):
+    if dtype is None or (on_cpu and dtype == torch.float16):
         return torch.float32 if on_cpu else torch.float16
-    return wanted
+    return dtype
 
 
 def move_if_room(scorer: Scorer, device: torch.device | str, *, make_room: MakeRoom | None = None) -> bool:

@@ -153,11 +153,11 @@ def _part(weight: WeightFile, remote: Remote, staging: Path) -> Path:
     return part
 
 
-def _expect_room(weight: WeightFile, folder: Path, wanted: int) -> None:
+def _expect_room(weight: WeightFile, folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < wanted:
+    if free < size:
         raise DownloadFailed(
-            f"no room for {weight.name} in {folder}: {wanted / 1e9:.2f} GB are missing, {free / 1e9:.2f} GB are free. "
+            f"no room for {weight.name} in {folder}: {size / 1e9:.2f} GB are missing, {free / 1e9:.2f} GB are free. "
             f"Free some, or set IMAGEREWARD_HOME to a folder on another disk."
         )
 

@@ -94,7 +94,7 @@ def transfer(url: str, part: Path, size: int, on_progress: Callable[[int], None]
         except _CannotWrite as error:
             raise error.reason from None
         except urllib.error.HTTPError as error:
-            reason = _told(error)
+            reason = _in_short(error)
             if error.code == 416:  # more is here than there, so it is another file's beginning
                 _forget(part)
             elif error.code not in _TRY_AGAIN:
@@ -102,7 +102,7 @@ def transfer(url: str, part: Path, size: int, on_progress: Callable[[int], None]
             elif (wait := _retry_after(error)) > 0:
                 time.sleep(wait)
         except (OSError, http.client.HTTPException) as error:
-            reason = _told(error)
+            reason = _in_short(error)
         now = _length(part)
         furthest, fruitless = (now, 0) if now > furthest else (furthest, fruitless + 1)
     if not whole:
@@ -138,10 +138,10 @@ def _patiently(url: str, ask: Callable[[], Any]) -> Any:
             return ask()
         except urllib.error.HTTPError as error:
             if error.code not in _TRY_AGAIN or attempt == TRIES:
-                raise Refused(_told(error)) from error
+                raise Refused(_in_short(error)) from error
             time.sleep(_pause(attempt, _retry_after(error)))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"{_host(url)} cannot be reached ({_told(error)})"
+            reason = f"{_host(url)} cannot be reached ({_in_short(error)})"
             with _lock:
                 _unreachable[_host(url)] = (time.monotonic() + UNREACHABLE_SECONDS, reason)
             raise Unreachable(reason) from error
@@ -328,20 +328,20 @@ def _first_byte(headers: Any) -> int:
     return int(match[1]) if match else -1
 
 
-def _pause(attempt: int, wanted: float | None) -> float:
-    return min(LONGEST_PAUSE, wanted or FIRST_PAUSE * 2 ** (attempt - 1))
+def _pause(attempt: int, retry_after: float | None) -> float:
+    return min(LONGEST_PAUSE, retry_after or FIRST_PAUSE * 2 ** (attempt - 1))
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
-    wanted = error.headers.get("Retry-After") or ""
-    return min(LONGEST_PAUSE, float(wanted)) if wanted.isdigit() else 0.0
+    seconds = error.headers.get("Retry-After") or ""
+    return min(LONGEST_PAUSE, float(seconds)) if seconds.isdigit() else 0.0
 
 
 def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _told(error: BaseException) -> str:
+def _in_short(error: BaseException) -> str:
     """An error in a few words, on one line."""
     if isinstance(error, urllib.error.HTTPError):
         hint = {

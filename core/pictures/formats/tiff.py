@@ -173,9 +173,9 @@ class _Block:
         pointer = self._find(self._main(), _EXIF_IFD)
         return None if pointer is None else pointer.value
 
-    def _find(self, directory: int, wanted: int) -> _Entry | None:
+    def _find(self, directory: int, tag: int) -> _Entry | None:
         for at in range(directory + 2, directory + 2 + 12 * self._count(directory), 12):
-            if self._unpack("H", at) == wanted:
+            if self._unpack("H", at) == tag:
                 return _Entry(at, self._unpack("H", at + 2), self._unpack("L", at + 4), self._unpack("L", at + 8))
         return None
 

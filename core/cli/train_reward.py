@@ -92,7 +92,7 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..preference.train_reward import train_reward
+    from ..preference.train_reward import train_reward_model
     from ..training.backend import start_backend
     from ..training.checkpoints import CHECKPOINTS, Checkpoints
     from ..training.interrupts import terminated_as_interrupted
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     backend = start_backend(args.device)
     try:
         with terminated_as_interrupted():
-            trained = train_reward(
+            trained = train_reward_model(
                 training,
                 validation,
                 args.base,

@@ -20,5 +20,7 @@ if TYPE_CHECKING:
     from .reading import read_rankings as read_rankings
     from .recipe import HEAD_ONLY as HEAD_ONLY
     from .recipe import Recipe as Recipe
+    from .train_reward import Trained as Trained
+    from .train_reward import train_reward_model as train_reward_model
 else:
     __all__, __getattr__ = lazy_names(__name__, __file__)

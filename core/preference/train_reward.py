@@ -75,7 +75,7 @@ class _Data(NamedTuple):
     digest: str
 
 
-def train_reward(
+def train_reward_model(
     training: Sequence[Ranking],
     validation: Sequence[Ranking],
     base: str,
@@ -92,9 +92,26 @@ def train_reward(
 ) -> Trained | None:
     """Trains a reward model and writes `ImageReward.safetensors` and `vocab.txt` into `folder`.
 
-    base: a BLIP or ImageReward checkpoint, or a scorer's name. recipe: the reference's by default. on_step(done, total)
-    counts steps (and, with cached states, pictures before). Returns None in every process but the first.
-    Raises ImageRewardError when nothing is left to train on, and what `on_step` raises; `resume` then goes on.
+    Args:
+        training: the rankings to train on.
+        validation: the rankings that choose the best epoch.
+        base: a BLIP or ImageReward checkpoint, or a scorer's name.
+        folder: where the scorer, the history and the checkpoints go; it is made.
+        recipe: the reference's by default.
+        backend: where to compute; by default the fastest device, or the processes that were started together.
+        fresh_head: begin with a new head, whatever the base has.
+        workers: processes that read pictures; 0 reads them in this one.
+        resume: go on with the training in `folder`.
+        save_steps: updates between two checkpoints; 0 saves after each epoch alone.
+        on_step: called with (done, total) steps, and, with cached states, pictures before; what it raises stops the run.
+        on_epoch: called after each epoch.
+
+    Returns:
+        The new scorer and what it rests on; None in every process but the first.
+
+    Raises:
+        ImageRewardError: nothing is left to train on, or `folder` holds another training. After an interruption `resume`
+            goes on.
     """
     recipe = recipe or Recipe()
     backend = backend or start_backend()

@@ -18,7 +18,7 @@ from sd_imagereward.core import load_scorer, score_images
 from sd_imagereward.core.pictures import resize
 from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
-from sd_imagereward.core.preference.train_reward import train_reward
+from sd_imagereward.core.preference.train_reward import train_reward_model
 from sd_imagereward.core.refl import ReflConfig, ReflTrainer
 from sd_imagereward.core.training.backend import Backend
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -111,7 +111,7 @@ def follow_gradient(source: Path | str) -> None:
 def train_a_reward_model(recipe: Recipe) -> Callable[[Path, Path, list[Ranking]], None]:
     def run(base: Path, folder: Path, rankings: list[Ranking]) -> None:
         one = Backend("cpu")
-        train_reward(rankings[2:6], rankings[:2], str(base), folder, recipe, backend=one)
+        train_reward_model(rankings[2:6], rankings[:2], str(base), folder, recipe, backend=one)
 
     return run
 

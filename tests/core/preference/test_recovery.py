@@ -20,7 +20,7 @@ from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.score_log import Key, ScoreLog
-from sd_imagereward.core.preference.train_reward import Trained, train_reward
+from sd_imagereward.core.preference.train_reward import Trained, train_reward_model
 from sd_imagereward.core.training.backend import Backend, start_backend
 from sd_imagereward.core.training.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from sd_imagereward.core.training.interrupts import interrupt_later, terminated_as_interrupted
@@ -41,7 +41,7 @@ def few(red_pictures: list[Ranking]) -> list[Ranking]:
 
 
 def train(rankings: list[Ranking], base: Path, folder: Path, **options: Any) -> Trained:
-    return train_reward(rankings[3:], rankings[:3], str(base), folder, RECIPE, backend=ONE, **options)
+    return train_reward_model(rankings[3:], rankings[:3], str(base), folder, RECIPE, backend=ONE, **options)
 
 
 def stop_at(step: int) -> Any:

@@ -25,7 +25,7 @@ from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.reward_model import load_base
 from sd_imagereward.core.preference.sources import PicturePairs
 from sd_imagereward.core.preference.states import compute_states, items_of
-from sd_imagereward.core.preference.train_reward import Trained, train_reward
+from sd_imagereward.core.preference.train_reward import Trained, train_reward_model
 from sd_imagereward.core.training.backend import Backend
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
 
@@ -38,7 +38,7 @@ FEW = replace(FAST, batch_size=8, per_device=8)
 
 def train(rankings: list[Ranking], base: Path, folder: Path, recipe: Recipe, **options: object) -> Trained:
     held = len(rankings) // 4
-    return train_reward(rankings[held:], rankings[:held], str(base), folder, recipe, backend=ONE, **options)
+    return train_reward_model(rankings[held:], rankings[:held], str(base), folder, recipe, backend=ONE, **options)
 
 
 def accuracy_of(scorer_path: Path, rankings: list[Ranking]) -> float:
@@ -150,12 +150,12 @@ from pathlib import Path
 from sd_imagereward.core.training.backend import start_backend
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import Recipe
-from sd_imagereward.core.preference.train_reward import train_reward
+from sd_imagereward.core.preference.train_reward import train_reward_model
 torch.nn.Dropout.forward = lambda self, x: x  # each process would draw its own
 rankings = read_rankings({data!r})
 backend = start_backend("cpu")
 recipe = Recipe(epochs=1, batch_size=16, per_device=8, lr=1e-3, dropout=0.0, drop_path=0.0)
-train_reward(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, backend=backend)
+train_reward_model(rankings[4:], rankings[:4], {base!r}, Path({folder!r}), recipe, backend=backend)
 assert backend.union({{str(backend.rank)}}) == {{"0", "1"}}
 backend.stop()
 """
@@ -178,7 +178,7 @@ def one_process(
     rankings[6] = Ranking(some.id, some.prompt, (broken, *some.images[1:]), some.ranks)
     data = _as_file(rankings, tmp_path)
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    result = train_reward(rankings[4:], rankings[:4], str(small_base), tmp_path / "one", FAST, backend=ONE)
+    result = train_reward_model(rankings[4:], rankings[:4], str(small_base), tmp_path / "one", FAST, backend=ONE)
     assert [Path(name).name for name in result.unreadable] == ["broken.png"]
     return OneProcess(data, result)
 
@@ -298,7 +298,7 @@ def test_training_that_blows_up_stops_and_leaves_the_best(
 
 def test_training_that_never_helps_gives_the_base_back(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):
     wrong = [replace_ranks(r) for r in red_pictures[:6]]
-    result = train_reward(
+    result = train_reward_model(
         wrong,
         red_pictures[20:30],
         str(train_red(red_pictures, small_base, tmp_path)),

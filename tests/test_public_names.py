@@ -75,6 +75,16 @@ def test_a_docstring_says_arguments_result_and_errors(module: str, name: str) ->
 
 
 @each_name
+def test_a_class_says_what_it_is_made_from(module: str, name: str) -> None:
+    value = value_of(module, name)
+    if not isinstance(value, type) or dataclasses.is_dataclass(value) or "__init__" not in vars(value):
+        return
+    text = inspect.getdoc(value) or ""
+    for parameter in [*inspect.signature(value).parameters]:
+        assert re.search(rf"^    {parameter}: ", text, re.MULTILINE), f"Args lack {parameter}"
+
+
+@each_name
 def test_fields_are_explained_in_comments_behind_them(module: str, name: str) -> None:
     """One convention: a docstring below a field, or a list of fields in the class's docstring, says it elsewhere."""
     value = value_of(module, name)

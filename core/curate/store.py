@@ -64,8 +64,13 @@ class StoreDamaged(ImageRewardError):
 class Store:
     """An open store; may be used from several threads. Paths below `base` are kept relative to it.
 
-    base: the store's own folder, if not given. Raises StoreDamaged for a file that is no store of this version, else
-    ImageRewardError for one that cannot be opened.
+    Args:
+        path: the SQLite file; it is made where there is none.
+        base: the store's own folder, if not given.
+
+    Raises:
+        StoreDamaged: the file is no store of this version.
+        ImageRewardError: it cannot be opened.
     """
 
     def __init__(self, path: Path, base: Path | None = None) -> None:

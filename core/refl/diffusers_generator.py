@@ -33,7 +33,13 @@ class Conditioning(NamedTuple):
 
 
 class DiffusersGenerator(Generator):
-    """A StableDiffusionPipeline or StableDiffusionXLPipeline. `DiffusersGenerator.load` makes one from a name or a path."""
+    """A StableDiffusionPipeline or StableDiffusionXLPipeline. `DiffusersGenerator.load` makes one from a name or a path.
+
+    Args:
+        pipeline: a loaded pipeline; its networks are frozen and moved.
+        dtype: of the U-Net and the text encoders; the VAE stays in float32 where that is float16.
+        device: where the networks go; None takes the fastest there is.
+    """
 
     def __init__(self, pipeline: Any, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None):
         missing = [part for part in PARTS if getattr(pipeline, part, None) is None]

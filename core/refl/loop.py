@@ -37,7 +37,20 @@ class ReflTrainer(Trainer):
     """Tunes a generator with a scorer: `ReflTrainer(generator, scorer, config).train()`.
 
     With `config.output` empty nothing is written: hosts keep the result in memory and save in their own way.
-    The scorers are those given here, whatever the config calls them. inputs: `RunInputs.read(config)`, if that was done.
+    The scorers are those given here, whatever the config calls them.
+
+    Args:
+        generator: what is tuned.
+        scorer: the reward; differentiable.
+        config: the run's settings.
+        held_out: the scorer of the guard, which training does not see.
+        backend: where updates are computed; by default in this process, on the generator's device.
+        observers: called after each update and evaluation.
+        resume: go on with the run in `config.output`.
+        inputs: `RunInputs.read(config)`, if that was done.
+
+    Raises:
+        ImageRewardError: a setting, a file or a scorer cannot be used, or the folder holds another run.
     """
 
     def __init__(

@@ -49,7 +49,13 @@ class LoraLayer(nn.Module):
 
 
 class Lora(nn.Module):
-    """The LoRA layers of a network by diffusers name, as one module: its parameters are what is trained."""
+    """The LoRA layers of a network by diffusers name, as one module: its parameters are what is trained.
+
+    Args:
+        layers: the branches by the name of their layer.
+        rank: of every branch.
+        alpha: the branches count `alpha / rank`.
+    """
 
     def __init__(self, layers: Mapping[str, LoraLayer], rank: int, alpha: float):
         super().__init__()

@@ -29,7 +29,12 @@ class Observer:
 
 
 class ProgressBar(Observer):
-    """One bar on stderr with the reward, the loss and the seconds an update takes."""
+    """One bar on stderr with the reward, the loss and the seconds an update takes.
+
+    Args:
+        total: updates of the run.
+        done: those that were made before it went on.
+    """
 
     def __init__(self, total: int, done: int = 0):
         from tqdm import tqdm

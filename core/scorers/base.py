@@ -80,6 +80,11 @@ class Scorer(ABC):
     """Scores images. Subclass it in a file of its own in this folder and decorate it with `@register`.
 
     `network` holds every parameter; a host's memory manager may move it, so device and dtype are read off it at each call.
+
+    Args:
+        info: name, title, typical mean and licence.
+        network: what computes the score.
+        input_size: pixels of the square that the network sees; None where images keep their size.
     """
 
     variants: ClassVar[tuple[ScorerInfo, ...]]  # what `@register` announces; most classes have one

@@ -16,10 +16,15 @@ TITLE = "Mix"
 
 
 class MixScorer(Scorer):
-    """The weighted sum of loaded scorers; `parts` gives every component beside the total.
+    """The weighted sum of loaded scorers; `components` gives every one beside the total.
 
     The members stay usable on their own. Unloading the mixture frees the members that only it (or no one) asked for;
     unloading a member unloads the mixture too.
+
+    Args:
+        members: loaded scorers, at least one.
+        weights: a finite number for each member.
+        normalise: whether each score is first turned into standard deviations from its scorer's typical mean.
     """
 
     def __init__(self, members: Sequence[Scorer], weights: Sequence[float], *, normalise: bool = False) -> None:

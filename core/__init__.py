@@ -7,6 +7,7 @@ importing these packages costs no torch.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 
-def lazy_names(package: str, file: str) -> tuple[list[str], Callable[[str], Any]]:
-    """`__all__` and `__getattr__` of a package whose names are the imports under `if TYPE_CHECKING:` in its `file`.
+def lazy_names(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """`__all__`, `__getattr__` and `__dir__` of a package whose names are the imports under `if TYPE_CHECKING:` in its `file`.
 
     One list serves type checkers, which read it as code, and the running program, which imports a name at its first use.
     """
@@ -29,7 +30,7 @@ def lazy_names(package: str, file: str) -> tuple[list[str], Callable[[str], Any]
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(modules[name], package), name)
 
-    return sorted(modules), get
+    return sorted(modules), get, lambda: sorted({*vars(sys.modules[package]), *modules})
 
 
 if TYPE_CHECKING:
@@ -69,4 +70,4 @@ if TYPE_CHECKING:
     from .scoring.selection import take as take
     from .scoring.written import written_scores as written_scores
 else:
-    __all__, __getattr__ = lazy_names(__name__, __file__)
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

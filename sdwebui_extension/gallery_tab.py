@@ -13,6 +13,7 @@ from modules import shared
 from modules.call_queue import wrap_queued_call
 
 from ..core.curate.records import store_key
+from ..core.files.console import counted
 from ..core.gallery.addresses import Addresses
 from ..core.gallery.album import Album
 from ..core.gallery.page import build_page
@@ -66,7 +67,7 @@ def _score(album: Album, name: str) -> str:
     def advance(done: int, found: int) -> None:
         if shared.state.interrupted:
             raise InterruptedError
-        shared.state.textinfo = f"ImageReward: {done} of {found} pictures"
+        shared.state.textinfo = f"ImageReward: {done} of {counted(found, 'picture')}"
 
     try:
         # Forge and reForge may call this under inference mode; what is loaded there could not be moved later.

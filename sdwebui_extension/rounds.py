@@ -8,6 +8,7 @@ from typing import Any
 from modules import processing
 from modules.shared import state
 
+from ..core.files.console import counted
 from . import results
 from .job import Job
 from .request import Request
@@ -36,7 +37,9 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
     while _wants_more(job, len(rounds)):
         _advance_seeds(p)
         state.job_count += jobs_of_a_round
-        state.textinfo = f"ImageReward: {job.passed()} of {job.request.until} images pass, try {len(rounds) + 1}"
+        state.textinfo = (
+            f"ImageReward: {job.passed()} of {counted(job.request.until, 'image')} pass, try {len(rounds) + 1}"
+        )
         try:
             rounds.append(_one_round(p, job))
         except Exception as error:  # the images of the rounds before must not be lost with it
@@ -45,7 +48,7 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
             )
             break
     if 0 < job.passed() < job.request.until and not _stopped():
-        job.note(f"{job.passed()} of {job.request.until} images pass after {len(rounds)} tries.")
+        job.note(f"{job.passed()} of {counted(job.request.until, 'image')} pass after {len(rounds)} tries.")
     return rounds
 
 

@@ -51,6 +51,11 @@ def test_a_name_is_what_a_module_of_its_subject_defines(module: str, name: str) 
     assert not (folder / name).is_dir()
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_a_shell_completes_the_names_before_their_first_use(module: str) -> None:
+    assert set(names_of(module)) <= set(dir(importlib.import_module(module)))
+
+
 def test_no_other_name_is_there() -> None:
     with pytest.raises(AttributeError, match=r"module 'sd_imagereward.core' has no attribute 'rate'"):
         value_of(CORE, "rate")

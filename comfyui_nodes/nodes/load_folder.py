@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...core.errors import BadImage, ImageRewardError
+from ...core.files.console import counted
 from ...core.pictures.formats.table import LISTED_ENDINGS, is_listed
 from ...core.pictures.opening import open_image
 from ..host_version import node_schema
@@ -60,7 +61,7 @@ class LoadImageFolder(io.ComfyNode):
             bar.update_absolute(done, len(files))
         if not images:
             raise ImageRewardError(
-                f"No readable image among {len(files)} files in {folder!r} ({', '.join(sorted(LISTED_ENDINGS))})."
+                f"No readable image among {counted(len(files), 'file')} in {folder!r} ({', '.join(sorted(LISTED_ENDINGS))})."
             )
         return io.NodeOutput(images, names)
 

@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...core.errors import ImageRewardError
+from ...core.files.console import counted
 from ...core.refl.generator import Sampling
 from ...core.refl.randomness import SampleNoise, derive_seed
 from ...core.refl.reno import Optimised, Settings, optimise_noise
@@ -66,7 +67,9 @@ def optimise(task: Task, settings: Settings) -> tuple[Tensor, FoundNoise, Optimi
     """
     count = len(task.samples)
     if len(task.prompts) not in (1, count):
-        raise ImageRewardError(f"{len(task.prompts)} prompts for {count} latents: give one for all, or one for each.")
+        raise ImageRewardError(
+            f"{counted(len(task.prompts), 'prompt')} for {counted(count, 'latent')}: give one for all, or one for each."
+        )
     prompts = list(task.prompts) * count if len(task.prompts) == 1 else list(task.prompts)
     bar = comfy.utils.ProgressBar(settings.iterations + 1)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...core.files.console import counted
 from ...core.pages.charts import line_chart
 from ...core.refl.result import ReflResult
 
@@ -74,7 +75,7 @@ def summary(result: ReflResult, file: str) -> str:
     strength = result.recommended_strength
     advice = result.reason if strength is None else f"recommended strength {strength:.1f} ({result.reason})"
     return (
-        f"{file}: {len(result.records)} updates, kept that after {best.update}; on fixed pictures "
+        f"{file}: {counted(len(result.records), 'update')}, kept that after {best.update}; on fixed pictures "
         f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}, "
         f"held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}; "
         f"{advice}"

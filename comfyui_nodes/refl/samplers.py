@@ -12,6 +12,7 @@ from comfy.k_diffusion import sampling as k_diffusion
 from torch import Tensor
 
 from ...core.errors import ImageRewardError
+from ...core.files.console import counted
 from ...core.refl.families import FLOW_TITLES
 
 AUTO = "auto"
@@ -50,8 +51,8 @@ def noise_levels(model_sampling: Any, sampler: str, scheduler: str, steps: int) 
         sigmas = sigmas[-(steps + 1) :]
     if len(sigmas) < steps + 1:
         raise ImageRewardError(
-            f"The scheduler '{scheduler}' gives {len(sigmas) - 1} steps in place of {steps}: choose another scheduler, "
-            f"or {len(sigmas) - 1} denoising steps."
+            f"The scheduler '{scheduler}' gives {counted(len(sigmas) - 1, 'step')} in place of {steps}: "
+            f"choose another scheduler, or {len(sigmas) - 1} denoising steps."
         )
     return sigmas
 

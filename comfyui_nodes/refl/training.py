@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...core.errors import ImageRewardError
+from ...core.files.console import counted
 from ...core.refl.config import ReflConfig
 from ...core.refl.data import RunInputs
 from ...core.refl.guard import SWEEP, Evaluation
@@ -123,7 +124,7 @@ def _held_out(job: Job) -> RewardModel:
 def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:
     if not trainer.update:
         return
-    note = f"weights after {trainer.update} of {trainer.config.steps} updates, when the run was stopped"
+    note = f"weights after {trainer.update} of {counted(trainer.config.steps, 'update')}, when the run was stopped"
     try:
         written = save_lora(lora, path, trainer.lora_record(None, note))
     except (OSError, ImageRewardError) as error:

@@ -8,6 +8,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..files.console import counted
 from . import EXIT_OK, add_command
 from ._help import Command, add_rare
 
@@ -188,7 +189,7 @@ def _say_how_to_go_on(trainer: ReflTrainer) -> None:
     saved = trainer.folder.checkpoints.paths()
     if saved:
         go_on = f"imagereward refl --resume --output {trainer.folder.path}"
-        print(f"saved after {trainer.update} updates as {saved[-1]}; to go on: {go_on}", file=sys.stderr)
+        print(f"saved after {counted(trainer.update, 'update')} as {saved[-1]}; to go on: {go_on}", file=sys.stderr)
 
 
 def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
@@ -206,6 +207,6 @@ def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
         files += [checkpoint] if checkpoint else []
     report = OutputFile(trainer.folder.path / "report.html")
     files.append(report.write(lambda path: write_report(path, trainer.name, trainer.config, result)))
-    print(f"{result.ended} after {result.updates} updates", file=sys.stderr)
+    print(f"{result.ended} after {counted(result.updates, 'update')}", file=sys.stderr)
     for file in files:
         print(file)

@@ -21,4 +21,4 @@ if TYPE_CHECKING:
     from .workplace import open_to_read as open_to_read
     from .workplace import open_workplace as open_workplace
 else:
-    __all__, __getattr__ = lazy_names(__name__, __file__)
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -17,6 +17,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from ..pages.cards import Card, Frame, frame, link_to
 from ..pages.charts import histogram
 from ..pages.kit import number, write_page
@@ -94,7 +95,7 @@ class _Cards:
 
 def _summary(scores: Sequence[float]) -> str:
     mean, middle = sum(scores) / len(scores), scores[len(scores) // 2]
-    return f"{len(scores):,} pictures, mean {number(mean)}, median {number(middle)}, best {number(scores[0])}"
+    return f"{counted(len(scores), 'picture')}, mean {number(mean)}, median {number(middle)}, best {number(scores[0])}"
 
 
 class Table(NamedTuple):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadImage
+from ..files.console import counted
 from ..pictures.pixels import ImageLike
 from .preprocess import Preprocess, are_several
 
@@ -53,7 +54,8 @@ class RewardModule(nn.Module):
         rewards = self.rewards_of(prompt, [image])
         if rewards.numel() != 1:
             raise ValueError(
-                f"expected one prompt for one image, got {rewards.numel()} prompts. Fix: inference_rank(prompts, [image])"
+                f"expected one prompt for one image, got {counted(rewards.numel(), 'prompt')}. "
+                "Fix: inference_rank(prompts, [image])"
             )
         return rewards.item()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UnknownCheckpoint
+from ..files.console import counted
 from ..weights.stored import StoredTensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -30,7 +31,9 @@ def build(
         expected = network.state_dict()
         missing = [name for name in expected if name not in tensors]
         if missing:
-            raise UnknownCheckpoint(f"the checkpoint lacks {len(missing)} tensors, the first is {missing[0]!r}")
+            raise UnknownCheckpoint(
+                f"the checkpoint lacks {counted(len(missing), 'tensor')}, the first is {missing[0]!r}"
+            )
         for name, tensor in expected.items():
             if tensors[name].shape != tensor.shape:
                 raise UnknownCheckpoint(

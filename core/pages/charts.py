@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..files.console import counted
 from .drawing import Box, Dot, Drawing, Polyline, series_ink, text_width
 from .kit import number
 
@@ -209,7 +210,7 @@ def histogram(title: str, falling: Sequence[float], *, width: int = 616, height:
     bins = [0] * BINS
     for score in falling:
         bins[min(BINS - 1, max(0, math.floor((score - low) / (high - low) * BINS)))] += 1
-    summary = f"{len(falling):,} scores from {number(falling[-1], 2)} to {number(falling[0], 2)}"
+    summary = f"{counted(len(falling), 'score')} from {number(falling[-1], 2)} to {number(falling[0], 2)}"
     chart = Drawing(width, height, title, summary)
     values, up = Scale(low, high, EDGE, width - EDGE), Scale(0, max(bins), height - ROW, 4)
     for i, count in enumerate(bins):

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..files.atomic import replacing
-from ..files.console import printable
+from ..files.console import counted, printable
 
 CORE = Path(__file__).resolve().parents[1]
 _PIECES = 16  # of a page, written at once
@@ -76,7 +76,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= {"number": number, "fixed": _fixed}
+    environment.filters |= {"number": number, "fixed": _fixed, "counted": counted}
     environment.tests["finite"] = math.isfinite
     environment.globals |= {"asset": asset, "script_source": script_source}
     return environment

@@ -23,4 +23,4 @@ if TYPE_CHECKING:
     from .train_reward import Trained as Trained
     from .train_reward import train_reward_model as train_reward_model
 else:
-    __all__, __getattr__ = lazy_names(__name__, __file__)
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ImageRewardError
 from ..files.atomic import replace_text
+from ..files.console import counted
 from ..files.rows import read_rows
 from ..pages.drawing import Drawing
 from ..pages.kit import write_page
@@ -96,7 +97,7 @@ class Benchmark:
     def chart(self, scorer: str) -> Drawing:
         """Mean scores with their intervals, a bar a model."""
         results = self.results[scorer]
-        title = f"Mean {scorer} score of {len(self.prompts)} prompts"
+        title = f"Mean {scorer} score of {counted(len(self.prompts), 'prompt')}"
         return interval_chart(title, [result.model for result in results], [result.mean for result in results])
 
     def save(self, folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from ..files.writable import expect_writable_folder
 from ..networks.devices import in_float64
 from ..networks.wordpiece import WordPiece
@@ -197,7 +198,7 @@ def _prepared(
     model.mlp.requires_grad_(True)
     learned, held_out = (state_pairs(pairs, items, states) for pairs in (data.training, data.validation))
     if not len(learned) or not len(held_out):
-        raise ImageRewardError(f"no pair is left: {len(states.unreadable)} images cannot be read")
+        raise ImageRewardError(f"no pair is left: {counted(len(states.unreadable), 'image')} cannot be read")
     return _Prepared(HeadModel(model.mlp), learned, held_out, set(states.unreadable))
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from ..networks.devices import full_precision, mixed_precision
 from ..training.backend import Backend
 from ..training.states import whole_number
@@ -269,7 +270,7 @@ class RewardTrainer(Trainer):
             )
         history = [_epoch(values) for values in state["history"]]
         if not 0 <= state["update"] - (len(history) - 1) * self.evaluate_every <= self.evaluate_every:
-            raise ValueError(f"update {state['update']} does not follow from {len(history)} epochs")
+            raise ValueError(f"update {state['update']} does not follow from {counted(len(history), 'epoch')}")
         best = state["best_epoch"]
         self.best = None if best is None else history[whole_number(best)]
         self.history = history

@@ -15,4 +15,4 @@ if TYPE_CHECKING:
     from .library import PromptLibrary as PromptLibrary
     from .library import Suggestion as Suggestion
 else:
-    __all__, __getattr__ = lazy_names(__name__, __file__)
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -27,4 +27,4 @@ if TYPE_CHECKING:
     from .report import write_report as write_report
     from .result import ReflResult as ReflResult
 else:
-    __all__, __getattr__ = lazy_names(__name__, __file__)
+    __all__, __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
+from ..files.console import counted
 from ..files.names import why_no_file_name
 from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
@@ -192,8 +193,9 @@ class ReflConfig:
             )
         if self.gradient_steps > low + 1:
             raise ImageRewardError(
-                f"gradient_steps is {self.gradient_steps}, but a rollout may stop at step {low}, after {low + 1} steps: "
-                f"lower gradient_steps to {low + 1} or start stop_window at {self.gradient_steps - 1}"
+                f"gradient_steps is {self.gradient_steps}, but a rollout may stop at step {low}, "
+                f"after {counted(low + 1, 'step')}: lower gradient_steps to {low + 1} "
+                f"or start stop_window at {self.gradient_steps - 1}"
             )
 
 

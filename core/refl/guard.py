@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files.console import counted
+
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -115,7 +117,7 @@ class Guard:
         for each in evaluations:
             if not len(each.reward) == len(each.held_out) == pictures:
                 raise ValueError(
-                    f"expected {pictures} scores an evaluation, got {len(each.reward)}, {len(each.held_out)}"
+                    f"expected {counted(pictures, 'score')} an evaluation, got {len(each.reward)}, {len(each.held_out)}"
                 )
         self.evaluations = evaluations
 

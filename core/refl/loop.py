@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from ..scorers.base import Scorer
 from ..training.backend import Backend
 from ..training.interrupts import interrupt_later
@@ -129,7 +130,7 @@ class ReflTrainer(Trainer):
         if resume:
             records, unreadable = folder.records()
             if unreadable:
-                self.report(f"{unreadable} lines of {folder.metrics.path} cannot be read and are left out")
+                self.report(f"left out of {folder.metrics.path}: {counted(unreadable, 'line')} that cannot be read")
             self.resume(
                 "Start anew in another folder, with lora_from set to the LoRA file of this one if there is one."
             )
@@ -151,7 +152,7 @@ class ReflTrainer(Trainer):
             self.save()
             if self.should_stop:
                 self.report(
-                    f"stopped after {self.update} updates: the reward rose while the held-out score fell for "
+                    f"stopped after {counted(self.update, 'update')}: the reward rose while the held-out score fell for "
                     f"{self.config.patience} evaluations in a row"
                 )
             ended = "early_stopped" if self.should_stop else "finished"
@@ -170,9 +171,8 @@ class ReflTrainer(Trainer):
     def _share_of_work(self) -> str:
         batch, accumulation, world = self.config.batch_size, self.config.accumulation, self.backend.world
         where = "one process" if world == 1 else f"{world} processes"
-        return (
-            f"{batch * accumulation * world} pictures an update (batch {batch} x accumulation {accumulation}, {where})"
-        )
+        pictures = counted(batch * accumulation * world, "picture")
+        return f"{pictures} an update (batch {batch} x accumulation {accumulation}, {where})"
 
     def one_update(self) -> None:
         began = time.perf_counter()
@@ -240,7 +240,7 @@ class ReflTrainer(Trainer):
     @property
     def _fixed_pictures(self) -> str:
         count = len(self.evaluation_prompts)
-        return f"{count} fixed {'picture' if count == 1 else 'pictures'}"
+        return counted(count, "fixed picture")
 
     def _conclude(self) -> tuple[list[Evaluation], float | None, str]:
         """Take the best weights back, sweep the strength, write what is to be kept."""
@@ -286,7 +286,7 @@ class ReflTrainer(Trainer):
         with interrupt_later():
             super().save()
             with self.updates.averaged():
-                note = f"weights after {self.update} of {self.config.steps} updates, not the run's choice"
+                note = f"weights after {self.update} of {counted(self.config.steps, 'update')}, not the run's choice"
                 self.saver.attempt("the LoRA", lambda: self._write_lora(None, note))
 
     def _write_lora(self, strength: float | None, note: str) -> None:

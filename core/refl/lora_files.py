@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import ImageRewardError
 from ..files.atomic import replacing
+from ..files.console import counted
 from ..training.outputs import OutputFile
 from ..weights.read import read_checkpoint
 from .families import Family
@@ -79,7 +80,8 @@ def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
         "modelspec.title": record.name,
         "modelspec.resolution": f"{width}x{height}",
         "modelspec.date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
-        "modelspec.description": f"Tuned with reward feedback learning (ReFL) for {record.reward}, {record.steps} updates",
+        "modelspec.description": f"Tuned with reward feedback learning (ReFL) for {record.reward}, "
+        f"{counted(record.steps, 'update')}",
         "refl_reward": record.reward,
         "refl_steps": str(record.steps),
         "refl_prompts_sha256": prompts_hash(record.prompts),
@@ -118,7 +120,8 @@ def write_lora(lora: Lora, path: str | Path, record: LoraRecord) -> dict[str, st
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ImageRewardError(
-            f"{len(broken)} of {len(tensors)} tensors of the LoRA hold NaN or infinity ({broken[0]}): not written to {path}"
+            f"{len(broken)} of {counted(len(tensors), 'tensor')} of the LoRA hold NaN or infinity "
+            f"({broken[0]}): not written to {path}"
         )
     metadata = metadata_of(lora, record)
     metadata["sshs_model_hash"], metadata["sshs_legacy_hash"] = _hashes(save(tensors))
@@ -179,7 +182,7 @@ def lora_from_tensors(tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Mod
         unread -= {f"{key_of(name)}.lora_down.weight", f"{key_of(name)}.lora_up.weight"}
     if not found or unread:
         raise ImageRewardError(
-            f"{len(unread)} of the LoRA's {len(tensors)} tensors fit no layer of this model"
+            f"{len(unread)} of the LoRA's {counted(len(tensors), 'tensor')} fit no layer of this model"
             f"{f' ({min(unread)})' if unread else ''}: give a LoRA with kohya keys ({PREFIX}...) for this kind of model"
         )
     first = next(iter(found.values()))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files.console import counted
 from ..training.trackers import Tracker
 from .guard import Evaluation
 
@@ -50,7 +51,7 @@ class ProgressBar(Observer):
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         strength = "" if evaluation.strength == 1 else f" at strength {evaluation.strength:.1f}"
         self.on_message(
-            f"evaluation after {evaluation.update} updates{strength}: "
+            f"evaluation after {counted(evaluation.update, 'update')}{strength}: "
             f"reward {evaluation.mean_reward:+.4f}, held out {evaluation.mean_held_out:+.4f}"
         )
 

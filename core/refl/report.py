@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from ..files.console import counted
 from ..pages.cards import Frame, frame
 from ..pages.charts import line_chart
 from ..pages.drawing import Drawing
@@ -70,9 +71,9 @@ def _summary(config: ReflConfig, result: ReflResult) -> str:
         if result.ended == "early_stopped"
         else result.ended
     )
-    parts = [f"{config.model}, tuned ({config.tune}) for {config.reward}: {result.updates} updates, {how}."]
+    parts = [f"{config.model}, tuned ({config.tune}) for {config.reward}: {counted(result.updates, 'update')}, {how}."]
     if result.best is not None:
-        parts.append(f"Best checkpoint: the weights after {result.best.update} updates.")
+        parts.append(f"Best checkpoint: the weights after {counted(result.best.update, 'update')}.")
     if result.recommended_strength is not None:
         parts.append(f"Recommended strength {result.recommended_strength:.1f}: {result.reason}.")
     else:
@@ -128,7 +129,7 @@ def _settings(config: ReflConfig) -> dict[str, str]:
     values = config.plain()
     for key in ("prompts", "evaluation_prompts"):
         if isinstance(values[key], list):
-            values[key] = f"{len(values[key])} prompts"
+            values[key] = counted(len(values[key]), "prompt")
     return {key: _setting(value) for key, value in values.items()}
 
 

@@ -31,8 +31,9 @@ class RunFolder:
             raise ImageRewardError(f"{self.path} is a file, and the run needs a folder: choose another output")
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ImageRewardError(
-                f"{self.path} already holds {len(list(self.path.iterdir()))} files"
-                f"{' of another run' if (self.path / CONFIG).exists() else ''}: choose another, or go on with it (--resume)"
+                f"{self.path} already holds another run: choose another folder, or go on with that run (--resume)"
+                if (self.path / CONFIG).exists()
+                else f"{self.path} is not empty: choose another folder for the run"
             )
         expect_writable_folder(self.path)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from ..networks.derivatives import derivative_wanted
 from ..networks.devices import release_memory
 from ..pictures.resize import as_float, resize_crop, resize_crop_smooth
@@ -133,7 +134,8 @@ class Scorer(ABC):
         self._require_loaded()
         if len(prompts) != pixels.shape[0]:
             raise ValueError(
-                f"expected a prompt for each image, got {len(prompts)} prompts for {pixels.shape[0]} images"
+                f"expected a prompt for each image, got {counted(len(prompts), 'prompt')} "
+                f"for {counted(pixels.shape[0], 'image')}"
             )
         return len(prompts)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNotFound
+from ..files.console import counted
 from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
 from ..weights.download import Progress, fetch_weight, hub_files
@@ -375,7 +376,7 @@ def describe(checkpoint: Checkpoint) -> str:
     names = list(checkpoint.tensors)
     others = [info.title for name, info in scorer_infos().items() if scorer_classes()[name].recognises(checkpoint)]
     if others:
-        return f"it is a checkpoint of {' or '.join(others)} ({len(names)} tensors)"
+        return f"it is a checkpoint of {' or '.join(others)} ({counted(len(names), 'tensor')})"
     kinds = {
         "a Stable Diffusion checkpoint": ("model.diffusion_model.", "unet.", "first_stage_model."),
         "a diffusion transformer": ("double_blocks.", "joint_blocks.", "transformer_blocks."),
@@ -387,8 +388,8 @@ def describe(checkpoint: Checkpoint) -> str:
     }
     for kind, prefixes in kinds.items():
         if any(name.startswith(prefixes) for name in names):
-            return f"it looks like {kind} ({len(names)} tensors)"
-    return f"it holds {len(names)} tensors, the first {names[0]!r}" if names else "it holds no tensors"
+            return f"it looks like {kind} ({counted(len(names), 'tensor')})"
+    return f"it holds {counted(len(names), 'tensor')}, the first {names[0]!r}" if names else "it holds no tensors"
 
 
 def _fetch_from_hub(reference: str, on_download: Progress | None) -> Path:

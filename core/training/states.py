@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from ..errors import ImageRewardError, UnreadableText
 from ..files.atomic import append_text, replacing
+from ..files.console import counted
 from ..files.parsing import parse_json
 
 LONGEST_RECORD = 1 << 20  # bytes of a line
@@ -104,8 +105,8 @@ def expect_weights(weights: Mapping[str, Tensor], parameters: Mapping[str, nn.Pa
     cure = "it was made with other settings or for another model"
     if set(weights) != set(parameters):
         raise DamagedState(
-            f"the checkpoint holds {len(weights)} tensors, {len(set(weights) & set(parameters))} of which are among the "
-            f"{len(parameters)} trained here: {cure}"
+            f"the checkpoint holds {counted(len(weights), 'tensor')}, {len(set(weights) & set(parameters))} of which are "
+            f"among the {len(parameters)} trained here: {cure}"
         )
     for name, parameter in parameters.items():
         if weights[name].shape != parameter.shape:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 from .checkpoints import BEST, CHECKPOINTS, BestWeights, Checkpoints
 from .interrupts import interrupt_later
 from .outputs import Saver
@@ -125,7 +126,7 @@ class Trainer(ABC):
         """From the newest checkpoint that can be used. Raises ImageRewardError, which `cure` ends, if none can."""
         assert self.checkpoints is not None
         for wrong in self.checkpoints.restore_latest(self._restore, cure):
-            self.report(f"{wrong}; going on from the checkpoint before it, after {self.update} updates")
+            self.report(f"{wrong}; going on from the checkpoint before it, after {counted(self.update, 'update')}")
         self._expect_best()
         self.backend.wait()  # until every process has read what is changed now
         if self.backend.first:
@@ -151,7 +152,7 @@ class Trainer(ABC):
         made = whole_number(state["update"])
         if made > self.steps:
             raise ImageRewardError(
-                f"the run has already made {made} updates, and steps is {self.steps}: give at least {made} to go on"
+                f"the run has already made {counted(made, 'update')}, and steps is {self.steps}: give at least {made} to go on"
             )
         self.restore_own(state)
         self.updates.restore(state)

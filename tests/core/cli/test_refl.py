@@ -138,7 +138,7 @@ def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_pa
     assert cli.main([*call, "--no-sweep", "--steps", "1", "--dtype", "float32", "--output", str(run)]) == cli.EXIT_OK
     report = (run / "report.html").read_text()
     assert "Held-out score (technical) of the fixed pictures" in report
-    assert "Best checkpoint: the weights after 1 updates." in report
+    assert "Best checkpoint: the weights after 1 update." in report
     assert "<h2>Strength</h2>" not in report
     assert "Recommended strength" not in report
 

@@ -310,8 +310,14 @@ def test_bad_input_is_refused_before_training(changes: dict[str, Any], parts: di
         train(TINY.but(**changes), **parts)
 
 
+def test_a_folder_with_other_files_is_refused_and_not_called_a_run(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ImageRewardError, match=r"is not empty: choose another folder for the run$"):
+        train(TINY.but(output=str(tmp_path), guard=False, steps=1))
+
+
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     config = TINY.but(output=str(tmp_path / "run"), guard=False, steps=1)
     train(config)
-    with pytest.raises(ImageRewardError, match=r"of another run.*--resume"):
+    with pytest.raises(ImageRewardError, match=r"holds another run.*--resume"):
         train(config)

@@ -189,7 +189,7 @@ def test_foreign_files_are_named_for_what_they_are(tmp_path: Path, key: str, kin
 def test_a_checkpoint_that_lacks_a_tensor_says_which(tmp_path: Path) -> None:
     state = checkpoints.imagereward_state_dict()
     del state["blip.visual_encoder.norm.weight"]
-    with pytest.raises(UnknownCheckpoint, match=r"lacks 1 tensors, the first is 'visual_encoder\.norm\.weight'"):
+    with pytest.raises(UnknownCheckpoint, match=r"lacks 1 tensor, the first is 'visual_encoder\.norm\.weight'"):
         load_scorer(variant(tmp_path / "v", state))
 
 

@@ -112,7 +112,7 @@ def test_an_empty_batch_gives_no_scores(scorer: TechnicalScorer) -> None:
 
 
 def test_one_prompt_an_image_is_asked_for(scorer: TechnicalScorer) -> None:
-    with pytest.raises(ValueError, match="1 prompts for 2 images"):
+    with pytest.raises(ValueError, match="1 prompt for 2 images"):
         scorer.score(torch.zeros(2, 3, 8, 8), ["one"])
 
 

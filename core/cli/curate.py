@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..files.console import counted
+from ..files.console import counted, one_line
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 from .scorer_options import add_scorers_options, finite, load, positive
@@ -161,24 +161,27 @@ def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple
         on_progress=_progress(),
     )
     for picture in islice((picture for picture in store.unscored(summary.run) if picture.error), LISTED):
-        print(f"imagereward: not scored: {picture.path}: {picture.error}", file=sys.stderr)
+        _say_aside(f"not scored: {picture.path}: {picture.error}")
     return summary, [ScorerRecord.of(key, scorer.info) for key, scorer in scorers]
 
 
+def _say(line: str) -> None:
+    """One line for each file, whatever its name holds."""
+    print(one_line(line))
+
+
 def _say_aside(line: str) -> None:
-    print(f"imagereward: {line}", file=sys.stderr)
+    print(f"imagereward: {one_line(line)}", file=sys.stderr)
 
 
 def _tell(summary: Summary) -> None:
     print(f"{counted(summary.found, 'image')}: {summary}", file=sys.stderr)
     for path, reason in summary.not_read:
-        print(f"imagereward: not read this time: {path}: {reason}", file=sys.stderr)
+        _say_aside(f"not read this time: {path}: {reason}")
     for path in summary.without_prompt[:LISTED]:
-        print(
-            f"imagereward: no prompt for {path} (give --prompt, a .txt beside it, or a scorer without)", file=sys.stderr
-        )
+        _say_aside(f"no prompt for {path} (give --prompt, a .txt beside it, or a scorer without)")
     for path, reason in summary.uncertain_prompts[:LISTED]:
-        print(f"imagereward: the prompt of {path} is uncertain: {reason}", file=sys.stderr)
+        _say_aside(f"the prompt of {path} is uncertain: {reason}")
 
 
 def _act(
@@ -195,7 +198,7 @@ def _act(
     from ..curate.ranking import Ranked
 
     ranked = Ranked(place.store, records[0], args.folder, run)
-    say = _say_aside if STDOUT in (args.csv, args.jsonl) else print
+    say = _say_aside if STDOUT in (args.csv, args.jsonl) else _say
     actions = Actions(ranked, place.journal, args.dry_run, say=say)
     steps: list[tuple[str, Callable[[], Outcome]]] = []
     if args.csv is not None:
@@ -227,13 +230,13 @@ def _target(path: Path) -> Path | TextIO:
 def _tell_outcome(outcome: Outcome, done: str, dry_run: bool) -> None:
     print(f"{outcome.changed} {'would be ' if dry_run else ''}{done}", file=sys.stderr)
     for path, reason in outcome.failed[:LISTED]:
-        print(f"imagereward: {path}: {reason}", file=sys.stderr)
+        _say_aside(f"{path}: {reason}")
     if outcome.failures > LISTED:
         print(f"imagereward: and {outcome.failures - LISTED} more", file=sys.stderr)
 
 
 def _undo(place: Workplace) -> int:
-    outcome = place.undo(say=print)
+    outcome = place.undo(say=_say)
     if outcome.changed or outcome.failed:
         _tell_outcome(outcome, "moved back", place.dry_run)
     else:

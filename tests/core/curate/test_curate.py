@@ -154,6 +154,14 @@ def test_the_label_of_a_mixture_has_its_members(folder: Path, curate: Curate) ->
     assert "0 labelled" in curate("--label", scorers="mix(technical=2)")[2]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no line breaks in file names")
+def test_a_name_with_a_line_break_takes_one_line(folder: Path, curate: Curate) -> None:
+    (folder / "noise.png").rename(folder / "two\nlines.png")
+    _, out, _ = curate("--label", "--dry-run")
+    assert len([line for line in out.splitlines() if line.startswith("label ")]) == len(out.splitlines()) == 4
+    assert "two\\u000alines.png" in out
+
+
 def test_label_then_nothing_left_to_do(folder: Path, curate: Curate) -> None:
     before = {name: open_image(folder / name).tobytes() for name in NAMES}
     assert "4 would be labelled" in curate("--label", "--dry-run")[2]

@@ -196,7 +196,7 @@ def test_refl_refuses_a_folder_that_holds_something(data: str, tmp_path: Path) -
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model_index.json").write_text("{}")
     args = parse("sd1", (f"--output_dir={tmp_path / 'out'}", "--report_to=none"))
-    with pytest.raises(ImageRewardError, match="already holds"):
+    with pytest.raises(ImageRewardError, match="is not empty"):
         RM.ReFL.Trainer("model", data, args=args)
 
 

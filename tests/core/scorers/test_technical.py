@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import pytest
@@ -181,6 +182,47 @@ def test_emptiness_is_the_share_that_is_one_colour() -> None:
     assert measure.emptiness(grey).item() == pytest.approx(0, abs=1e-6)
     grey[..., 128:, :] = 0.5
     assert measure.emptiness(grey).item() == pytest.approx(0.5, abs=0.07)  # the row of tiles at the border is not empty
+
+
+def test_a_level_at_each_block_edge_is_twenty_times_the_floor_of_blockiness() -> None:
+    columns = (torch.arange(64) // 8 % 2) * measure.GREY_STEP
+    grey = columns.expand(1, 1, 64, 64)
+    expected = math.log(1 + 1 / 0.05) / 2  # the rows have no grid
+    assert measure.blockiness(grey).item() == pytest.approx(expected, rel=1e-4)
+    assert measure.blockiness(grey.transpose(-1, -2)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_levels_between_two_count_for_both_tones() -> None:
+    levels = constant(10.5, 10.5, 10.5) / 255
+    levels[..., 32:] = 11 / 255
+    shares = torch.tensor([0.25, 0.75])  # of the levels 10 and 11
+    assert measure.tones(levels).item() == pytest.approx(-(shares * shares.log2()).sum().item(), abs=1e-3)
+
+
+def test_a_slope_of_a_quarter_level_empties_a_tile_by_its_square() -> None:
+    ramp = (torch.arange(16.0) * measure.GREY_STEP / 4).expand(1, 1, 16, 16)
+    for grey in (ramp, ramp.transpose(-1, -2)):
+        assert measure.emptiness(grey).item() == pytest.approx(math.exp(-15 / 16), rel=1e-4)  # 15 steps in 16 pixels
+    assert measure.emptiness(ramp + ramp.transpose(-1, -2)).item() == pytest.approx(math.exp(-30 / 16), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(7, 30), (30, 7), (24, 24)])
+def test_sharpness_is_the_published_blur_effect_in_plain_loops(shape: tuple[int, int]) -> None:
+    grey = torch.rand(*shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+
+    def lost(rows: list[list[float]]) -> float:
+        before = after_less = 0.0
+        for row in rows:
+            near = [row[max(0, x - 4) : x + 5] for x in range(len(row))]
+            blurred = [sum(values) / len(values) for values in near]
+            for x in range(1, len(row)):
+                step, left = abs(row[x] - row[x - 1]), abs(blurred[x] - blurred[x - 1])
+                before, after_less = before + step, after_less + max(0.0, step - left)
+        count = len(rows) * (len(rows[0]) - 1)
+        return after_less / count / (before / count + 0.05 / 255)
+
+    expected = min(lost(grey.tolist()), lost(grey.T.tolist()))
+    assert measure.sharpness(grey[None, None]).item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(700, 500), (1024, 1024), (1537, 2049), (3, 300000)])

@@ -11,7 +11,7 @@ import scorer_checkpoints
 import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.pictures.resize import resize_crop
-from sd_imagereward.core.scorers import pickscore, technical_measures
+from sd_imagereward.core.scorers import base, pickscore, technical_measures
 from sd_imagereward.core.scorers.inspection import faults_of
 from sd_imagereward.core.scorers.int8 import quantise_linears
 from sd_imagereward.core.scorers.loading import load_scorer
@@ -49,6 +49,35 @@ def test_a_wide_picture_is_sampled_by_its_area() -> None:
     side = technical_measures.VIEWING_SIDE
     assert technical_measures.sampled(torch.zeros(1, 1, side, 4 * side)).shape[-2:] == (side // 2, 2 * side)
     assert technical_measures.sampled(torch.zeros(1, 1, 4 * side, side)).shape[-2:] == (2 * side, side // 2)
+
+
+def test_unload_gives_the_memory_back_once_nothing_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = load_scorer("technical", device="cpu", shared=False)
+    held: list[int] = []
+    monkeypatch.setattr(base, "release_memory", lambda: held.append(scorer.memory()))
+    scorer.unload()
+    assert held == [0]
+
+
+def test_the_log_names_what_is_not_read_of_a_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scorer = load_scorer(scorer_checkpoints.write_clip(tmp_path), device="cpu")
+    pixels = torch.zeros(1, 3, 32, 32)
+    scorer.score(pixels, ["cat " * 75])
+    assert not caplog.records
+    for _ in range(2):
+        scorer.score(pixels, ["cat " * 75 + "the red castle"])
+    (record,) = caplog.records
+    assert record.getMessage() == "CLIP reads 77 tokens; not read of this prompt: 'the red castle'"
+
+
+def test_int8_gives_activations_seven_bits() -> None:
+    """x86 kernels without VNNI add two products in 16 bits, which activations of eight bits overflow."""
+    layer = nn.Linear(128, 128, bias=False)
+    layer.weight.data = torch.eye(128)
+    network = nn.Sequential(layer).requires_grad_(False)
+    quantise_linears(network)
+    levels = torch.arange(128.0)[None]  # exact in seven bits, between two levels in eight
+    torch.testing.assert_close(network(levels), levels, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("length", "faults"), [(1000, 0), (950, 0), (1050, 0), (850, 1)])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl import Lora, LoraRecord, read_lora, write_lora
 from sd_imagereward.core.refl.families import FAMILIES
@@ -111,6 +112,15 @@ def test_metadata_that_the_hosts_read(tmp_path: Path) -> None:
     raw = path.read_bytes()  # as A1111 hashes a file whose metadata names no hash
     header = int.from_bytes(raw[:8], "little")
     assert metadata["sshs_model_hash"] == hashlib.sha256(raw[8 + header :]).hexdigest()
+
+
+def test_a1111s_old_hash_is_of_64_kib_from_the_first_mib_on(tmp_path: Path) -> None:
+    lora = Lora.on({f"{BLOCK}.attn1.to_q": nn.Linear(1024, 1024)}, rank=160)
+    metadata = write_lora(filled(lora), tmp_path / "large.safetensors", RECORD)
+    plain = save(load_file(tmp_path / "large.safetensors"))  # before the metadata that holds the hash itself
+    assert len(plain) > 0x110000
+    legacy = hashlib.sha256(plain[2**20 : 2**20 + 2**16]).hexdigest()[:8]
+    assert metadata["sshs_legacy_hash"] == legacy
 
 
 def test_a_lora_with_nan_is_not_written(tmp_path: Path) -> None:

@@ -53,3 +53,9 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     assert "No strength is recommended: the guard was off." in unguarded
     assert "There are no pictures before and after: the guard, which makes them, was off." in unguarded
     assert "No strength is recommended: only a LoRA has a strength." in page(tmp_path, tune="full")
+
+
+def test_settings_and_pictures_are_shown_as_people_read_them(tmp_path: Path) -> None:
+    text = page(tmp_path, sweep=False, steps=2)
+    for name, value in (("stop_window", "1 to 2"), ("prompts", "2 prompts"), ("lora_alpha", "–"), ("steps", "2")):
+        assert re.search(rf">{name}</t[hd]>\s*<td[^>]*>{value}</td>", text), name

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import pytest
 import scorer_checkpoints
 import torch
-from sd_imagereward.core.errors import ImageRewardError
+from safetensors.torch import load_file, save_file
+from sd_imagereward.core.errors import ImageRewardError, UnknownCheckpoint
 from sd_imagereward.core.pictures.resize import resize_crop
 from sd_imagereward.core.scorers import base, pickscore, technical_measures
+from sd_imagereward.core.scorers.base import ScorerInfo
 from sd_imagereward.core.scorers.inspection import faults_of
 from sd_imagereward.core.scorers.int8 import quantise_linears
 from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scorers.registry import scorer_infos
 from sd_imagereward.core.weights.catalogue import WeightFile
 from torch import nn
 
@@ -49,6 +53,55 @@ def test_a_wide_picture_is_sampled_by_its_area() -> None:
     side = technical_measures.VIEWING_SIDE
     assert technical_measures.sampled(torch.zeros(1, 1, side, 4 * side)).shape[-2:] == (side // 2, 2 * side)
     assert technical_measures.sampled(torch.zeros(1, 1, 4 * side, side)).shape[-2:] == (2 * side, side // 2)
+
+
+@pytest.mark.parametrize("lacking", ["visual_projection.weight", "text_projection.weight"])
+def test_a_clip_without_a_projection_is_named(lacking: str, tmp_path: Path) -> None:
+    path = scorer_checkpoints.write_clip(tmp_path)
+    save_file({name: tensor for name, tensor in load_file(path).items() if name != lacking}, path)
+    with pytest.raises(UnknownCheckpoint, match=r"model\.safetensors lacks CLIP's projection"):
+        load_scorer(path, device="cpu")
+
+
+def test_a_vocabulary_of_one_token_more_than_the_text_tower_knows_is_refused(tmp_path: Path) -> None:
+    known = len(scorer_checkpoints.clip_vocabulary()[0]) - 1
+    path = scorer_checkpoints.write_clip(tmp_path, vocab_size=known)
+    with pytest.raises(UnknownCheckpoint, match=rf"ends at token {known}, .* knows {known}"):
+        load_scorer(path, device="cpu")
+
+
+def test_an_unloaded_scorer_prepares_nothing() -> None:
+    scorer = load_scorer("technical", device="cpu", shared=False)
+    scorer.unload()
+    with pytest.raises(ImageRewardError, match=r"call load_scorer\('technical'\) again"):
+        scorer.prepare(torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("info", scorer_infos().values(), ids=lambda info: info.name)
+def test_the_readme_states_the_typical_scores_of_each(info: ScorerInfo) -> None:
+    readme = Path(__file__).parents[3] / "README.md"
+    (row,) = [
+        line
+        for line in readme.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|") and f"`{info.name}`" in line.split("|")[1]
+    ]
+    _, _, titles, _, typical, *_ = row.split("|")
+    assert info.title in titles
+    mean, *deviations = (float(number) for number in re.findall(r"[\d.]+", typical))
+    assert info.mean == mean
+    assert info.std in deviations
+    assert info.estimated == ("about" in typical)
+
+
+def test_percentiles_are_those_of_the_normal_distribution() -> None:
+    info = dataclasses.replace(pickscore.INFO, mean=20.0, std=2.0)
+    found = [info.percentile(score) for score in (16.08007, 20.0, 22.0)]
+    assert found == pytest.approx([2.5, 50.0, 84.1345], abs=1e-3)
+
+
+def test_moving_a_scorer_gives_the_scorer() -> None:
+    scorer = load_scorer("technical", device="cpu", shared=False)
+    assert scorer.to("cpu") is scorer
 
 
 def test_unload_gives_the_memory_back_once_nothing_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:

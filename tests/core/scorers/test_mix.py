@@ -283,3 +283,11 @@ def test_unloading_a_member_unloads_the_mixture(tmp_path: Path):
     assert mix.unloaded
     assert loaded_scorers() == []
     assert load_scorer(f"mix({path}=2)", device="cpu") is not mix
+
+
+@pytest.mark.parametrize(
+    ("word", "truth"),
+    [("true", True), ("1", True), ("yes", True), ("False", False), ("0", False), ("no", False)],
+)
+def test_words_for_yes_and_no(word: str, truth: bool) -> None:
+    assert Mixture.parse(f"mix(imagereward=1, normalise={word})").normalise is truth

@@ -11,6 +11,7 @@ from PIL import Image
 from sd_imagereward.core.demo.degradations import DEGRADATIONS, Degradation
 from sd_imagereward.core.demo.pictures import demo_images
 from sd_imagereward.core.pictures.pixels import to_pixels
+from sd_imagereward.core.pictures.resize import as_float
 from sd_imagereward.core.scorers import technical
 from sd_imagereward.core.scorers import technical_measures as measure
 from sd_imagereward.core.scorers.technical import WEIGHTS, TechnicalScorer
@@ -81,6 +82,11 @@ def test_broken_pictures_score_far_below_any_ordinary_one(scorer: TechnicalScore
     infinite = whole.clone()
     infinite[0, 0, 0], infinite[1, 5, 5] = torch.inf, -torch.inf
     assert scorer.score(infinite[None], [""]).item() < scorer.score(whole[None], [""]).item()
+
+
+def test_a_picture_of_nan_costs_ten_points_of_the_sum_more_than_a_black_one(scorer: TechnicalScorer) -> None:
+    black, nan = scorer.score(torch.stack([torch.zeros(3, 32, 32), torch.full((3, 32, 32), torch.nan)]), [""] * 2)
+    assert (black - nan).item() == pytest.approx(10 / 0.53, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +304,10 @@ def test_a_very_large_picture_is_measured_at_a_whole_fraction_of_its_size(
     assert scorer.prepare(pixels).shape == (1, 3, 171, 171)
     assert torch.allclose(scorer.prepare(pixels)[..., 0, 0], pixels[..., :3, :3].float().mean((-2, -1)) / 255)
     assert torch.equal(scorer.prepare(scorer.prepare(pixels)), scorer.prepare(pixels))
+    rows: list[int] = []
+    monkeypatch.setattr(technical, "as_float", lambda band: (rows.append(band.shape[-2]), as_float(band))[1])
+    scorer.prepare(pixels)
+    assert rows == [192, 192, 128], "the whole picture must never be there as floats"
     floats = (pixels.float() / 255).requires_grad_()
     scorer.score(floats, [""]).backward()
     assert floats.grad is not None

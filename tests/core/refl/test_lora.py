@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from sd_imagereward.core.errors import ImageRewardError
-from sd_imagereward.core.refl import Lora, LoraRecord, read_lora, write_lora
+from sd_imagereward.core.refl import Lora, LoraRecord, ReflConfig, read_lora, write_lora
 from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.lora import LoraLayer
 from sd_imagereward.core.refl.lora_files import key_of, lora_from_tensors, tensors_of
@@ -76,6 +76,13 @@ def test_a_fresh_lora_and_strength_zero_change_nothing() -> None:
     assert not torch.equal(generator.network(x, prompt), before)
     with lora.at(0):
         assert torch.equal(generator.network(x, prompt), before)
+
+
+def test_without_a_seed_a_lora_starts_as_a_run_does() -> None:
+    layers = ToyGenerator().layers()
+    unseeded, seeded = Lora.on(layers, rank=2), Lora.on(layers, rank=2, seed=ReflConfig().seed)
+    for (name, one), (_, other) in zip(unseeded.items(), seeded.items(), strict=True):
+        assert torch.equal(one.down, other.down), name
 
 
 def test_choice_of_layers() -> None:

@@ -168,7 +168,7 @@ def test_presets_are_the_references() -> None:
         )
         assert same == (40, (30, 39), 1.0, "ddpm", 2.0, 1e-3)
         assert (config.weight_decay, config.clip, config.optimizer) == (1e-2, 1.0, "adamw")
-        assert (config.beta1, config.beta2, config.epsilon) == (0.9, 0.999, 1e-8)
+        assert (config.beta1, config.beta2, config.epsilon, config.seed) == (0.9, 0.999, 1e-8, 0)
     sd1, lora = preset("sd1-full"), preset("sdxl-lora")
     assert (sd1.learning_rate, sd1.batch_size, sd1.accumulation, sd1.steps, sd1.ema, sd1.width) == (
         1e-5,

@@ -123,6 +123,14 @@ def test_the_log_names_what_is_not_read_of_a_prompt(tmp_path: Path, caplog: pyte
     assert record.getMessage() == "CLIP reads 77 tokens; not read of this prompt: 'the red castle'"
 
 
+def test_a_prompt_that_comes_again_in_a_batch_scores_as_alone(tmp_path: Path) -> None:
+    scorer = load_scorer(scorer_checkpoints.write_clip(tmp_path), device="cpu")
+    pixels = torch.rand(3, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    prompts = ["a cat", "a red castle", "a cat"]
+    alone = [scorer.score(one[None], [prompt]) for one, prompt in zip(pixels, prompts, strict=True)]
+    torch.testing.assert_close(scorer.score(pixels, prompts), torch.cat(alone), atol=1e-5, rtol=0)
+
+
 def test_int8_gives_activations_seven_bits() -> None:
     """x86 kernels without VNNI add two products in 16 bits, which activations of eight bits overflow."""
     layer = nn.Linear(128, 128, bias=False)

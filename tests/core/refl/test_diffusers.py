@@ -250,6 +250,30 @@ def test_full_tuning_leaves_a_folder_that_the_pipeline_loads(make_pipeline: Call
     assert torch.equal(again.network.conv_out.bias, generator.network.conv_out.bias)
 
 
+def test_full_tuning_in_another_type_leaves_the_untuned_parts_as_they_were(
+    make_pipeline: Callable[..., Any], tmp_path: Path
+) -> None:
+    before = make_pipeline("sd1")
+    before.save_pretrained(str(tmp_path / "before"))
+    generator = DiffusersGenerator.load(str(tmp_path / "before"), dtype=torch.bfloat16, device="cpu")
+    generator.network.float().conv_out.bias.data += 1
+    generator.save(tmp_path / "after")
+    after = DiffusersGenerator.load(str(tmp_path / "after"), device="cpu").pipeline
+    assert torch.equal(after.unet.conv_out.bias, generator.network.conv_out.bias)
+    for part in ("vae", "text_encoder"):
+        parameters = dict(getattr(after, part).named_parameters())
+        for name, parameter in getattr(before, part).named_parameters():
+            assert torch.equal(parameters[name], parameter), name
+
+
+def test_pictures_lie_between_black_and_white(make_pipeline: Callable[..., Any]) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+    generator.vae.decoder.conv_out.weight.data *= 1000
+    with torch.no_grad():
+        pixels = generator.decode(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert (pixels.min().item(), pixels.max().item()) == (0, 1)
+
+
 def test_pretraining_loss_trains_on_captioned_images(make_pipeline: Callable[..., Any], pictures: list[Path]) -> None:
     rows = "\n".join(f"{path.name},a picture" for path in pictures)
     table = pictures[0].parent / "captions.csv"

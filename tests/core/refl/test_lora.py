@@ -85,6 +85,15 @@ def test_without_a_seed_a_lora_starts_as_a_run_does() -> None:
         assert torch.equal(one.down, other.down), name
 
 
+def test_the_starts_are_those_of_peft() -> None:
+    kaiming = LoraLayer(nn.Linear(400, 8), 16, 16).down
+    bound = 400**-0.5
+    assert (kaiming.min().item(), kaiming.max().item()) == pytest.approx((-bound, bound), rel=0.01)
+    assert kaiming.mean().item() == pytest.approx(0, abs=0.05 * bound)
+    gaussian = LoraLayer(nn.Linear(400, 8), 16, 16, init="gaussian").down
+    assert (gaussian.mean().item(), gaussian.std().item()) == pytest.approx((0, 1 / 16), abs=0.003)
+
+
 def test_choice_of_layers() -> None:
     layers = ToyGenerator().layers()
     assert Lora.on(layers, rank=1).names == [f"{BLOCK}.attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")]
@@ -101,6 +110,11 @@ def test_file_round_trip(tmp_path: Path) -> None:
     assert again.names == lora.names
     for (_, a), (_, b) in zip(lora.items(), again.items(), strict=True):
         assert torch.equal(weight_change(a), weight_change(b))
+
+
+def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
+    write_lora(Lora.on(ToyGenerator().layers(), rank=2), tmp_path / "new" / "my_refl.safetensors", RECORD)
+    assert (tmp_path / "new" / "my_refl.safetensors").is_file()
 
 
 def test_metadata_that_the_hosts_read(tmp_path: Path) -> None:

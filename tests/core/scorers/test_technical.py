@@ -191,7 +191,7 @@ def test_emptiness_is_the_share_that_is_one_colour() -> None:
 
 
 def test_a_level_at_each_block_edge_is_twenty_times_the_floor_of_blockiness() -> None:
-    columns = (torch.arange(64) // 8 % 2) * measure.GREY_STEP
+    columns = (torch.arange(64) // 8 % 2) / 255
     grey = columns.expand(1, 1, 64, 64)
     expected = math.log(1 + 1 / 0.05) / 2  # the rows have no grid
     assert measure.blockiness(grey).item() == pytest.approx(expected, rel=1e-4)
@@ -206,7 +206,7 @@ def test_levels_between_two_count_for_both_tones() -> None:
 
 
 def test_a_slope_of_a_quarter_level_empties_a_tile_by_its_square() -> None:
-    ramp = (torch.arange(16.0) * measure.GREY_STEP / 4).expand(1, 1, 16, 16)
+    ramp = (torch.arange(16.0) / 255 / 4).expand(1, 1, 16, 16)
     for grey in (ramp, ramp.transpose(-1, -2)):
         assert measure.emptiness(grey).item() == pytest.approx(math.exp(-15 / 16), rel=1e-4)  # 15 steps in 16 pixels
     assert measure.emptiness(ramp + ramp.transpose(-1, -2)).item() == pytest.approx(math.exp(-30 / 16), rel=1e-4)

@@ -266,6 +266,44 @@ def test_full_tuning_in_another_type_leaves_the_untuned_parts_as_they_were(
             assert torch.equal(parameters[name], parameter), name
 
 
+def test_a_prompt_is_encoded_once_and_without_an_empty_one_beside_it(make_pipeline: Callable[..., Any]) -> None:
+    generator, seen = DiffusersGenerator(make_pipeline("sd1"), device="cpu"), []
+    generator.pipeline.text_encoder.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    for _ in range(2):
+        generator.precompute_embeddings(["a cat", "a dog"])
+    assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_guidance_goes_on_from_the_negative_prompt_through_the_prompt(
+    kind: str, make_pipeline: Callable[..., Any]
+) -> None:
+    generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
+
+    def first_x0(prompt: str, **changes: Any) -> Tensor:
+        noise = SampleNoise.of_seeds([3])
+        shape = sampling(generator, **changes)
+        return generator.denoise([prompt], shape, noise, lambda denoiser: denoiser.x0(denoiser.start(), 0))
+
+    with torch.no_grad():
+        negative, positive = first_x0("a dog"), first_x0("a cat")
+        guided = first_x0("a cat", guidance=3.0, negative_prompt="a dog")
+    assert not torch.allclose(negative, positive)
+    torch.testing.assert_close(guided, negative + 3 * (positive - negative), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32)],
+)
+def test_the_decoder_never_computes_in_float16(
+    dtype: torch.dtype, expected: torch.dtype, make_pipeline: Callable[..., Any]
+) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), dtype=dtype, device="cpu")
+    assert generator.network.dtype == dtype
+    assert generator.vae.dtype == generator.vae_dtype == expected
+
+
 def test_pictures_lie_between_black_and_white(make_pipeline: Callable[..., Any]) -> None:
     generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
     generator.vae.decoder.conv_out.weight.data *= 1000

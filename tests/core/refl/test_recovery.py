@@ -151,15 +151,18 @@ def test_lost_best_weights_are_reported_and_the_next_evaluation_counts(
     assert lora_from_tensors(read_lora(result.files[0]).tensors, ToyGenerator().layers()).names
 
 
+@pytest.mark.parametrize("ema", [False, True])
 def test_best_weights_that_are_lost_at_the_end_are_those_of_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ema: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, messages = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False))
+    trainer, messages = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False, ema=ema))
     best = trainer.best_weights
     monkeypatch.setattr(best, "read", unreadable_once(best.read, tmp_path / "run" / "best.pt"))
     result = trainer.train()
     assert any("the best weights are lost" in text for text in messages)
     assert result.best.update == 4
+    kept, now = best.read(), trainer.tuning.state()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in now.items()), "with an average, that is now's"
 
 
 def unreadable_once(read: Callable[[], Any], path: Path) -> Callable[[], Any]:

@@ -89,6 +89,31 @@ def test_a_picture_of_nan_costs_ten_points_of_the_sum_more_than_a_black_one(scor
     assert (black - nan).item() == pytest.approx(10 / 0.53, rel=1e-5)
 
 
+def test_each_measure_adds_its_weight_after_its_curve(scorer: TechnicalScorer) -> None:
+    network, enough = scorer.network, 1 - math.exp(-1)
+    assert isinstance(network, technical.TechnicalNetwork)
+
+    def total(**measures: float) -> float:
+        return network.total({title: torch.tensor([measures.get(title, 0.0)]) for title in WEIGHTS}).item()
+
+    assert total() == pytest.approx(-12.67 / 0.53)
+    added = {
+        ("Sharpness", 1.0): 6.4 * enough,
+        ("Noise", 7 / 255): -13 / 2,
+        ("Contrast", 0.08): 1.2 * enough,
+        ("Tones", 8.0): 8 * 1.05,
+        ("Colourfulness", 20.0): 0.5 * enough,
+        ("Exposure", 1.0): 1.1,
+        ("Clipping", 0.5): -3,
+        ("Blockiness", 1.0): -2.4,
+        ("Emptiness", 1.0): -3,
+        ("Damage", 0.25): -5,
+    }
+    assert {title for title, _ in added} == set(WEIGHTS)
+    for (title, value), points in added.items():
+        assert (total(**{title: value}) - total()) * 0.53 == pytest.approx(points, abs=1e-4), title
+
+
 @pytest.mark.parametrize(
     ("height", "width"), [(1, 1), (1, 700), (700, 1), (2, 2), (3, 5), (9, 8), (31, 33), (5, 1025), (1030, 520)]
 )

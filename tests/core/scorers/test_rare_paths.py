@@ -153,3 +153,26 @@ def test_a_vocabulary_far_shorter_than_the_published_one_is_a_fault(
     assert missing.weight == network
     assert len(found) == faults
     assert all("expected about 1,000 bytes, got 850" in fault.reason and fault.damaged for fault in found)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
+    weight = WeightFile("owner/name", "broken.safetensors", 1000, "", "MIT")
+    (tmp_path / weight.name).write_bytes(b"no checkpoint")
+    (fault,) = faults_of(dataclasses.replace(pickscore.INFO, weights=(weight,)))
+    assert fault.damaged
+    assert "None" not in fault.reason
+    assert fault.reason.startswith("is not usable (")
+
+
+def test_texts_beside_a_checkpoint_are_taken_and_other_files_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path))
+    main = WeightFile("owner/name", "network.safetensors", 1000, "", "MIT")
+    text = WeightFile("owner/name", "folder/vocab.json", 1000, "", "MIT", save_as="other-vocab.json")
+    network = WeightFile("owner/name", "clip.safetensors", 1000, "", "MIT", save_as="other-clip.safetensors")
+    for name in ("network.safetensors", "vocab.json", "clip.safetensors"):
+        (tmp_path / name).write_bytes(b"{}")
+    found = faults_of(dataclasses.replace(pickscore.INFO, weights=(main, text, network)))
+    assert [fault.weight for fault in found] == [main, network]

@@ -271,6 +271,17 @@ def test_best_weights_in_memory_go_into_the_checkpoint(tmp_path: Path, monkeypat
     assert result.updates == 4
 
 
+@pytest.mark.parametrize("hacked", [False, True])
+def test_a_run_reports_its_early_end_and_no_trouble_that_it_had_not(hacked: bool, tmp_path: Path) -> None:
+    ear = Ear()
+    config = CONFIG.but(output=str(tmp_path / "run"), patience=1, tolerance=0.0, learning_rate=3e-2)
+    held_out = ColourScorer(0, sign=-1.0 if hacked else 1.0)
+    result = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=held_out, observers=(ear,)).train()
+    assert (result.ended == "early_stopped") is hacked
+    assert any(text.startswith("stopped after") for text in ear.messages) is hacked
+    assert not any("cannot be replaced" in text for text in ear.messages)
+
+
 @pytest.mark.windows_rules
 def test_a_run_under_windows_rules(tmp_path: Path, expected: dict[str, torch.Tensor]) -> None:
     trainer_of(CONFIG.but(output=str(tmp_path / "run")))[0].train()

@@ -304,6 +304,27 @@ def test_the_decoder_never_computes_in_float16(
     assert generator.vae.dtype == generator.vae_dtype == expected
 
 
+def test_encoding_draws_from_what_the_vae_makes_of_pixels_around_zero(make_pipeline: Callable[..., Any]) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        spread = generator.vae.encode(2 * pixels - 1).latent_dist
+        noise = torch.randn(spread.mean.shape[1:], generator=torch.Generator().manual_seed(5))
+        expected = (spread.mean + spread.std * noise) * generator.vae.config.scaling_factor
+        torch.testing.assert_close(generator.encode(pixels, SampleNoise.of_seeds([5])), expected)
+
+
+def test_encoders_come_to_the_device_and_leave_it_again(
+    make_pipeline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = DiffusersGenerator(make_pipeline("sdxl"), device="cpu")
+    moves: list[str] = []
+    for place, encoder in enumerate(generator.encoders):
+        monkeypatch.setattr(encoder, "to", lambda device, place=place: moves.append(f"{place} {device}"))
+    generator.precompute_embeddings(["a cat"])
+    assert moves == ["0 cpu", "1 cpu"] * 2
+
+
 def test_pictures_lie_between_black_and_white(make_pipeline: Callable[..., Any]) -> None:
     generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
     generator.vae.decoder.conv_out.weight.data *= 1000

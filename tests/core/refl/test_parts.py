@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl.config import ReflConfig, config_from, preset, preset_names, read_config, write_config
 from sd_imagereward.core.refl.data import CaptionedImages, read_prompts
+from sd_imagereward.core.refl.generator import Sampling
 from sd_imagereward.core.refl.guard import Evaluation, Guard
 from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward_loss
 from sd_imagereward.core.refl.randomness import Draws, SampleNoise, derive_seed
@@ -134,6 +135,16 @@ def test_the_guards_rule() -> None:
 def test_the_guards_defaults_are_the_runs() -> None:
     config = ReflConfig()
     assert Guard() == Guard(config.patience, config.tolerance)
+
+
+def test_the_defaults_of_drawing_are_the_runs() -> None:
+    drawn, config = Sampling(512, 512), ReflConfig()
+    assert (drawn.steps, drawn.sampler) == (config.denoising_steps, config.sampler)
+    assert (drawn.scheduler, drawn.guidance, drawn.negative_prompt) == (
+        config.scheduler,
+        config.guidance,
+        config.negative_prompt,
+    )
 
 
 def test_a_reward_that_also_falls_is_no_hack() -> None:

@@ -279,6 +279,7 @@ def test_a_run_reports_its_early_end_and_no_trouble_that_it_had_not(hacked: bool
     result = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=held_out, observers=(ear,)).train()
     assert (result.ended == "early_stopped") is hacked
     assert any(text.startswith("stopped after") for text in ear.messages) is hacked
+    assert f"recommended strength {result.recommended_strength:.1f}: {result.reason}" in ear.messages
     assert not any("cannot be replaced" in text for text in ear.messages)
 
 

@@ -284,6 +284,20 @@ def test_a_reward_whose_gradient_is_not_finite_is_refused(value: float) -> None:
         check_scorer(NoNumber(value))
 
 
+def test_a_reward_is_asked_about_a_picture_that_could_be_one() -> None:
+    seen: list[Tensor] = []
+
+    class Watched(ColourScorer):
+        def score(self, pixels: Tensor, prompts: Any) -> Tensor:
+            seen.append(pixels.detach())
+            return super().score(pixels, prompts)
+
+    check_scorer(Watched())
+    (pixels,) = seen
+    assert 0 < pixels.min() < pixels.max() < 1
+    assert (pixels.flatten(2).std(-1) > 0.1).all(), "a flat picture may have no gradient"
+
+
 def test_a_reward_whose_gradient_is_zero_is_refused() -> None:
     class Constant(ColourScorer):
         def score(self, pixels: Tensor, prompts: Any) -> Tensor:

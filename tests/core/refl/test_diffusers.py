@@ -250,6 +250,89 @@ def test_full_tuning_leaves_a_folder_that_the_pipeline_loads(make_pipeline: Call
     assert torch.equal(again.network.conv_out.bias, generator.network.conv_out.bias)
 
 
+def test_full_tuning_in_another_type_leaves_the_untuned_parts_as_they_were(
+    make_pipeline: Callable[..., Any], tmp_path: Path
+) -> None:
+    before = make_pipeline("sd1")
+    before.save_pretrained(str(tmp_path / "before"))
+    generator = DiffusersGenerator.load(str(tmp_path / "before"), dtype=torch.bfloat16, device="cpu")
+    generator.network.float().conv_out.bias.data += 1
+    generator.save(tmp_path / "after")
+    after = DiffusersGenerator.load(str(tmp_path / "after"), device="cpu").pipeline
+    assert torch.equal(after.unet.conv_out.bias, generator.network.conv_out.bias)
+    for part in ("vae", "text_encoder"):
+        parameters = dict(getattr(after, part).named_parameters())
+        for name, parameter in getattr(before, part).named_parameters():
+            assert torch.equal(parameters[name], parameter), name
+
+
+def test_a_prompt_is_encoded_once_and_without_an_empty_one_beside_it(make_pipeline: Callable[..., Any]) -> None:
+    generator, seen = DiffusersGenerator(make_pipeline("sd1"), device="cpu"), []
+    generator.pipeline.text_encoder.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    for _ in range(2):
+        generator.precompute_embeddings(["a cat", "a dog"])
+    assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_guidance_goes_on_from_the_negative_prompt_through_the_prompt(
+    kind: str, make_pipeline: Callable[..., Any]
+) -> None:
+    generator = DiffusersGenerator(make_pipeline(kind), device="cpu")
+
+    def first_x0(prompt: str, **changes: Any) -> Tensor:
+        noise = SampleNoise.of_seeds([3])
+        shape = sampling(generator, **changes)
+        return generator.denoise([prompt], shape, noise, lambda denoiser: denoiser.x0(denoiser.start(), 0))
+
+    with torch.no_grad():
+        negative, positive = first_x0("a dog"), first_x0("a cat")
+        guided = first_x0("a cat", guidance=3.0, negative_prompt="a dog")
+    assert not torch.allclose(negative, positive)
+    torch.testing.assert_close(guided, negative + 3 * (positive - negative), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32)],
+)
+def test_the_decoder_never_computes_in_float16(
+    dtype: torch.dtype, expected: torch.dtype, make_pipeline: Callable[..., Any]
+) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), dtype=dtype, device="cpu")
+    assert generator.network.dtype == dtype
+    assert generator.vae.dtype == generator.vae_dtype == expected
+
+
+def test_encoding_draws_from_what_the_vae_makes_of_pixels_around_zero(make_pipeline: Callable[..., Any]) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        spread = generator.vae.encode(2 * pixels - 1).latent_dist
+        noise = torch.randn(spread.mean.shape[1:], generator=torch.Generator().manual_seed(5))
+        expected = (spread.mean + spread.std * noise) * generator.vae.config.scaling_factor
+        torch.testing.assert_close(generator.encode(pixels, SampleNoise.of_seeds([5])), expected)
+
+
+def test_encoders_come_to_the_device_and_leave_it_again(
+    make_pipeline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = DiffusersGenerator(make_pipeline("sdxl"), device="cpu")
+    moves: list[str] = []
+    for place, encoder in enumerate(generator.encoders):
+        monkeypatch.setattr(encoder, "to", lambda device, place=place: moves.append(f"{place} {device}"))
+    generator.precompute_embeddings(["a cat"])
+    assert moves == ["0 cpu", "1 cpu"] * 2
+
+
+def test_pictures_lie_between_black_and_white(make_pipeline: Callable[..., Any]) -> None:
+    generator = DiffusersGenerator(make_pipeline("sd1"), device="cpu")
+    generator.vae.decoder.conv_out.weight.data *= 1000
+    with torch.no_grad():
+        pixels = generator.decode(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert (pixels.min().item(), pixels.max().item()) == (0, 1)
+
+
 def test_pretraining_loss_trains_on_captioned_images(make_pipeline: Callable[..., Any], pictures: list[Path]) -> None:
     rows = "\n".join(f"{path.name},a picture" for path in pictures)
     table = pictures[0].parent / "captions.csv"

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from generator_contract import CHECKS, Scene
+from sd_imagereward.core.errors import ImageRewardError
+from sd_imagereward.core.refl.randomness import SampleNoise
 from toy_generator import ToyGenerator
 
 
@@ -28,3 +31,8 @@ def test_the_diffusers_adapter_keeps_the_contract(
     from sd_imagereward.core.refl import DiffusersGenerator
 
     check(Scene(lambda: DiffusersGenerator(make_pipeline(kind), device="cpu")))
+
+
+def test_a_generator_that_cannot_encode_says_what_to_leave_out() -> None:
+    with pytest.raises(ImageRewardError, match=r"ToyGenerator cannot encode images, .* set pretraining_data to none"):
+        ToyGenerator().encode(torch.zeros(1, 3, 8, 8), SampleNoise.of_seeds([0]))

@@ -92,6 +92,13 @@ def test_prior_loss_pulls_back_to_the_untuned_network() -> None:
     assert free.evaluations[-1].mean_reward - start > 2 * abs(held.evaluations[-1].mean_reward - start)
 
 
+def test_the_recorded_loss_is_the_sum_of_its_weighted_parts() -> None:
+    config = TINY.but(steps=3, guard=False, prior_weight=0.5)
+    record = train(config)[1].records[-1]
+    assert record["prior_loss"] > 0
+    assert record["loss"] == pytest.approx(record["reward_loss"] + 0.5 * record["prior_loss"], rel=1e-12)
+
+
 @pytest.mark.parametrize("tune", ["lora", "full"])
 def test_resume_is_exact(tmp_path: Path, tune: str) -> None:
     config = TINY.but(tune=tune, ema=True, warmup=2, schedule="cosine", checkpoint_every=0)
@@ -275,6 +282,20 @@ def test_a_reward_whose_gradient_is_not_finite_is_refused(value: float) -> None:
     check_scorer(NoNumber(0.5))
     with pytest.raises(ImageRewardError, match="no finite gradient"):
         check_scorer(NoNumber(value))
+
+
+def test_a_reward_is_asked_about_a_picture_that_could_be_one() -> None:
+    seen: list[Tensor] = []
+
+    class Watched(ColourScorer):
+        def score(self, pixels: Tensor, prompts: Any) -> Tensor:
+            seen.append(pixels.detach())
+            return super().score(pixels, prompts)
+
+    check_scorer(Watched())
+    (pixels,) = seen
+    assert 0 < pixels.min() < pixels.max() < 1
+    assert (pixels.flatten(2).std(-1) > 0.1).all(), "a flat picture may have no gradient"
 
 
 def test_a_reward_whose_gradient_is_zero_is_refused() -> None:

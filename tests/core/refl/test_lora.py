@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save
 from sd_imagereward.core.errors import ImageRewardError
-from sd_imagereward.core.refl import Lora, LoraRecord, read_lora, write_lora
+from sd_imagereward.core.refl import Lora, LoraRecord, ReflConfig, read_lora, write_lora
 from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.lora import LoraLayer
 from sd_imagereward.core.refl.lora_files import key_of, lora_from_tensors, tensors_of
@@ -77,6 +78,22 @@ def test_a_fresh_lora_and_strength_zero_change_nothing() -> None:
         assert torch.equal(generator.network(x, prompt), before)
 
 
+def test_without_a_seed_a_lora_starts_as_a_run_does() -> None:
+    layers = ToyGenerator().layers()
+    unseeded, seeded = Lora.on(layers, rank=2), Lora.on(layers, rank=2, seed=ReflConfig().seed)
+    for (name, one), (_, other) in zip(unseeded.items(), seeded.items(), strict=True):
+        assert torch.equal(one.down, other.down), name
+
+
+def test_the_starts_are_those_of_peft() -> None:
+    kaiming = LoraLayer(nn.Linear(400, 8), 16, 16).down
+    bound = 400**-0.5
+    assert (kaiming.min().item(), kaiming.max().item()) == pytest.approx((-bound, bound), rel=0.01)
+    assert kaiming.mean().item() == pytest.approx(0, abs=0.05 * bound)
+    gaussian = LoraLayer(nn.Linear(400, 8), 16, 16, init="gaussian").down
+    assert (gaussian.mean().item(), gaussian.std().item()) == pytest.approx((0, 1 / 16), abs=0.003)
+
+
 def test_choice_of_layers() -> None:
     layers = ToyGenerator().layers()
     assert Lora.on(layers, rank=1).names == [f"{BLOCK}.attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")]
@@ -95,6 +112,11 @@ def test_file_round_trip(tmp_path: Path) -> None:
         assert torch.equal(weight_change(a), weight_change(b))
 
 
+def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
+    write_lora(Lora.on(ToyGenerator().layers(), rank=2), tmp_path / "new" / "my_refl.safetensors", RECORD)
+    assert (tmp_path / "new" / "my_refl.safetensors").is_file()
+
+
 def test_metadata_that_the_hosts_read(tmp_path: Path) -> None:
     path = tmp_path / "my_refl.safetensors"
     write_lora(filled(Lora.on(ToyGenerator().layers(), rank=2)), path, RECORD)
@@ -111,6 +133,15 @@ def test_metadata_that_the_hosts_read(tmp_path: Path) -> None:
     raw = path.read_bytes()  # as A1111 hashes a file whose metadata names no hash
     header = int.from_bytes(raw[:8], "little")
     assert metadata["sshs_model_hash"] == hashlib.sha256(raw[8 + header :]).hexdigest()
+
+
+def test_a1111s_old_hash_is_of_64_kib_from_the_first_mib_on(tmp_path: Path) -> None:
+    lora = Lora.on({f"{BLOCK}.attn1.to_q": nn.Linear(1024, 1024)}, rank=160)
+    metadata = write_lora(filled(lora), tmp_path / "large.safetensors", RECORD)
+    plain = save(load_file(tmp_path / "large.safetensors"))  # before the metadata that holds the hash itself
+    assert len(plain) > 0x110000
+    legacy = hashlib.sha256(plain[2**20 : 2**20 + 2**16]).hexdigest()[:8]
+    assert metadata["sshs_legacy_hash"] == legacy
 
 
 def test_a_lora_with_nan_is_not_written(tmp_path: Path) -> None:

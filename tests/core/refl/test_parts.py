@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl.config import ReflConfig, config_from, preset, preset_names, read_config, write_config
 from sd_imagereward.core.refl.data import CaptionedImages, read_prompts
+from sd_imagereward.core.refl.generator import Sampling
 from sd_imagereward.core.refl.guard import Evaluation, Guard
 from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward_loss
-from sd_imagereward.core.refl.randomness import Draws, SampleNoise
+from sd_imagereward.core.refl.randomness import Draws, SampleNoise, derive_seed
 from sd_imagereward.core.refl.reno import Settings
 from sd_imagereward.core.training.ema import Ema
 from sd_imagereward.core.training.optimisers import rate_factor
@@ -57,6 +59,12 @@ def test_noise_depends_on_the_picture_not_on_its_batch() -> None:
     alone, pair = SampleNoise.of_seeds([5]), SampleNoise.of_seeds([4, 5])
     for _ in range(3):
         assert torch.equal(pair.normal((4, 8, 8))[1], alone.normal((4, 8, 8))[0])
+
+
+def test_seeds_are_the_same_in_every_version_and_fit_every_generator() -> None:
+    expected = int(hashlib.sha256(b"0/noise/7").hexdigest()[:16], 16).to_bytes(8, "big")
+    assert derive_seed(0, "noise", 7) == int.from_bytes(expected, "little") // 2
+    assert all(derive_seed("any", n) < 2**63 for n in range(64))  # NumPy's and accelerate's are signed
 
 
 # losses
@@ -124,6 +132,21 @@ def test_the_guards_rule() -> None:
     assert "not fallen" in reason
 
 
+def test_the_guards_defaults_are_the_runs() -> None:
+    config = ReflConfig()
+    assert Guard() == Guard(config.patience, config.tolerance)
+
+
+def test_the_defaults_of_drawing_are_the_runs() -> None:
+    drawn, config = Sampling(512, 512), ReflConfig()
+    assert (drawn.steps, drawn.sampler) == (config.denoising_steps, config.sampler)
+    assert (drawn.scheduler, drawn.guidance, drawn.negative_prompt) == (
+        config.scheduler,
+        config.guidance,
+        config.negative_prompt,
+    )
+
+
 def test_a_reward_that_also_falls_is_no_hack() -> None:
     guard = Guard(patience=1)
     guard.add(evaluation(0, 0.0, [1.0, 2.0]))
@@ -156,6 +179,7 @@ def test_presets_are_the_references() -> None:
         )
         assert same == (40, (30, 39), 1.0, "ddpm", 2.0, 1e-3)
         assert (config.weight_decay, config.clip, config.optimizer) == (1e-2, 1.0, "adamw")
+        assert (config.beta1, config.beta2, config.epsilon, config.seed) == (0.9, 0.999, 1e-8, 0)
     sd1, lora = preset("sd1-full"), preset("sdxl-lora")
     assert (sd1.learning_rate, sd1.batch_size, sd1.accumulation, sd1.steps, sd1.ema, sd1.width) == (
         1e-5,

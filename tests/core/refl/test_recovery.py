@@ -151,15 +151,18 @@ def test_lost_best_weights_are_reported_and_the_next_evaluation_counts(
     assert lora_from_tensors(read_lora(result.files[0]).tensors, ToyGenerator().layers()).names
 
 
+@pytest.mark.parametrize("ema", [False, True])
 def test_best_weights_that_are_lost_at_the_end_are_those_of_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ema: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, messages = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False))
+    trainer, messages = trainer_of(CONFIG.but(output=str(tmp_path / "run"), evaluate_every=2, sweep=False, ema=ema))
     best = trainer.best_weights
     monkeypatch.setattr(best, "read", unreadable_once(best.read, tmp_path / "run" / "best.pt"))
     result = trainer.train()
     assert any("the best weights are lost" in text for text in messages)
     assert result.best.update == 4
+    kept, now = best.read(), trainer.tuning.state()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in now.items()), "with an average, that is now's"
 
 
 def unreadable_once(read: Callable[[], Any], path: Path) -> Callable[[], Any]:
@@ -268,6 +271,18 @@ def test_best_weights_in_memory_go_into_the_checkpoint(tmp_path: Path, monkeypat
     assert result.updates == 4
 
 
+@pytest.mark.parametrize("hacked", [False, True])
+def test_a_run_reports_its_early_end_and_no_trouble_that_it_had_not(hacked: bool, tmp_path: Path) -> None:
+    ear = Ear()
+    config = CONFIG.but(output=str(tmp_path / "run"), patience=1, tolerance=0.0, learning_rate=3e-2)
+    held_out = ColourScorer(0, sign=-1.0 if hacked else 1.0)
+    result = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=held_out, observers=(ear,)).train()
+    assert (result.ended == "early_stopped") is hacked
+    assert any(text.startswith("stopped after") for text in ear.messages) is hacked
+    assert f"recommended strength {result.recommended_strength:.1f}: {result.reason}" in ear.messages
+    assert not any("cannot be replaced" in text for text in ear.messages)
+
+
 @pytest.mark.windows_rules
 def test_a_run_under_windows_rules(tmp_path: Path, expected: dict[str, torch.Tensor]) -> None:
     trainer_of(CONFIG.but(output=str(tmp_path / "run")))[0].train()
@@ -283,10 +298,12 @@ def test_a_run_under_windows_rules(tmp_path: Path, expected: dict[str, torch.Ten
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trainer.tuning.state().items())
 
 
-@pytest.mark.parametrize("place", ["file/run", "file"])
-def test_a_place_that_takes_no_files_is_reported_before_anything_loads(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "error"), [("file/run", "cannot write into"), ("file", "is a file, and the run needs a folder")]
+)
+def test_a_place_that_takes_no_files_is_reported_before_anything_loads(tmp_path: Path, place: str, error: str) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(ImageRewardError, match=r"cannot write into|is a file"):
+    with pytest.raises(ImageRewardError, match=error):
         RunFolder(tmp_path / place).check_free()
 
 

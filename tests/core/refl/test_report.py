@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from sd_imagereward.core.refl import ReflConfig, ReflTrainer, write_report
 from toy_generator import ColourScorer, ToyGenerator
 
@@ -53,3 +55,17 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     assert "No strength is recommended: the guard was off." in unguarded
     assert "There are no pictures before and after: the guard, which makes them, was off." in unguarded
     assert "No strength is recommended: only a LoRA has a strength." in page(tmp_path, tune="full")
+
+
+def test_settings_and_pictures_are_shown_as_people_read_them(tmp_path: Path) -> None:
+    text = page(tmp_path, sweep=False, steps=2)
+    for name, value in (("stop_window", "1 to 2"), ("prompts", "2 prompts"), ("lora_alpha", "–"), ("steps", "2")):
+        assert re.search(rf">{name}</t[hd]>\s*<td[^>]*>{value}</td>", text), name
+
+
+def test_the_longer_side_of_a_picture_is_320_pixels(tmp_path: Path) -> None:
+    result = ReflTrainer(ToyGenerator(), ColourScorer(0), CONFIG.but(steps=2), held_out=ColourScorer(0)).train()
+    large = torch.zeros(2, 3, 640, 480, dtype=torch.uint8)
+    shown = dataclasses.replace(result, before=large, after=large)
+    text = write_report(tmp_path / "report.html", "run", CONFIG, shown).read_text(encoding="utf-8")
+    assert text.count('width="240" height="320"') == 4

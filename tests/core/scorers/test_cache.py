@@ -10,6 +10,7 @@ import scorer_checkpoints
 import torch
 from checkpoints import write_imagereward
 from sd_imagereward.core import Scorer, load_scorer
+from sd_imagereward.core.scorers.cache import FeatureCache
 from torch import Tensor, nn
 
 PROMPTS = ["a red castle", "a photo of a cat"]
@@ -110,3 +111,16 @@ def test_pictures_that_differ_in_any_bit_are_two(scorer: Scorer) -> None:
         scorer.tower.features(PIXELS)
         scorer.tower.features(nearly)
     assert len(scorer.tower.cache) == 4
+
+
+def test_a_picture_that_came_with_a_known_one_is_known_from_then_on() -> None:
+    cache, pictures = FeatureCache(), PIXELS[..., :8, :8].contiguous()
+    computed: list[int] = []
+
+    def mean(pixels: Tensor) -> Tensor:
+        computed.append(len(pixels))
+        return pixels.mean((1, 2, 3))
+
+    for batch in (pictures[:1], pictures, pictures[1:]):
+        torch.testing.assert_close(cache.features(batch, mean, "mean"), batch.mean((1, 2, 3)))
+    assert computed == [1, 1]

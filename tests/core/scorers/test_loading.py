@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sd_imagereward.core import ImageRewardError, load_scorer, loaded_scorers, score_images, unload_all
 from sd_imagereward.core.errors import UnknownCheckpoint
+from sd_imagereward.core.scorers import loading
+from sd_imagereward.core.weights.catalogue import WeightFile
 from sd_imagereward.core.weights.convert import convert
 
 PROMPT = "a painting of a castle"
@@ -203,6 +205,17 @@ def test_a_checkpoint_that_lacks_a_tensor_says_which(tmp_path: Path) -> None:
 def test_unknown_names_list_the_known_ones(name: str, message: str) -> None:
     with pytest.raises(ImageRewardError, match=message):
         load_scorer(name)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "in/a/folder/model.safetensors"])
+def test_a_file_of_a_hub_repository_is_named_by_its_path(
+    file: str, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[WeightFile] = []
+    monkeypatch.setattr(loading, "fetch_weight", lambda weight, _: (fetched.append(weight), tiny_checkpoint)[1])
+    assert load_scorer(f"hub:owner/name/{file}", device="cpu").info.name == "imagereward"
+    assert [(weight.repo, weight.file) for weight in fetched] == [("owner/name", file)]
+    assert fetched[0].save_as == f"owner--name--{file.replace('/', '--')}"
 
 
 @pytest.mark.parametrize(("dtype", "device"), [("fp8", "cpu"), ("int8", "meta")])

@@ -22,7 +22,7 @@ from sd_imagereward.core import (
 from sd_imagereward.core.errors import WeightsNotFound
 from sd_imagereward.core.scorers.base import Scorer, ScorerInfo
 from sd_imagereward.core.scorers.mix import MixScorer
-from sd_imagereward.core.scorers.mixture import Mixture, mixture_files
+from sd_imagereward.core.scorers.mixture import Mixture, mixture_files, read_mixture
 from torch import Tensor, nn
 
 PROMPT = "a painting of an ocean"
@@ -283,3 +283,25 @@ def test_unloading_a_member_unloads_the_mixture(tmp_path: Path):
     assert mix.unloaded
     assert loaded_scorers() == []
     assert load_scorer(f"mix({path}=2)", device="cpu") is not mix
+
+
+@pytest.mark.parametrize(
+    ("word", "truth"),
+    [("true", True), ("1", True), ("yes", True), ("False", False), ("0", False), ("no", False)],
+)
+def test_words_for_yes_and_no(word: str, truth: bool) -> None:
+    assert Mixture.parse(f"mix(imagereward=1, normalise={word})").normalise is truth
+
+
+def test_a_mixture_file_here_comes_before_one_of_its_name_among_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, weights = tmp_path / "here", tmp_path / "weights"
+    for folder, weight in ((here, 1.0), (weights, 2.0)):
+        folder.mkdir()
+        (folder / "m.json").write_text(json.dumps({"mix": {"imagereward": weight}}))
+    monkeypatch.setenv("IMAGEREWARD_HOME", str(weights))
+    monkeypatch.chdir(here)
+    assert read_mixture("m.json").weights == {"imagereward": 1.0}
+    (here / "m.json").unlink()
+    assert read_mixture("m.json").weights == {"imagereward": 2.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from sd_imagereward.core.demo.degradations import DEGRADATIONS, Degradation
 from sd_imagereward.core.demo.pictures import demo_images
 from sd_imagereward.core.pictures.pixels import to_pixels
+from sd_imagereward.core.pictures.resize import as_float
 from sd_imagereward.core.scorers import technical
 from sd_imagereward.core.scorers import technical_measures as measure
 from sd_imagereward.core.scorers.technical import WEIGHTS, TechnicalScorer
@@ -80,6 +82,36 @@ def test_broken_pictures_score_far_below_any_ordinary_one(scorer: TechnicalScore
     infinite = whole.clone()
     infinite[0, 0, 0], infinite[1, 5, 5] = torch.inf, -torch.inf
     assert scorer.score(infinite[None], [""]).item() < scorer.score(whole[None], [""]).item()
+
+
+def test_a_picture_of_nan_costs_ten_points_of_the_sum_more_than_a_black_one(scorer: TechnicalScorer) -> None:
+    black, nan = scorer.score(torch.stack([torch.zeros(3, 32, 32), torch.full((3, 32, 32), torch.nan)]), [""] * 2)
+    assert (black - nan).item() == pytest.approx(10 / 0.53, rel=1e-5)
+
+
+def test_each_measure_adds_its_weight_after_its_curve(scorer: TechnicalScorer) -> None:
+    network, enough = scorer.network, 1 - math.exp(-1)
+    assert isinstance(network, technical.TechnicalNetwork)
+
+    def total(**measures: float) -> float:
+        return network.total({title: torch.tensor([measures.get(title, 0.0)]) for title in WEIGHTS}).item()
+
+    assert total() == pytest.approx(-12.67 / 0.53)
+    added = {
+        ("Sharpness", 1.0): 6.4 * enough,
+        ("Noise", 7 / 255): -13 / 2,
+        ("Contrast", 0.08): 1.2 * enough,
+        ("Tones", 8.0): 8 * 1.05,
+        ("Colourfulness", 20.0): 0.5 * enough,
+        ("Exposure", 1.0): 1.1,
+        ("Clipping", 0.5): -3,
+        ("Blockiness", 1.0): -2.4,
+        ("Emptiness", 1.0): -3,
+        ("Damage", 0.25): -5,
+    }
+    assert {title for title, _ in added} == set(WEIGHTS)
+    for (title, value), points in added.items():
+        assert (total(**{title: value}) - total()) * 0.53 == pytest.approx(points, abs=1e-4), title
 
 
 @pytest.mark.parametrize(
@@ -183,6 +215,47 @@ def test_emptiness_is_the_share_that_is_one_colour() -> None:
     assert measure.emptiness(grey).item() == pytest.approx(0.5, abs=0.07)  # the row of tiles at the border is not empty
 
 
+def test_a_level_at_each_block_edge_is_twenty_times_the_floor_of_blockiness() -> None:
+    columns = (torch.arange(64) // 8 % 2) / 255
+    grey = columns.expand(1, 1, 64, 64)
+    expected = math.log(1 + 1 / 0.05) / 2  # the rows have no grid
+    assert measure.blockiness(grey).item() == pytest.approx(expected, rel=1e-4)
+    assert measure.blockiness(grey.transpose(-1, -2)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_levels_between_two_count_for_both_tones() -> None:
+    levels = constant(10.5, 10.5, 10.5) / 255
+    levels[..., 32:] = 11 / 255
+    shares = torch.tensor([0.25, 0.75])  # of the levels 10 and 11
+    assert measure.tones(levels).item() == pytest.approx(-(shares * shares.log2()).sum().item(), abs=1e-3)
+
+
+def test_a_slope_of_a_quarter_level_empties_a_tile_by_its_square() -> None:
+    ramp = (torch.arange(16.0) / 255 / 4).expand(1, 1, 16, 16)
+    for grey in (ramp, ramp.transpose(-1, -2)):
+        assert measure.emptiness(grey).item() == pytest.approx(math.exp(-15 / 16), rel=1e-4)  # 15 steps in 16 pixels
+    assert measure.emptiness(ramp + ramp.transpose(-1, -2)).item() == pytest.approx(math.exp(-30 / 16), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(7, 30), (30, 7), (24, 24)])
+def test_sharpness_is_the_published_blur_effect_in_plain_loops(shape: tuple[int, int]) -> None:
+    grey = torch.rand(*shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+
+    def lost(rows: list[list[float]]) -> float:
+        before = after_less = 0.0
+        for row in rows:
+            near = [row[max(0, x - 4) : x + 5] for x in range(len(row))]
+            blurred = [sum(values) / len(values) for values in near]
+            for x in range(1, len(row)):
+                step, left = abs(row[x] - row[x - 1]), abs(blurred[x] - blurred[x - 1])
+                before, after_less = before + step, after_less + max(0.0, step - left)
+        count = len(rows) * (len(rows[0]) - 1)
+        return after_less / count / (before / count + 0.05 / 255)
+
+    expected = min(lost(grey.tolist()), lost(grey.T.tolist()))
+    assert measure.sharpness(grey[None, None]).item() == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(700, 500), (1024, 1024), (1537, 2049), (3, 300000)])
 def test_viewing_size_averages_areas(shape: tuple[int, int]) -> None:
     grey = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(4))
@@ -256,6 +329,10 @@ def test_a_very_large_picture_is_measured_at_a_whole_fraction_of_its_size(
     assert scorer.prepare(pixels).shape == (1, 3, 171, 171)
     assert torch.allclose(scorer.prepare(pixels)[..., 0, 0], pixels[..., :3, :3].float().mean((-2, -1)) / 255)
     assert torch.equal(scorer.prepare(scorer.prepare(pixels)), scorer.prepare(pixels))
+    rows: list[int] = []
+    monkeypatch.setattr(technical, "as_float", lambda band: (rows.append(band.shape[-2]), as_float(band))[1])
+    scorer.prepare(pixels)
+    assert rows == [192, 192, 128], "the whole picture must never be there as floats"
     floats = (pixels.float() / 255).requires_grad_()
     scorer.score(floats, [""]).backward()
     assert floats.grad is not None

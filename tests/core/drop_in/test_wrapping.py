@@ -39,7 +39,8 @@ def test_training_raises_the_reward(model: RM.ImageReward) -> None:
 def test_compiled(model: RM.ImageReward) -> None:
     given = batch(model)
     exact = model(*given)
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    whole = hasattr(torch.compiler, "is_compiling")  # torch 2.1 to 2.2: attention cannot tell, and breaks the graph
+    compiled = torch.compile(model, backend="eager", fullgraph=whole)
     torch.testing.assert_close(compiled(*given), exact)
 
 

@@ -25,6 +25,10 @@ class UnknownName(ImageRewardError, RuntimeError):
     """The drop-in has no model or score of that name."""
 
 
+class DeviceUnavailable(ImageRewardError, RuntimeError):
+    """torch cannot put anything on a device here."""
+
+
 class BadImage(ImageRewardError, ValueError):
     """An image cannot be read, or has a shape or type that is no image."""
 

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from ..errors import UnknownCheckpoint, UnknownName
+from ..errors import ImageRewardError, UnknownCheckpoint, UnknownName
 from ..networks.devices import default_device, device_of
 from ..scorers.loading import describe
 from ..scorers.registry import scorer_classes, scorer_infos
@@ -27,6 +30,7 @@ _SCORES = {"CLIP": "clip", "BLIP": "blip", "Aesthetic": "aesthetic"}
 _REPOSITORY = "THUDM/ImageReward"
 
 Device = torch.device | str | int | None
+M = TypeVar("M", bound=nn.Module)
 
 
 def available_models() -> list[str]:
@@ -58,7 +62,8 @@ def load(
     else:
         raise UnknownName(f"Model {name} not found; available models = {available_models()}, or a checkpoint file")
     given = _given(device)
-    return image_reward_of(_checkpoint(path, "imagereward"), given, device_of(given))
+    with _plain_tensors():
+        return _with_numbers(image_reward_of(_checkpoint(path, "imagereward"), given, device_of(given)))
 
 
 def load_score(name: str = "CLIP", device: Device = None, download_root: str | None = None) -> Any:
@@ -67,10 +72,11 @@ def load_score(name: str = "CLIP", device: Device = None, download_root: str | N
         raise UnknownName(f"Score {name} not found; available scores = {available_scores()}")
     look_into(download_root)
     path, given = fetch_weight(scorer_infos()[_SCORES[name]].weights[0]), _given(device)
-    if name == "CLIP":
-        return clip_score_of(path, given)
-    checkpoint = _checkpoint(path, _SCORES[name])
-    return blip_score_of(checkpoint, given) if name == "BLIP" else aesthetic_score_of(checkpoint, given)
+    with _plain_tensors():
+        if name == "CLIP":
+            return _with_numbers(clip_score_of(path, given))
+        checkpoint = _checkpoint(path, _SCORES[name])
+        return _with_numbers((blip_score_of if name == "BLIP" else aesthetic_score_of)(checkpoint, given))
 
 
 def ImageReward_download(url: str, root: str) -> str:  # noqa: N802 - the reference's name
@@ -81,6 +87,22 @@ def ImageReward_download(url: str, root: str) -> str:  # noqa: N802 - the refere
         return beside
     look_into(root)
     return str(fetch_weight(WeightFile(_REPOSITORY, file, size=0, sha256="", licence="Apache-2.0")))
+
+
+@contextmanager
+def _plain_tensors() -> Iterator[None]:
+    """Tensors that can be trained and moved, where they are told to be, whatever mode or default device the caller is in."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
+
+
+def _with_numbers(model: M) -> M:
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        raise ImageRewardError(
+            f"{type(model).__name__} was loaded without its numbers: new parameters go to the meta device here, as within "
+            f"accelerate's init_empty_weights. Fix: load it outside of that block, on a device that holds numbers"
+        )
+    return model
 
 
 def _given(device: Device) -> torch.device | str | int:

@@ -10,22 +10,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import ImageRewardError
-from ..networks.bert import BertSizes, TextEncoder
+from ..networks.bert import BertSizes
 from ..networks.vit import VisionTransformer, ViTSizes
 from ..weights.stored import StoredTensor
+from .text_tower import TextTower
 from .tokenizer import Tokenizer
 
 EMBEDDING = 256  # of the contrastive space
 DROP_PATH = 0.1  # stochastic depth of the last block of the large image tower
-MASKED = -10000.0  # added to the scores of tokens that do not count
 
 # BLIP's med_config.json, which comes with every checkpoint of ImageReward.
 _TEXT = {
@@ -90,125 +89,52 @@ def _read_config(med_config: Any) -> dict[str, int]:
         ) from error
 
 
-class VisionTower(VisionTransformer):
-    """(B, 3, S, S) normalised pixels -> (B, 1 + patches, width); training leaves branches out at random (`DROP_PATH`)."""
+class DropPath(nn.Module):
+    """Training leaves a branch out for a share of the samples, and makes it louder by as much for the others
+    (Huang et al. 2016)."""
 
-    def __init__(self, sizes: ViTSizes, drop_path: float) -> None:
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if self.share == 0 or not self.training:
+            return branch
+        keep = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.share
+        return branch * keep.to(branch.dtype) / (1 - self.share)
+
+
+class VisionTower(VisionTransformer):
+    """(B, 3, S, S) normalised pixels -> (B, 1 + patches, width); training leaves branches out at random (`DropPath`).
+
+    recomputed: how many of the last blocks keep nothing for the backward pass and compute their insides again.
+    """
+
+    def __init__(self, sizes: ViTSizes, drop_path: float, recomputed: int = 0) -> None:
         super().__init__(sizes)
         self.num_features = self.embed_dim = sizes.width
+        self.patch_embed.num_patches = self.pos_embed.shape[1] - 1  # type: ignore[assignment] # read by who resizes positions
+        self.recomputed = recomputed
         last = max(1, sizes.depth - 1)
-        self.drop_path = [drop_path * place / last for place in range(sizes.depth)]
+        for place, block in enumerate(self.blocks):
+            block.drop_path = DropPath(drop_path * place / last)
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.normal_(parameter, std=0.02)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(pixels)
-        x = self.patch_embed(pixels)
-        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1) + self.pos_embed
-        blocks: Any = self.blocks
-        for block, share in zip(blocks, self.drop_path, strict=True):
-            x = x + _dropped(block.attn(block.norm1(x)), share)
-            x = x + _dropped(block.mlp(block.norm2(x)), share)
-        return self.norm(x)
-
-
-def _dropped(branch: Tensor, share: float) -> Tensor:
-    """The branch without a share of the samples, and louder by as much for the others (Huang et al. 2016)."""
-    if share == 0:
-        return branch
-    keep = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= share
-    return branch * keep.to(branch.dtype) / (1 - share)
-
-
-class TextOutput(NamedTuple):
-    """What a text tower returns: a tuple whose first item is the hidden states (B, L, width)."""
-
-    last_hidden_state: Tensor
-    pooler_output: Tensor | None = None
-
-
-class TextTower(TextEncoder):
-    """BERT with cross-attention to image tokens, called as the reference's `BertModel`."""
-
-    def __init__(self, sizes: BertSizes, dropout: float = 0.1) -> None:
-        super().__init__(sizes)
-        self.dropout = dropout
-        self.embeddings.register_buffer("position_ids", torch.arange(sizes.positions)[None])  # a key of the reference's
-        self.config = SimpleNamespace(
-            vocab_size=sizes.vocabulary,
-            max_position_embeddings=sizes.positions,
-            hidden_size=sizes.width,
-            num_hidden_layers=sizes.depth,
-            num_attention_heads=sizes.heads,
-            intermediate_size=sizes.hidden,
-            encoder_width=sizes.image_width,
-        )
-
-    def forward(  # type: ignore[override] # the reference's arguments instead of the scorers'
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        *,
-        encoder_hidden_states: Tensor | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        return_dict: bool = True,
-        mode: str = "multimodal",
-    ) -> TextOutput:
-        """(B, L) ids and their mask; image tokens (B, N, W) and theirs -> hidden states (B, L, width), item 0.
-
-        A batch of one goes with any other, of texts and of images. mode="text" reads no image. return_dict changes nothing:
-        the result is a tuple and has the names.
-        """
-        image = None if mode == "text" else encoder_hidden_states
-        if image is None and mode != "text":
-            raise ValueError(
-                "expected encoder_hidden_states, the image's tokens (B, N, W), or mode='text' to read none"
-            )
-        x = self._drop(self.embeddings(input_ids))
-        text_bias = None if attention_mask is None else _bias(attention_mask, x.dtype)
-        image_bias = None if encoder_attention_mask is None else _bias(encoder_attention_mask, x.dtype)
-        layers: Any = self.encoder.layer
-        for layer in layers:
-            x = self._attend(layer.attention, x, x, text_bias)
-            if image is not None:
-                x = self._attend(layer.crossattention, x, image, image_bias)
-            x = self._added(layer.output, layer.intermediate(x), x)
-        return TextOutput(x)
-
-    def _attend(self, attention: Any, x: Tensor, source: Tensor, bias: Tensor | None) -> Tensor:
-        """(B, L, C) reads (B, N, W) -> (B, L, C). In plain steps: they have derivatives of every order, and broadcast."""
-        projections, heads = attention.self, attention.heads
-        q = _split(projections.query(x), heads)
-        k = _split(projections.key(source), heads)
-        v = _split(projections.value(source), heads)
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        weights = self._drop((scores if bias is None else scores + bias).softmax(-1))
-        return self._added(attention.output, (weights @ v).transpose(1, 2).flatten(2), x)
-
-    def _added(self, output: Any, branch: Tensor, x: Tensor) -> Tensor:
-        return output.LayerNorm(self._drop(output.dense(branch)) + x)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
-
-
-def _split(x: Tensor, heads: int) -> Tensor:
-    """(B, L, C) -> (B, heads, L, C / heads)."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
-
-
-def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, N) or (B, L, N), zero where a token does not count -> what is added to attention scores (B, heads, L, N)."""
-    rows = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
-    return (1.0 - rows.to(dtype)) * MASKED
+    def run_block(self, place: int, x: Tensor) -> Tensor:
+        if place < len(self.blocks) - self.recomputed:
+            return super().run_block(place, x)
+        again: Tensor = checkpoint(self.blocks[place], x, use_reentrant=False)
+        return again
 
 
 class BLIP_Pretrain(nn.Module):  # noqa: N801 - the reference's name
     """Both towers, the projections into the contrastive space, and the tokenizer.
 
-    med_config: a JSON file with the text tower's sizes; None takes BLIP's own. sizes: of both towers, instead of all else.
-    beside: the file beside which `vocab.txt` may lie.
+    med_config: a JSON file with the text tower's sizes; None takes BLIP's own. vit_grad_ckpt: the last `vit_ckpt_layer`
+    blocks of the image tower compute their insides again in the backward pass instead of keeping them. queue_size and
+    momentum change nothing, as in the reference. sizes: of both towers, instead of all else. beside: the file beside which
+    `vocab.txt` may lie.
     """
 
     def __init__(
@@ -216,14 +142,18 @@ class BLIP_Pretrain(nn.Module):  # noqa: N801 - the reference's name
         med_config: object = None,
         image_size: int = 224,
         vit: str = "base",
+        vit_grad_ckpt: bool = False,
+        vit_ckpt_layer: int = 0,
         embed_dim: int = EMBEDDING,
+        queue_size: int = 57600,
+        momentum: float = 0.995,
         *,
         sizes: BlipSizes | None = None,
         beside: Path | None = None,
     ) -> None:
         super().__init__()
         sizes = sizes or BlipSizes.published(med_config, image_size, vit, embed_dim)
-        self.visual_encoder = VisionTower(sizes.vision, sizes.drop_path)
+        self.visual_encoder = VisionTower(sizes.vision, sizes.drop_path, vit_ckpt_layer if vit_grad_ckpt else 0)
         self.tokenizer = Tokenizer(beside)
         self.text_encoder = TextTower(sizes.text)
         self.vision_proj = nn.Linear(sizes.vision.width, sizes.embedding)

@@ -22,15 +22,16 @@ _SCORES = dict.fromkeys(("AestheticScore", "BLIPScore", "CLIPScore"), "scores")
 _MODEL = dict.fromkeys(("ImageReward", "MLP"), "image_reward")
 _BLIP = {"BLIP_Pretrain": "blip"}
 _TOKENIZER = {"init_tokenizer": "tokenizer"}
+_TRANSFORM = {"_transform": "preprocess"}
 _TRAINER = ("Trainer", "parse_args")
 
 # Module below the package -> its names -> the file of this folder that each is in.
 _NAMES: dict[str, dict[str, str]] = {
     "utils": {**_API, **_SCORES, "ImageReward": "image_reward"},
-    "ImageReward": {**_MODEL, **_BLIP},
+    "ImageReward": {**_MODEL, **_BLIP, **_TRANSFORM},
     "models": {**_SCORES, **_BLIP, "MLP": "image_reward"},
     "models.AestheticScore": {"AestheticScore": "scores", "MLP": "image_reward"},
-    "models.BLIPScore": {"BLIPScore": "scores", **_BLIP},
+    "models.BLIPScore": {"BLIPScore": "scores", **_BLIP, **_TRANSFORM},
     "models.CLIPScore": {"CLIPScore": "scores"},
     "models.BLIP": _BLIP,
     "models.BLIP.blip": _TOKENIZER,
@@ -51,7 +52,7 @@ class Names(ModuleType):
         super().__init__(name, f"Names of the `image-reward` package ({name.partition('.')[2] or name}).")
         self.__spec__ = ModuleSpec(name, loader=None, is_package=True)
         self.__path__: list[str] = []
-        self.__all__ = list(homes)
+        self.__all__ = [public for public in homes if not public.startswith("_")]
         self.__dict__["_homes"] = homes
 
     def __getattr__(self, name: str) -> Any:

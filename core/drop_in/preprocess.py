@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -43,16 +43,35 @@ class Preprocess:
 
 
 def are_several(images: object) -> bool:
-    """Whether this is a list or a batch of images: (N, 3, H, W), (N, H, W, 3)."""
+    """Whether this is a list or a batch of images: (N, 3, H, W), (N, H, W, 3), an array of paths or PIL images."""
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":
+        return images.ndim > 0
     return isinstance(images, (list, tuple)) or (isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4)
 
 
+def listed(images: Any) -> list[Any]:
+    """The images of a list, a batch or whatever else can be gone through; one image as a list of it."""
+    if are_several(images) or (not _is_image(images) and isinstance(images, Iterable)):
+        return list(images)
+    return [images]
+
+
+def _transform(n_px: int) -> Preprocess:
+    """The reference's name for it, which clients import."""
+    return Preprocess(n_px)
+
+
 def _known(image: Any) -> Any:
-    if isinstance(image, (str, os.PathLike, Picture, Image.Image, np.ndarray, Tensor)):
-        return image
     if hasattr(image, "read"):  # an open file, which the reference's CLIPScore and its kin take
         return Image.open(image)
+    if _is_image(image):
+        return image
     raise TypeError(
         f"expected an image as a path, a PIL image, a numpy array (H, W, 3) or a tensor (3, H, W), "
         f"got {type(image).__name__}"
     )
+
+
+def _is_image(image: Any) -> bool:
+    kinds = (str, os.PathLike, Picture, Image.Image, np.ndarray, Tensor)
+    return isinstance(image, kinds) or hasattr(image, "read")

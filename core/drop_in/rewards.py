@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import BadImage
 from ..files.console import counted
 from ..pictures.pixels import ImageLike
-from .preprocess import Preprocess, are_several
+from .preprocess import Preprocess, are_several, listed
 
 _BATCH = 8  # images at a time
 
@@ -36,8 +36,9 @@ class RewardModule(nn.Module):
         """The device as it was given, or that of the parameters once they are elsewhere."""
         there = next(self.parameters()).device
         given = torch.device(self._given)
-        same = given.type == there.type and (given.index is None or given.index == there.index)
-        return self._given if same else there
+        if given.type == there.type and given.index is None:
+            given = torch.empty(0, device=given).device  # "cuda" is the current one
+        return self._given if given == there else there
 
     @device.setter
     def device(self, device: torch.device | str | int) -> None:
@@ -62,21 +63,22 @@ class RewardModule(nn.Module):
     def inference_rank(self, prompt: Prompt, generations_list: Any) -> tuple[Any, Any]:
         """(ranks, 1 the best; rewards) in the order given: lists, and numbers where there is one alone.
 
-        Several prompts: each image with each prompt, image by image.
+        generations_list: a list, a batch, or anything else that gives one image after the other. Several prompts: each image
+        with each prompt, image by image.
         """
-        images = list(generations_list) if are_several(generations_list) else [generations_list]
+        images = listed(generations_list)
         if not images:
             raise BadImage("expected at least one image to rank, got none")
         rewards = self.rewards_of(prompt, images).flatten()
         order = torch.sort(rewards, descending=True, stable=True).indices
         ranks = torch.empty_like(order)
-        ranks[order] = torch.arange(1, len(order) + 1)
+        ranks[order] = torch.arange(1, len(order) + 1, device=order.device)
         return ranks.squeeze().tolist(), rewards.squeeze().tolist()
 
     @torch.no_grad()
     def rewards_of(self, prompt: Prompt, images: list[ImageLike]) -> Tensor:
         """P prompts, N images -> (N, P) float32 rewards on the CPU."""
-        device, dtype = torch.device(self.device), self.dtype
+        device, dtype = next(self.parameters()).device, self.dtype
         text = self.read_prompts(prompt)
         pixels = self.preprocess.each(images)
         rows = [self.rewards_of_pixels(batch.to(device, dtype), text) for batch in _batches(pixels)]

@@ -29,9 +29,11 @@ class Tokens(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"Tokens has no attribute {name!r}; it has {', '.join(self)}") from None
 
-    def to(self, device: torch.device | str | int) -> Tokens:
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Tokens:
         """The same with every tensor on `device`."""
-        return Tokens({key: v.to(device) if isinstance(v, Tensor) else v for key, v in self.items()})
+        return Tokens(
+            {key: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for key, v in self.items()}
+        )
 
 
 class Tokenizer:
@@ -213,5 +215,5 @@ def _array(rows: list[list[int]], kind: str) -> Any:
         raise ValueError(f"expected return_tensors of 'pt' or 'np', got {kind!r}")
     if len({len(row) for row in rows}) > 1:
         raise ValueError("texts of different lengths make no tensor: tokenize them with padding=True")
-    array = torch.tensor(rows)
+    array = torch.tensor(rows, device="cpu")
     return array if kind == "pt" else array.numpy()

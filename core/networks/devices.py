@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ImageRewardError
+from ..errors import DeviceUnavailable, ImageRewardError
 
 # How allocators and libraries say that memory ran out, in lower case. Wordings that have other causes, too, are left out:
 # CUDNN_STATUS_NOT_INITIALIZED, CUDNN_STATUS_INTERNAL_ERROR alone, oneDNN's "could not create a primitive".
@@ -67,13 +67,13 @@ def default_device() -> torch.device:
 
 
 def device_of(device: torch.device | str | int) -> torch.device:
-    """Raises ImageRewardError when torch cannot put anything there."""
+    """Raises DeviceUnavailable when torch cannot put anything there."""
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # by kind of device
         reason = str(error).splitlines()[0]
-        raise ImageRewardError(
+        raise DeviceUnavailable(
             f"expected a device that torch can use here, as '{default_device()}', got '{device}': {reason}"
         ) from error
     return place

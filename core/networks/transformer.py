@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); (B, N, C) -> (B, N, C)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); (B, N, C) -> (B, N, C). Training may put dropout into `drop_path`."""
 
     def __init__(self, width: int, heads: int, hidden: int, eps: float, activation: Activation = F.gelu) -> None:
         super().__init__()
@@ -50,7 +50,8 @@ class Block(nn.Module):
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = FeedForward(width, hidden, activation)
+        self.drop_path: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
-        x = x + self.attn(self.norm1(x), causal)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(self.attn(self.norm1(x), causal))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -15,6 +15,7 @@ from ..weights.fork_safe import ForkSafeLock
 Key = tuple[int, int, Hashable]  # 128 bits of a picture, and how its features were made
 DEFAULT_BYTES = 64 * 2**20
 _SEED = 20230412
+_SAMPLES = 4  # numbers of a weight that are looked at, at the least
 
 
 class FeatureCache:
@@ -75,12 +76,12 @@ class FeatureCache:
 def computation(weights: Sequence[Tensor], device: torch.device) -> Hashable:
     """What features depend on beside the pixels: the weights as they are now, device, dtypes and autocast.
 
-    Of each weight its place in memory, its version (which counts changes in place) and its first number: a change through
-    `.data` or NumPy counts nowhere, and freed memory comes back under the same address.
+    Of each weight its place in memory, its version (which counts changes in place) and some of its numbers, evenly spread: a
+    change through `.data` or NumPy counts nowhere, and freed memory comes back under the same address.
     """
     with torch.no_grad():
-        first = [weight.as_strided((1,), (1,)) for weight in weights if weight.numel()]
-        numbers = tuple(torch.cat(first).float().tolist()) if first else ()
+        samples = [weight.reshape(-1)[:: max(1, weight.numel() // _SAMPLES)] for weight in weights if weight.numel()]
+        numbers = tuple(torch.cat(samples).float().tolist()) if samples else ()
     places = tuple((weight.data_ptr(), _version(weight), weight.dtype) for weight in weights)
     return hash((places, numbers)), str(device), autocast_dtype(device)
 

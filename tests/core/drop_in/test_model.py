@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sd_imagereward as RM
 import torch
@@ -68,6 +69,21 @@ def test_several_prompts_are_scored_each_with_each(model: RM.ImageReward, golden
     ranks, rewards = model.inference_rank(list(PROMPTS[:2]), pictures())
     assert ranks == expected[0]
     assert rewards == near(expected[1])
+
+
+def test_whatever_gives_images_is_ranked(model: RM.ImageReward, tmp_path: Path) -> None:
+    """A generator, a dictionary's values, arrays of pictures and of paths, as the reference goes through anything."""
+    expected = model.inference_rank(PROMPTS[0], pictures())
+    held = np.empty(3, dtype=object)
+    held[:] = pictures()
+    for each in (iter(pictures()), dict(enumerate(pictures())).values(), held):
+        assert model.inference_rank(PROMPTS[0], each) == expected
+    for number, picture in enumerate(pictures()):
+        picture.save(tmp_path / f"{number}.png")
+    paths = np.array([str(tmp_path / f"{number}.png") for number in range(3)])
+    assert model.inference_rank(PROMPTS[0], paths)[1] == near(expected[1])
+    with open(tmp_path / "0.png", "rb") as file:  # it gives lines, but is one image
+        assert model.inference_rank(PROMPTS[0], file) == (1, near(expected[1][0]))
 
 
 def test_files_score_as_their_pictures(model: RM.ImageReward, tmp_path: Path) -> None:
@@ -216,6 +232,33 @@ def test_a_changed_weight_changes_the_score_at_once(model: RM.ImageReward) -> No
     assert model.score(PROMPTS[0], picture) == after
 
 
+def test_loaded_in_inference_mode_it_can_be_trained(tiny_checkpoint: Path, text: Any) -> None:
+    with torch.inference_mode():
+        model = RM.load(str(tiny_checkpoint), device="cpu")
+        model.score(PROMPTS[0], pictures()[0])
+    model.score_gard(text.input_ids, text.attention_mask, pixels()).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_loaded_with_another_default_device(tiny_checkpoint: Path, golden: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        model = RM.load(str(tiny_checkpoint), device="cpu")
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
+    assert model.score(PROMPTS[0], pictures()[0]) == near(golden["ImageReward"]["score"])
+
+
+def test_empty_weights_are_an_error_that_says_so(tiny_checkpoint: Path) -> None:
+    accelerate = pytest.importorskip("accelerate", reason='accelerate is not installed (pip install -e ".[train]")')
+    with accelerate.init_empty_weights(), pytest.raises(RM.core.ImageRewardError, match="outside of that block"):
+        RM.load(str(tiny_checkpoint), device="cpu")
+
+
+def test_a_device_that_is_not_there_is_a_runtime_error(tiny_checkpoint: Path) -> None:
+    """Clients catch it, and take the CPU."""
+    with pytest.raises(RuntimeError, match="expected a device that torch can use"):
+        RM.load(str(tiny_checkpoint), device="cuda:99")
+
+
 def test_training_is_random_and_evaluation_is_not(model: RM.ImageReward, text: Any) -> None:
     given = (text.input_ids, text.attention_mask, pixels())
     exact = model.score_gard(*given)
@@ -255,6 +298,12 @@ def test_device_is_as_given_and_follows_a_move(model: RM.ImageReward) -> None:
     assert model.device == torch.device("meta")
     model.device = "meta"
     assert model.device == "meta"
+
+
+def test_another_default_device_changes_no_score(model: RM.ImageReward, golden: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        assert model.score(PROMPTS[0], pictures()[0]) == near(golden["ImageReward"]["score"])
+        assert model.inference_rank(PROMPTS[0], pictures())[0] == golden["ImageReward"]["rank of three"][0]
 
 
 def test_copies_and_pickles(model: RM.ImageReward) -> None:

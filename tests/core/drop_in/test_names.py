@@ -16,7 +16,7 @@ from mounting import ROOT
 NAMES = {
     "": ("ImageReward", "CLIPScore", "BLIPScore", "AestheticScore", "BLIP_Pretrain", "MLP", "ImageReward_download"),
     ".utils": ("load", "load_score", "available_models", "available_scores", "ImageReward_download", "ImageReward"),
-    ".ImageReward": ("ImageReward", "MLP"),
+    ".ImageReward": ("ImageReward", "MLP", "BLIP_Pretrain", "_transform"),
     ".models": ("CLIPScore", "BLIPScore", "AestheticScore", "BLIP_Pretrain"),
     ".models.CLIPScore": ("CLIPScore",),
     ".models.BLIPScore": ("BLIPScore",),

@@ -50,6 +50,26 @@ def test_scores_and_ranks(name: str, loaded: Callable[[str], Any], files: list[s
     assert model.device == "cpu"
 
 
+@pytest.mark.parametrize("name", ["CLIP", "BLIP", "Aesthetic"])
+@pytest.mark.parametrize("surroundings", [torch.inference_mode, lambda: torch.device("meta")])
+def test_loaded_within_another_mode_it_scores_and_trains(
+    name: str,
+    surroundings: Callable[[], Any],
+    loaded: Callable[[str], Any],
+    files: list[str],
+    golden: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    loaded(name)  # writes the files
+    with surroundings():
+        model = RM.load_score(name, device="cpu", download_root=str(tmp_path))
+        assert model.score(PROMPTS[0], files[0]) == pytest.approx(golden[name]["score"], abs=2e-5)
+    pixels = model.preprocess(files[0])[None]
+    tower = model.blip.visual_encoder if name == "BLIP" else model.clip_model.encode_image
+    tower(pixels).sum().backward()
+    assert any(p.grad is not None for p in model.parameters())
+
+
 def test_a_prompt_that_nobody_reads_may_be_none(loaded: Callable[[str], Any], files: list[str]) -> None:
     model = loaded("Aesthetic")
     assert model.score(None, files[0]) == model.score("anything", files[0])

@@ -54,6 +54,12 @@ def through_data(scorer: Scorer) -> None:
         weight.data.mul_(1.5)
 
 
+def through_data_but_for_the_first_rows(scorer: Scorer) -> None:
+    for weight in weights(scorer):
+        if weight.ndim == 2:
+            weight.data[len(weight) // 2 :] += 1.0
+
+
 def by_state_dict(scorer: Scorer) -> None:
     scorer.network.load_state_dict({name: 1.5 * t for name, t in scorer.network.state_dict().items()})
 
@@ -74,7 +80,16 @@ def there_and_back(scorer: Scorer) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [optimizer_step, in_place, through_data, by_state_dict, by_assigned_state_dict, by_casting, there_and_back],
+    [
+        optimizer_step,
+        in_place,
+        through_data,
+        through_data_but_for_the_first_rows,
+        by_state_dict,
+        by_assigned_state_dict,
+        by_casting,
+        there_and_back,
+    ],
 )
 def test_no_feature_outlives_its_weights(scorer: Scorer, change: Callable[[Scorer], None]) -> None:
     before = scores(scorer)

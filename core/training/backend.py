@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -118,6 +119,7 @@ class Accelerated(Backend):
         super().__init__(accelerator.device)
         self.accelerator = accelerator
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        atexit.register(self.stop)  # an interpreter that ends with the group's threads still running may abort
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False) -> tuple[nn.Module, Optimizer]:
         self.module, prepared = self.accelerator.prepare(*super().prepare(module, optimizer, float16=float16))
@@ -148,7 +150,9 @@ class Accelerated(Backend):
         self.accelerator.wait_for_everyone()
 
     def stop(self) -> None:
-        self.accelerator.end_training()
+        atexit.unregister(self.stop)
+        if torch.distributed.is_initialized():
+            self.accelerator.end_training()
 
 
 def _gradient_scaler(*, enabled: bool) -> Any:

@@ -185,7 +185,7 @@ def test_damaged_records_are_left_out(run: Path, garbage: bytes) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], garbage, b"\n", *lines[1:3], garbage]))
     _, result, messages = go_on(run)
-    assert "2 lines of" in messages[0]
+    assert "2 lines that cannot be read" in messages[0]
     assert [record["update"] for record in result.records] == [1, 2, 3, 5, 6]
     records, unreadable = RunFolder(run).records()
     assert [record["update"] for record in records] == [1, 2, 3, 5, 6]

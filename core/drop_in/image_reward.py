@@ -12,9 +12,9 @@ from ..networks.build import build
 from ..preference.reward_model import RewardHead
 from ..scorers.imagereward import PROMPT_TOKENS, REWARD_MEAN, REWARD_STD
 from ..weights.read import Checkpoint
-from .blip import BLIP_Pretrain, BlipSizes, blip_tensors
-from .preprocess import Preprocess
-from .rewards import Prompt, RewardModule, texts_of
+from .blip import BlipSizes, blip_tensors
+from .blip_reward import BlipReward
+from .rewards import Prompt, texts_of
 from .tokenizer import Tokenizer, Tokens
 
 
@@ -27,7 +27,7 @@ class MLP(RewardHead):
         self.reset()
 
 
-class ImageReward(RewardModule):
+class ImageReward(BlipReward):
     """Prompt and image -> reward. `ImageReward(device=..., med_config=...)` is untrained: `load_state_dict` the weights.
 
     med_config: a JSON file with the text tower's sizes; None takes BLIP's own.
@@ -41,10 +41,7 @@ class ImageReward(RewardModule):
         sizes: BlipSizes | None = None,
         beside: Path | None = None,
     ) -> None:
-        super().__init__(device)
-        near = beside or (None if med_config is None else Path(med_config))
-        self.blip = BLIP_Pretrain(med_config, 224, "large", sizes=sizes, beside=near)
-        self.preprocess = Preprocess(self.blip.image_size)
+        super().__init__(med_config, device, sizes=sizes, beside=beside)
         self.mlp = MLP(self.blip.text_encoder.sizes.width)
         self.mean = REWARD_MEAN
         self.std = REWARD_STD

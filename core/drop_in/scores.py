@@ -14,7 +14,8 @@ from ..networks.devices import device_of
 from ..weights.catalogue import CLIP_L14
 from ..weights.download import companion
 from ..weights.read import Checkpoint
-from .blip import BLIP_Pretrain, BlipSizes, blip_tensors
+from .blip import BlipSizes, blip_tensors
+from .blip_reward import BlipReward
 from .clip import ClipTokenizer, read_clip
 from .folders import look_into
 from .image_reward import MLP, read_tokens
@@ -45,21 +46,8 @@ class CLIPScore(RewardModule):
         return F.normalize(self.clip_model.encode_image(pixels)) @ text.T
 
 
-class BLIPScore(RewardModule):
+class BLIPScore(BlipReward):
     """The cosine of BLIP's contrastive embeddings. `BLIPScore(med_config, device=...)` is untrained."""
-
-    def __init__(
-        self,
-        med_config: Any = None,
-        device: Device = "cpu",
-        *,
-        sizes: BlipSizes | None = None,
-        beside: Path | None = None,
-    ) -> None:
-        super().__init__(device)
-        near = beside or (None if med_config is None else Path(med_config))
-        self.blip = BLIP_Pretrain(med_config, 224, "large", sizes=sizes, beside=near)
-        self.preprocess = Preprocess(self.blip.image_size)
 
     def read_prompts(self, prompt: Prompt) -> Tensor:
         tokens: Tokens = read_tokens(self.blip.tokenizer, prompt, self.device)

@@ -1,4 +1,4 @@
-"""The guard against reward hacking: a second opinion that training never sees.
+"""The guard against reward hacking: a held-out scorer that training never sees.
 
 At fixed intervals the same prompts are drawn from the same noises with the tuned weights, and scored by the reward and by a
 held-out scorer. Both are compared picture by picture with what the untuned model drew, so the noise of the drawing cancels.

@@ -67,7 +67,7 @@ class ClipScorer(CosineScorer):
         text: Tower[ClipText],
         tokenizer: BytePairs,
         input_size: int | None,
-        scale: float = 1.0,
+        scale: float,
     ) -> None:
         network = nn.ModuleDict({"vision": vision.network, "text": text.network})
         tokens = text.network.sizes.positions

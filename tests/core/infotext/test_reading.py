@@ -95,7 +95,7 @@ def test_words_inside_a_prompt_whose_settings_are_plain_stay_there() -> None:
     assert (read_infotext(f"{prompt}\n{LINE}").prompt, read_infotext(f"{prompt}\n{LINE}").negative) == (prompt, "")
 
 
-def test_what_could_not_be_parted_is_uncertain() -> None:
+def test_what_could_not_be_split_is_uncertain() -> None:
     assert read_infotext("masterpiece, Steps: a stair, Sampler: x").uncertain
 
 

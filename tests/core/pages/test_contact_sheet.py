@@ -8,12 +8,12 @@ import math
 import re
 import tracemalloc
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from html_reader import Reader
 from PIL import Image
 from sd_imagereward.core.pages.contact_sheet import SheetRow, write_contact_sheet
 
@@ -35,22 +35,6 @@ def write(tmp_path: Path, *rows: SheetRow, **options: object) -> str:
 
 def thumbnails(page: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(data))) for _, data in DATA_URI.findall(page)]
-
-
-class Reader(HTMLParser):
-    """What a browser would see: tags with their attributes, and the text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def test_a_card_tells_rank_score_percentile_name_prompt_and_parts(tmp_path: Path) -> None:

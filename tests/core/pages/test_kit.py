@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from html_reader import Reader
 from PIL import Image
 from sd_imagereward.core.curate.records import Picture, ScorerRecord
 from sd_imagereward.core.curate.report import write_report
@@ -25,25 +25,6 @@ SHOWN = NASTY
 for char in "\0\x1b\u202e":
     SHOWN = SHOWN.replace(char, f"\\u{ord(char):04x}")
 SCORER = ScorerRecord("technical", NASTY, False, 0.0, 1.0)
-
-
-class Reader(HTMLParser):
-    """What a browser would see: tags with their attributes, and the text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def contact_sheet(folder: Path) -> str:

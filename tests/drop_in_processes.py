@@ -51,3 +51,4 @@ if __name__ == "__main__":
     if torch.distributed.get_rank() == 0:
         torch.save(made, sys.argv[3])
     torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

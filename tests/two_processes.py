@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
 from pathlib import Path
@@ -43,13 +44,20 @@ def train(batch: int, backend: Backend | None) -> dict[str, object]:
     }
 
 
-def note_the_group(path: str, rank: int) -> None:
-    """At the interpreter's end, after whatever was registered later: whether the processes are still a group."""
-    Path(f"{path}.{rank}").write_text(str(torch.distributed.is_initialized()), encoding="utf-8")
+def threads() -> int:
+    """All of this process, also those that Python does not know; 0 where the system does not tell."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else 0
+
+
+def note_the_end(path: str, rank: int, before: int) -> None:
+    """At the interpreter's end, after whatever was registered later: what is left of the group of processes."""
+    left = {"group": torch.distributed.is_initialized(), "threads": threads() - before}
+    Path(f"{path}.{rank}").write_text(json.dumps(left), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    atexit.register(note_the_group, sys.argv[1], int(os.environ["RANK"]))
+    atexit.register(note_the_end, sys.argv[1], int(os.environ["RANK"]), threads())
     backend = start_backend("cpu")
     made = train(1, backend)
     if backend.rank == 0:

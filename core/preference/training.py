@@ -178,7 +178,7 @@ class RewardTrainer(Trainer):
         return [own[i : i + at_once] for i in range(0, len(own), at_once)]
 
     def _losses(
-        self, module: nn.Module, batch: PairBatch | StateBatch
+        self, module: Callable[..., Any], batch: PairBatch | StateBatch
     ) -> tuple[Tensor, Tensor, PairBatch | StateBatch]:
         """(B, 2) rewards and (B,) losses of a batch, and the batch on the device."""
         self.unreadable.update(batch.unreadable)

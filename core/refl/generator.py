@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -73,14 +73,13 @@ class Generator(ABC):
     v_prediction: bool = False
     # The bare denoising network (the U-Net): what full tuning trains and LoRA layers are attached to.
     network: nn.Module
-    # The network as a backend wrapped it (DDP, FSDP); an adapter calls `self.active` so that gradients are
-    # exchanged.
-    wrapped: nn.Module | None = None
+    # Calls the network as a backend wrapped it (DDP, FSDP); an adapter calls `self.active` so that gradients are exchanged.
+    wrapped: Callable[..., Any] | None = None
     sizes_divide_by: int = 8  # width and height must be multiples of this
     native_resolution: int = 512  # side of the pictures the model was trained on, in pixels
 
     @property
-    def active(self) -> nn.Module:
+    def active(self) -> Callable[..., Any]:
         return self.network if self.wrapped is None else self.wrapped
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -47,8 +49,10 @@ class Backend:
         """Whether this process is the one that writes files and messages."""
         return self.rank == 0
 
-    def prepare(self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False) -> tuple[nn.Module, Optimizer]:
-        """The module to call and the optimizer to step. float16: scale the loss, whose gradients would underflow."""
+    def prepare(
+        self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False
+    ) -> tuple[Callable[..., Any], Optimizer]:
+        """What to call for the module and the optimizer to step. float16: scale the loss, whose gradients would underflow."""
         self.scaler = _gradient_scaler(enabled=float16 and self.device.type == "cuda")
         return module, optimizer
 
@@ -108,6 +112,9 @@ class Accelerated(Backend):
             raise ImageRewardError(f"several processes need accelerate: {extra_needed('train')}") from error
         if not torch.distributed.is_available():
             raise ImageRewardError("this build of torch cannot train with several processes: start a single one")
+        # DDP imports it. Imported while a group exists, it keeps that group for good, as default arguments (torch 2.13).
+        from torch.distributed.nn import functional  # noqa: F401
+
         group = InitProcessGroupKwargs(backend=collective_backend(device))
         try:
             accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[group])
@@ -119,14 +126,23 @@ class Accelerated(Backend):
         super().__init__(accelerator.device)
         self.accelerator = accelerator
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        atexit.register(self.stop)  # an interpreter that ends with the group's threads still running may abort
+        self._wrapped: nn.Module | None = None
+        atexit.register(self.stop)
 
-    def prepare(self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False) -> tuple[nn.Module, Optimizer]:
-        self.module, prepared = self.accelerator.prepare(*super().prepare(module, optimizer, float16=float16))
-        return self.module, prepared
+    def prepare(
+        self, module: nn.Module, optimizer: Optimizer, *, float16: bool = False
+    ) -> tuple[Callable[..., Any], Optimizer]:
+        super().prepare(module, optimizer, float16=float16)
+        self._wrapped, prepared = self.accelerator.prepare(module, optimizer)
+        return self._call, prepared
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        """The wrapped module, which nobody but the backend may hold: see `stop`."""
+        assert self._wrapped is not None, "the processes have left their group"
+        return self._wrapped(*args, **kwargs)
 
     def accumulating(self, *, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.accelerator.no_sync(self.module)
+        return nullcontext() if last else self.accelerator.no_sync(self._wrapped)
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(self.scaler.scale(loss))
@@ -150,9 +166,17 @@ class Accelerated(Backend):
         self.accelerator.wait_for_everyone()
 
     def stop(self) -> None:
+        """Leave the group and end its threads.
+
+        A thread of Gloo drops the tensors of a collective some time after the collective is done. If it comes to that while
+        the interpreter ends, it aborts the process. The threads end with the group, which lives as long as a DDP module.
+        """
         atexit.unregister(self.stop)
         if torch.distributed.is_initialized():
             self.accelerator.end_training()
+            self.accelerator.free_memory()
+            self._wrapped = None
+            gc.collect()
 
 
 def _gradient_scaler(*, enabled: bool) -> Any:

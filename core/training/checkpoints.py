@@ -109,7 +109,14 @@ class BestWeights:
 
     def _write(self, weights: Mapping[str, Tensor]) -> bool:
         path = self.path
-        return path is not None and self.saver.attempt(path.name, lambda: save_state(weights, path))
+        if path is None:
+            return False
+
+        def write() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_state(weights, path)
+
+        return self.saver.attempt(path.name, write)
 
 
 def _number(path: Path) -> int:

@@ -29,7 +29,7 @@ class Updates:
 
     Args:
         parameters: what is trained, by name.
-        module: what has these parameters; `self.module` is the same as the backend wants it called.
+        module: what has these parameters; `self.module` calls it as the backend wants it called.
         factor: of each group's learning rate at update 0, 1, ...
         clip: the longest gradient.
         ema_decay: keeps a moving average of the weights.

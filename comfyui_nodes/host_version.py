@@ -14,13 +14,14 @@ Made = TypeVar("Made")
 
 
 def fit(make: Callable[..., Made], *args: Any, **keywords: Any) -> Made:
-    """`make(*args, **keywords)` with the keywords that this ComfyUI's `make` knows.
-
-    An unknown keyword would cost the user the whole pack: `search_aliases` came with ComfyUI 0.11, `advanced` with 0.10.
-    """
+    """`make(*args, **keywords)` with the keywords that this ComfyUI's `make` knows: an unknown one costs the whole pack."""
     known = inspect.signature(make).parameters
     return make(*args, **{name: value for name, value in keywords.items() if name in known})
 
 
-def node_schema(node_id: str, display_name: str, **keywords: Any) -> io.Schema:
+def Schema(*, node_id: str, display_name: str, **keywords: Any) -> io.Schema:  # noqa: N802
+    """A schema in our category.
+
+    ComfyUI-Manager finds the ids of a pack by reading its source for calls of this name with a literal `node_id=`.
+    """
     return fit(io.Schema, node_id=node_id, display_name=display_name, category=CATEGORY, **keywords)

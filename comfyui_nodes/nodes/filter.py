@@ -6,15 +6,15 @@ from comfy_api.latest import io
 
 from ...core.scoring.selection import split
 from .. import scored_images
-from ..host_version import node_schema
+from ..host_version import Schema
 
 
 class FilterImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardFilter",
-            "ImageReward Filter",
+        return Schema(
+            node_id="SDImageRewardFilter",
+            display_name="ImageReward Filter",
             description="Divides images by score: those that pass the threshold are kept, the others rejected. What is "
             "connected to a side without images is skipped.",
             search_aliases=["threshold", "reject bad images", "quality gate"],

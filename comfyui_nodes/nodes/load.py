@@ -11,7 +11,7 @@ from ...core.scorers.base import Scorer
 from ...core.scorers.loading import INT8, Precision, load_scorer
 from ...core.scorers.registry import scorer_infos
 from .. import folders
-from ..host_version import fit, node_schema
+from ..host_version import Schema
 from ..hosting import host, scoring_device
 from ..types import RewardModelType
 
@@ -22,9 +22,9 @@ class LoadRewardModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         names = [*scorer_infos(), *folders.model_files()]
-        return node_schema(
-            "SDImageRewardLoad",
-            "ImageReward Load Reward Model",
+        return Schema(
+            node_id="SDImageRewardLoad",
+            display_name="ImageReward Load Reward Model",
             description="Loads a model that scores images. ImageReward reads the prompt too; 'technical' needs no "
             "download. Files lie in models/ImageReward.",
             search_aliases=["reward model", "aesthetic", "scorer", "human preference"],
@@ -36,8 +36,7 @@ class LoadRewardModel(io.ComfyNode):
                     tooltip="A model by name (downloaded once, at first use), or a file in models/ImageReward: a "
                     "checkpoint, or a mixture of models (.json, .yaml).",
                 ),
-                fit(
-                    io.Combo.Input,
+                io.Combo.Input(
                     "dtype",
                     options=DTYPES,
                     default="auto",
@@ -45,8 +44,7 @@ class LoadRewardModel(io.ComfyNode):
                     "0.02; bf16 and int8 (CPU alone, faster) by more.",
                     advanced=True,
                 ),
-                fit(
-                    io.Combo.Input,
+                io.Combo.Input(
                     "device",
                     options=["auto", "cpu"],
                     default="auto",

@@ -15,16 +15,16 @@ from ...core.errors import BadImage, ImageRewardError
 from ...core.files.console import counted
 from ...core.pictures.formats.table import LISTED_ENDINGS, is_listed
 from ...core.pictures.opening import open_image
-from ..host_version import node_schema
+from ..host_version import Schema
 from ..pictures import to_image
 
 
 class LoadImageFolder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardLoadFolder",
-            "ImageReward Load Image Folder",
+        return Schema(
+            node_id="SDImageRewardLoadFolder",
+            display_name="ImageReward Load Image Folder",
             description="All images of a folder below ComfyUI's input folder, as a list, each in its own size. A file "
             "that cannot be read is left out and named in the log.",
             search_aliases=["load images from directory", "batch load"],

@@ -20,7 +20,7 @@ from ...core.pictures.prompt_in_file import find_origin
 from ...core.pictures.texts import read_parameters
 from ...core.scoring.selection import rank, split
 from ...core.scoring.written import written_scores
-from ..host_version import node_schema
+from ..host_version import Schema
 from ..pictures import to_image
 from ..scores import PLAIN_TITLE, Scores
 from ..types import ScoresType
@@ -32,9 +32,9 @@ DEEPEST = 3  # levels of subfolders that the list offers
 class LoadScoredImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardLoadScored",
-            "ImageReward Load Scored Images",
+        return Schema(
+            node_id="SDImageRewardLoadScored",
+            display_name="ImageReward Load Scored Images",
             description="Images of a folder whose files carry a score, written by ImageReward Save, by a WebUI or by "
             "`imagereward curate --label`; the best of them, each in its own size.",
             search_aliases=["load best images", "curate"],

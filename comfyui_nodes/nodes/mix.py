@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...core.errors import ImageRewardError
 from ...core.scorers.mix import MixScorer
-from ..host_version import node_schema
+from ..host_version import Schema
 from ..hosting import expect_reward_model, host_mixture
 from ..types import RewardModelType
 
@@ -18,9 +18,9 @@ NEEDED = 2
 class MixRewardModels(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardMix",
-            "ImageReward Mix Reward Models",
+        return Schema(
+            node_id="SDImageRewardMix",
+            display_name="ImageReward Mix Reward Models",
             description="One reward model out of several: the weighted sum of their scores. The components stay visible in "
             "scores and files.",
             search_aliases=["combine scorers", "ensemble", "weighted reward"],

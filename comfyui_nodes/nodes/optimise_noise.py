@@ -11,7 +11,7 @@ from ...core.refl.families import COMFYUI_TITLES, FLOW_TITLES
 from ...core.refl.generator import Sampling
 from ...core.refl.reno import Settings
 from ..captions import show
-from ..host_version import fit, node_schema
+from ..host_version import Schema
 from ..hosting import expect_reward_model
 from ..pictures import to_image
 from ..refl import prompts as prompt_sources
@@ -22,9 +22,9 @@ from ..types import RewardModelType
 class OptimiseNoise(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardOptimiseNoise",
-            "ImageReward Optimise Noise (ReNO)",
+        return Schema(
+            node_id="SDImageRewardOptimiseNoise",
+            display_name="ImageReward Optimise Noise (ReNO)",
             description="Improves the noise that a picture begins with by the gradient of a reward; the model stays as it "
             "is. For one-step and few-step models (turbo, lightning).",
             search_aliases=["reno", "noise optimization", "reward-based noise"],
@@ -74,8 +74,7 @@ class OptimiseNoise(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="Seed of the noise that is improved.",
                 ),
-                fit(
-                    io.Float.Input,
+                io.Float.Input(
                     "learning_rate",
                     default=5.0,
                     min=1e-4,
@@ -84,8 +83,7 @@ class OptimiseNoise(io.ComfyNode):
                     tooltip="How far an iteration goes; 5 in the paper.",
                     advanced=True,
                 ),
-                fit(
-                    io.Float.Input,
+                io.Float.Input(
                     "regularisation",
                     default=0.01,
                     min=0.0,

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ...core.scoring.selection import best
 from .. import scored_images
 from ..captions import preview
-from ..host_version import node_schema
+from ..host_version import Schema
 from ..images import to_pixels
 from ..types import ScoresType
 
@@ -15,9 +15,9 @@ from ..types import ScoresType
 class PickBest(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardPickBest",
-            "ImageReward Pick Best",
+        return Schema(
+            node_id="SDImageRewardPickBest",
+            display_name="ImageReward Pick Best",
             description="The image with the highest score, its latent, and where it stood, so that its seed can be found "
             "again: the first seed plus the index, where each image had a seed of its own.",
             search_aliases=["best of n", "winner", "highest score"],

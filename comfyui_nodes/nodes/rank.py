@@ -6,15 +6,15 @@ from comfy_api.latest import io
 
 from ...core.scoring.selection import rank
 from .. import scored_images
-from ..host_version import node_schema
+from ..host_version import Schema
 
 
 class RankImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardRank",
-            "ImageReward Rank",
+        return Schema(
+            node_id="SDImageRewardRank",
+            display_name="ImageReward Rank",
             description="Sorts images by score, best first, and keeps the top ones. Latents, masks and conditioning "
             "follow in the same order.",
             search_aliases=["sort images", "top k", "best of"],

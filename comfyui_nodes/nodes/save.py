@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...core.errors import ImageRewardError
 from ...core.files.console import counted
-from ..host_version import fit, node_schema
+from ..host_version import Schema
 from ..images import to_pixels
 from ..saving import ENDINGS, SCORE_MARK, FileSettings, save, workflow_chunks
 from ..scores import join
@@ -19,9 +19,9 @@ from ..types import ScoresType
 class SaveScoredImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardSave",
-            "ImageReward Save Scored Images",
+        return Schema(
+            node_id="SDImageRewardSave",
+            display_name="ImageReward Save Scored Images",
             description="Saves images with workflow and prompt as ComfyUI's Save Image does, and with the score on an "
             "A1111 parameters line, where PNG Info and image browsers find it.",
             search_aliases=["save image with metadata", "export", "png info"],
@@ -43,8 +43,7 @@ class SaveScoredImages(io.ComfyNode):
                     default="PNG",
                     tooltip="PNG loses nothing. JPEG has room for 64 KB of workflow.",
                 ),
-                fit(
-                    io.Int.Input,
+                io.Int.Input(
                     "quality",
                     default=95,
                     min=1,
@@ -52,8 +51,7 @@ class SaveScoredImages(io.ComfyNode):
                     tooltip="Of JPEG and WebP; higher is better and larger.",
                     advanced=True,
                 ),
-                fit(
-                    io.Boolean.Input,
+                io.Boolean.Input(
                     "components",
                     default=True,
                     optional=True,

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from .. import scoring
 from ..captions import preview
-from ..host_version import fit, node_schema
+from ..host_version import Schema
 from ..hosting import expect_reward_model
 from ..images import to_pixels
 from ..types import RewardModelType, ScoresType
@@ -15,9 +15,9 @@ from ..types import RewardModelType, ScoresType
 class ScoreImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardScore",
-            "ImageReward Score",
+        return Schema(
+            node_id="SDImageRewardScore",
+            display_name="ImageReward Score",
             description="Scores images: how well they show the prompt and how much people would like them. Higher is "
             "better; ImageReward's scores lie mostly between -2 and 2.",
             search_aliases=["rate images", "aesthetic score", "quality", "human preference"],
@@ -38,8 +38,7 @@ class ScoreImages(io.ComfyNode):
                     tooltip="Reads the prompt without weights (x:1.2), embeddings and {a|b}, which the reward model "
                     "would read as words.",
                 ),
-                fit(
-                    io.Int.Input,
+                io.Int.Input(
                     "chunk",
                     default=scoring.CHUNK,
                     min=1,

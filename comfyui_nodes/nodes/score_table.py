@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...core.pages.charts import Series, bar_chart
 from ..captions import show
-from ..host_version import node_schema
+from ..host_version import Schema
 from ..pictures import to_image
 from ..scores import Scores, join
 from ..types import ScoresType
@@ -17,9 +17,9 @@ class ScoreTable(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         scores_types = [ScoresType, io.Float]
-        return node_schema(
-            "SDImageRewardScoreTable",
-            "ImageReward Score Table",
+        return Schema(
+            node_id="SDImageRewardScoreTable",
+            display_name="ImageReward Score Table",
             description="Draws scores as a bar chart with numbers; two rows of scores side by side, to compare "
             "checkpoints, samplers or LoRAs.",
             search_aliases=["chart", "plot scores", "compare checkpoints"],

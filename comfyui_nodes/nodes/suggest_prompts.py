@@ -12,7 +12,7 @@ from ...core.errors import ImageRewardError
 from ...core.files.rows import PROMPT_FILES
 from ...core.prompts.embedders import scorer_embedder
 from ...core.prompts.library import PromptLibrary
-from ..host_version import fit, node_schema
+from ..host_version import Schema
 from ..hosting import expect_reward_model
 from ..types import RewardModelType
 
@@ -23,9 +23,9 @@ CHUNK = 64  # prompts read at once
 class SuggestPrompts(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardSuggestPrompts",
-            "ImageReward Suggest Prompts",
+        return Schema(
+            node_id="SDImageRewardSuggestPrompts",
+            display_name="ImageReward Suggest Prompts",
             description="The prompts of a library that are most similar to a topic, as a list: each goes through the nodes "
             "behind by itself. The library's embeddings are kept beside it and used again.",
             search_aliases=["prompt library", "similar prompts", "prompt search"],
@@ -48,8 +48,7 @@ class SuggestPrompts(io.ComfyNode):
                     step=0.05,
                     tooltip="Only prompts with a known reward of at least that; -100 takes all.",
                 ),
-                fit(
-                    io.Float.Input,
+                io.Float.Input(
                     "distinct",
                     default=0.97,
                     min=0.0,

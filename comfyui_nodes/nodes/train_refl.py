@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ...core.refl.lora_files import tensors_of
 from ...core.refl.result import ReflResult
 from ..captions import show
-from ..host_version import node_schema
+from ..host_version import Schema
 from ..hosting import RewardModel, expect_reward_model
 from ..pictures import to_image
 from ..refl import lora_paths
@@ -24,9 +24,9 @@ _last: Memo[ReflResult] = Memo()
 class TrainReflLora(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return node_schema(
-            "SDImageRewardTrainReFL",
-            "ImageReward Train ReFL LoRA",
+        return Schema(
+            node_id="SDImageRewardTrainReFL",
+            display_name="ImageReward Train ReFL LoRA",
             description="Trains a LoRA whose pictures the reward model scores higher: it draws from your prompts, scores the "
             "pictures and follows the gradient of the score back into the model (reward feedback learning). No pictures are "
             "needed.",

@@ -9,7 +9,6 @@ from comfy_api.latest import io
 
 from ...core.refl.config import LAYER_CHOICES, ReflConfig
 from ...core.refl.families import FAMILIES, FLOW_TITLES, in_words, resolutions_in_words
-from ..host_version import fit
 from ..refl import lora_paths, samplers
 from ..refl import prompts as prompt_sources
 from ..types import RewardModelType
@@ -303,4 +302,4 @@ def _titles(*, experimental: bool, last: str = "or") -> str:
 
 
 def _rarely(make: Any, name: str, **keywords: Any) -> Any:
-    return fit(make, name, advanced=True, **keywords)
+    return make(name, advanced=True, **keywords)

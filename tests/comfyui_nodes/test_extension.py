@@ -55,10 +55,14 @@ def test_the_english_texts_are_those_of_the_schemas(repository: Path) -> None:
     assert written == node_texts()
 
 
-def test_keywords_that_this_comfyui_does_not_know_are_left_out() -> None:
+def test_keywords_that_this_comfyui_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclasses.dataclass
     class Newer(io.Schema):
-        search_aliases: list[str] = dataclasses.field(default_factory=list)
+        of_tomorrow: str = ""
 
-    assert host_version.fit(Newer, node_id="x", search_aliases=["y"]).search_aliases == ["y"]
-    assert not hasattr(host_version.fit(io.Schema, node_id="x", search_aliases=["y"]), "search_aliases")
+    def made() -> io.Schema:
+        return host_version.Schema(node_id="x", display_name="X", of_tomorrow="y")
+
+    assert not hasattr(made(), "of_tomorrow")
+    monkeypatch.setattr(io, "Schema", Newer)
+    assert made().of_tomorrow == "y"  # type: ignore[attr-defined]

@@ -137,10 +137,5 @@ def digest(tensors):
     return found.hexdigest()
 
 
-NODE_CLASS_MAPPINGS = {
-    "TinyTrouble": TinyTrouble,
-    "TinyCheckpoint": TinyCheckpoint,
-    "TinyImages": TinyImages,
-    "TinyTexts": TinyTexts,
-    "TinySee": TinySee,
-}
+# Without literal names: ComfyUI-Manager lists every name that it reads in such a dictionary, in a pack's tests too.
+NODE_CLASS_MAPPINGS = {one.__name__: one for one in (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinySee)}

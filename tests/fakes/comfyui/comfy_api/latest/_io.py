@@ -1,4 +1,4 @@
-"""Stand-in of ComfyUI's `comfy_api.latest.io`, with the keywords of 0.3.64, the oldest release that is supported."""
+"""Stand-in of ComfyUI's `comfy_api.latest.io`, with the keywords of 0.12.1, the oldest release that is supported."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ class Input:
         tooltip: str | None = None,
         lazy: bool | None = None,
         extra_dict: dict[str, Any] | None = None,
+        advanced: bool | None = None,
     ) -> None:
         self.id, self.display_name, self.optional, self.tooltip = id, display_name, optional, tooltip
+        self.advanced = advanced
         self.default: Any = None
 
 
@@ -76,8 +78,9 @@ class Boolean(Custom("BOOLEAN")):  # type: ignore[misc]
             self, id: str, display_name: str | None = None, optional: bool = False, tooltip: str | None = None,
             lazy: bool | None = None, default: bool | None = None, label_on: str | None = None,
             label_off: str | None = None, socketless: bool | None = None, force_input: bool | None = None,
+            advanced: bool | None = None,
         ) -> None:  # fmt: skip
-            super().__init__(id, display_name, optional, tooltip, lazy)
+            super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
             self.default = default
 
 
@@ -90,8 +93,9 @@ class Int(Custom("INT")):  # type: ignore[misc]
             lazy: bool | None = None, default: int | None = None, min: int | None = None, max: int | None = None,
             step: int | None = None, control_after_generate: bool | None = None, display_mode: Any = None,
             socketless: bool | None = None, force_input: bool | None = None,
+            advanced: bool | None = None,
         ) -> None:  # fmt: skip
-            super().__init__(id, display_name, optional, tooltip, lazy)
+            super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
             self.default, self.min, self.max = default, min, max
 
 
@@ -104,8 +108,9 @@ class Float(Custom("FLOAT")):  # type: ignore[misc]
             lazy: bool | None = None, default: float | None = None, min: float | None = None, max: float | None = None,
             step: float | None = None, round: float | None = None, display_mode: Any = None,
             socketless: bool | None = None, force_input: bool | None = None,
+            advanced: bool | None = None,
         ) -> None:  # fmt: skip
-            super().__init__(id, display_name, optional, tooltip, lazy)
+            super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
             self.default, self.min, self.max = default, min, max
 
 
@@ -118,8 +123,9 @@ class String(Custom("STRING")):  # type: ignore[misc]
             lazy: bool | None = None, multiline: bool = False, placeholder: str | None = None,
             default: str | None = None, dynamic_prompts: bool | None = None, socketless: bool | None = None,
             force_input: bool | None = None,
+            advanced: bool | None = None,
         ) -> None:  # fmt: skip
-            super().__init__(id, display_name, optional, tooltip, lazy)
+            super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
             self.default, self.multiline = default, multiline
 
 
@@ -131,9 +137,9 @@ class Combo(Custom("COMBO")):  # type: ignore[misc]
             self, id: str, options: list[str] | None = None, display_name: str | None = None, optional: bool = False,
             tooltip: str | None = None, lazy: bool | None = None, default: str | None = None,
             control_after_generate: bool | None = None, upload: Any = None, image_folder: Any = None,
-            remote: Any = None, socketless: bool | None = None,
+            remote: Any = None, socketless: bool | None = None, advanced: bool | None = None,
         ) -> None:  # fmt: skip
-            super().__init__(id, display_name, optional, tooltip, lazy)
+            super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
             self.options, self.default = options or [], default
 
 
@@ -156,6 +162,7 @@ class Schema:
     outputs: list[Output] = field(default_factory=list)
     hidden: list[Hidden] = field(default_factory=list)
     description: str = ""
+    search_aliases: list[str] = field(default_factory=list)
     is_input_list: bool = False
     is_output_node: bool = False
     is_deprecated: bool = False

@@ -8,5 +8,6 @@ import sys
 from .core.drop_in.script import script_of
 
 if __name__ in ("__main__", "__mp_main__"):
-    __file__, code = script_of(sys.argv, spawned=__name__ == "__mp_main__")
-    exec(code, globals())
+    script = script_of(sys.argv, spawned=__name__ == "__mp_main__")
+    __file__ = script.file
+    script.exec_module(sys.modules[__name__])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.abc import InspectLoader
 from pathlib import Path
 from types import CodeType
 
@@ -13,8 +14,21 @@ from .names import install_as_imagereward
 _SCRIPT = "IMAGEREWARD_SCRIPT"  # tells spawned processes which script runs: `sys.argv` does not there
 
 
-def script_of(arguments: list[str], *, spawned: bool) -> tuple[str, CodeType]:
-    """The file and code of a script; `sys.argv` and `sys.path` become what they are when Python runs it.
+class Script(InspectLoader):
+    """Runs one file in whatever module is given to `exec_module`."""
+
+    def __init__(self, file: str, code: CodeType) -> None:
+        self.file, self._code = file, code
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self._code
+
+    def get_source(self, fullname: str) -> None:
+        """Tracebacks read the file by themselves."""
+
+
+def script_of(arguments: list[str], *, spawned: bool) -> Script:
+    """A script, ready to run; `sys.argv` and `sys.path` become what they are when Python runs it.
 
     arguments: this program, the script and its own arguments. spawned: in a process that the script started.
     """
@@ -32,4 +46,4 @@ def script_of(arguments: list[str], *, spawned: bool) -> tuple[str, CodeType]:
         raise ImageRewardError(
             f"{file} cannot be read ({error.strerror}). Fix: give the path of a Python script"
         ) from error
-    return file, compile(source, file, "exec", dont_inherit=True)
+    return Script(file, compile(source, file, "exec", dont_inherit=True))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sd_imagereward.comfyui_nodes.extension import NODES
 
 
@@ -44,3 +51,133 @@ def first_schema_id(node: ast.ClassDef) -> str | None:
 def last_name(expression: ast.expr) -> str | None:
     """`ComfyNode` of both `ComfyNode` and `io.ComfyNode`."""
     return getattr(expression, "attr", None) or getattr(expression, "id", None)
+
+
+# -- what `comfy node publish` zips ------------------------------------------------------------------------------------
+
+LARGEST = 800_000  # bytes of the zip; it was 0.66 MB when this was written
+
+
+@pytest.fixture(scope="module")
+def published(repository: Path) -> list[str]:
+    """git's files but for those that .comfyignore names, as paths below the root; its patterns are those of .gitignore."""
+    if not (repository / ".git").exists():
+        pytest.skip("needs a git checkout")
+    ignored = git_files(repository, "--cached", "--ignored", "--exclude-from=.comfyignore")
+    return sorted(set(git_files(repository)) - set(ignored))
+
+
+def git_files(repository: Path, *options: str) -> list[str]:
+    command = ["git", "ls-files", "-z", *options]
+    listed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if name and (repository / name).exists()]
+
+
+@pytest.fixture(scope="module")
+def package(published: list[str], repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip, unpacked."""
+    folder = tmp_path_factory.mktemp("published")
+    with zipfile.ZipFile(folder / "node.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name in published:
+            zipped.write(repository / name, name)
+    assert (folder / "node.zip").stat().st_size < LARGEST
+    with zipfile.ZipFile(folder / "node.zip") as zipped:
+        zipped.extractall(folder / "sd_imagereward")
+    return folder / "sd_imagereward"
+
+
+def test_the_package_has_only_what_is_used(published: list[str]) -> None:
+    folders = {name.split("/")[0] for name in published if "/" in name}
+    assert not folders & {"tests", "benchmarks", "examples", ".github", ".ci"}
+    assert not [
+        name for name in published if name.endswith((".png", ".jpg", ".webp", ".svg", ".py")) and "docs/" in name
+    ]
+
+
+def test_the_package_has_all_that_is_packaged_or_served(package: Path, repository: Path) -> None:
+    """The Python packages with their data as pyproject lists them, and what ComfyUI serves."""
+    served = [one for folder in ("example_workflows", "locales", "web") for one in (repository / folder).rglob("*.*")]
+    declared = toml(repository / "pyproject.toml")["tool"]["setuptools"]
+    data = [
+        file
+        for package_name, patterns in declared["package-data"].items()
+        for pattern in patterns
+        for file in repository.joinpath(*package_name.split(".")[1:]).glob(pattern)
+    ]
+    sources = [file for name in declared["packages"] for file in repository.joinpath(*name.split(".")[1:]).glob("*.py")]
+    doors = [repository / name for name in ("install.py", "requirements.txt", "pyproject.toml", "README.md", "NOTICE")]
+    for file in (*served, *data, *sources, *doors, *(repository / "scripts").glob("*.py")):
+        assert (package / file.relative_to(repository)).is_file(), f".comfyignore takes {file.name} away"
+
+
+IMPORT_ALL = """
+import asyncio, importlib, pathlib, sys
+import sd_imagereward
+root = pathlib.Path(sd_imagereward.__file__).parent
+assert str(root) == sys.argv[1], root
+nodes = asyncio.run(asyncio.run(sd_imagereward.comfy_entrypoint()).get_node_list())
+for file in sorted((root / "comfyui_nodes").rglob("[!_]*.py")):
+    importlib.import_module(".".join(["sd_imagereward", *file.relative_to(root).with_suffix("").parts]))
+print(*[node.__name__ for node in nodes])
+"""
+
+
+def test_the_package_starts_in_comfyui(package: Path, repository: Path) -> None:
+    paths = os.pathsep.join([str(package.parent), str(repository / "tests/fakes/comfyui")])
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, str(package)],
+        cwd=package.parent,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [node.__name__ for node in NODES]
+
+
+def toml(file: Path) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10, where pytest brings tomli along
+        import tomli as tomllib
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+# -- how it is published -----------------------------------------------------------------------------------------------
+
+
+def test_the_action_that_is_given_the_secret_is_a_fixed_commit_and_keeps_our_checkout(repository: Path) -> None:
+    workflow = (repository / ".github/workflows/publish.yml").read_text(encoding="utf-8")
+    assert re.search(r"uses: Comfy-Org/publish-node-action@[0-9a-f]{40}\b", workflow)
+    assert re.search(r'skip_checkout: "true"', workflow)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the workflow runs on Linux, with GNU sed")
+def test_publishing_names_the_repository_and_the_pictures(repository: Path, tmp_path: Path) -> None:
+    workflow = (repository / ".github/workflows/publish.yml").read_text(encoding="utf-8")
+    script = re.search(r"run: \|\n((?: {10}.*\n)+)", workflow)
+    assert script
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    names = {
+        "PAGE": "https://github.com/owner/name",
+        "PICTURES": "https://raw.githubusercontent.com/owner/name/0/docs/images",
+    }
+    subprocess.run(["bash", "-ec", script[1]], cwd=tmp_path, env=os.environ | names, check=True)
+    made = toml(tmp_path / "pyproject.toml")
+    assert made["project"]["urls"] == {
+        "Repository": names["PAGE"],
+        "Documentation": f"{names['PAGE']}#comfyui",
+        "Issues": f"{names['PAGE']}/issues",
+        "Paper": "https://arxiv.org/abs/2304.05977",
+    }
+    for key in ("Icon", "Banner"):
+        address = made["tool"]["comfy"][key]
+        assert address.startswith(names["PICTURES"])
+        assert (repository / "docs/images" / address.rpartition("/")[2]).is_file()
+
+
+def test_the_banner_is_21_to_9(repository: Path) -> None:
+    size = re.search(r'viewBox="0 0 (\d+) (\d+)"', (repository / "docs/images/banner.svg").read_text(encoding="utf-8"))
+    assert size
+    assert int(size[1]) * 9 == int(size[2]) * 21

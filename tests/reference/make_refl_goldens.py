@@ -14,6 +14,7 @@ import functools
 import json
 import random
 import re
+import runpy
 import sys
 import tempfile
 from collections.abc import Callable
@@ -71,8 +72,12 @@ def functions_of(source: Path) -> dict[str, Callable[..., Any]]:
         "BICUBIC": transforms.InterpolationMode.BICUBIC,
         **{name: getattr(transforms, name) for name in ("Compose", "Resize", "CenterCrop", "Normalize")},
     }
-    exec(compile(ast.fix_missing_locations(ast.Module(taken, type_ignores=[])), str(source), "exec"), names)
-    return {each.name: names[each.name] for each in taken if isinstance(each, ast.FunctionDef)}
+    with tempfile.TemporaryDirectory() as folder:
+        module = Path(folder) / source.name
+        code = ast.unparse(ast.Module(taken, type_ignores=[]))
+        module.write_text(f"from __future__ import annotations\n{code}", encoding="utf-8")
+        made = runpy.run_path(str(module), init_globals=names)
+    return {each.name: made[each.name] for each in taken if isinstance(each, ast.FunctionDef)}
 
 
 class OneProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -48,9 +49,10 @@ def test_the_class_is_one_by_every_name() -> None:
     assert RM.utils.load is RM.load
 
 
-def test_import_star_brings_the_public_names() -> None:
-    space: dict[str, object] = {}
-    exec("from sd_imagereward import *", space)
+def test_import_star_brings_the_public_names(tmp_path: Path) -> None:
+    client = tmp_path / "client.py"
+    client.write_text("from sd_imagereward import *")
+    space = runpy.run_path(str(client))
     assert {"load", "load_score", "available_models", "available_scores", "ImageReward", "ReFL"} <= space.keys()
     assert not {"Any", "register", "attribute", "annotations"} & space.keys()
 
@@ -141,7 +143,7 @@ def names(_):
 
 
 if __name__ == "__main__":
-    print(__file__, sys.argv[1:])
+    print(__file__, sys.argv[1:], RM is sys.modules["__main__"].RM)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(pool.map(names, [0]))
 """
@@ -165,7 +167,7 @@ def test_a_script_runs_unchanged(package_of_this_checkout: Path, tmp_path: Path)
     command = [sys.executable, "-m", "sd_imagereward.as_imagereward", str(script), "--steps", "3"]
     done = subprocess.run(command, cwd=package_of_this_checkout, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{script} ['--steps', '3']", "[['ImageReward-v1.0']]"]
+    assert done.stdout.splitlines() == [f"{script} ['--steps', '3'] True", "[['ImageReward-v1.0']]"]
 
 
 def test_a_script_that_is_not_there(package_of_this_checkout: Path) -> None:

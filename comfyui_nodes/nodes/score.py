@@ -35,8 +35,8 @@ class ScoreImages(io.ComfyNode):
                 io.Boolean.Input(
                     "plain_prompt",
                     default=True,
-                    tooltip="Reads the prompt without weights (x:1.2), embeddings and {a|b}, which the reward model "
-                    "would read as words.",
+                    tooltip="Reads the prompt without weights (x:1.2), embeddings and choices in braces, which the "
+                    "reward model would read as words.",
                 ),
                 io.Int.Input(
                     "chunk",

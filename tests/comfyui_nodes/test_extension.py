@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import re
 from pathlib import Path
 
@@ -45,14 +44,6 @@ def test_a_help_page_names_every_socket(node: type[io.ComfyNode], repository: Pa
     page = (repository / "web" / "docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
     for socket in [*schema.inputs, *schema.outputs]:
         assert f"`{socket.display_name or socket.id}`" in page, f"{socket.id} is missing"
-
-
-def test_the_english_texts_are_those_of_the_schemas(repository: Path) -> None:
-    """After a change of a schema: `python tests/fakes/comfyui/node_texts.py`."""
-    from node_texts import node_texts
-
-    written = json.loads((repository / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert written == node_texts()
 
 
 def test_keywords_that_this_comfyui_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

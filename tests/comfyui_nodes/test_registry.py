@@ -96,7 +96,10 @@ def test_the_package_has_only_what_is_used(published: list[str]) -> None:
 
 def test_the_package_has_all_that_is_packaged_or_served(package: Path, repository: Path) -> None:
     """The Python packages with their data as pyproject lists them, and what ComfyUI serves."""
-    served = [one for folder in ("example_workflows", "locales", "web") for one in (repository / folder).rglob("*.*")]
+    served = [
+        *(repository / "locales").glob("*/*.json"),
+        *(one for folder in ("example_workflows", "web") for one in (repository / folder).rglob("*.*")),
+    ]
     declared = toml(repository / "pyproject.toml")["tool"]["setuptools"]
     data = [
         file

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from PIL import Image
 from run_node import PROMPT, run
 from sd_imagereward.comfyui_nodes import hosting, scoring
+from sd_imagereward.comfyui_nodes.captions import preview
 from sd_imagereward.comfyui_nodes.nodes.score import ScoreImages
+from sd_imagereward.comfyui_nodes.scores import Scores
 from sd_imagereward.core.errors import BadImage, ImageRewardError
 from sd_imagereward.core.pictures.resize import quantise
 from sd_imagereward.core.scorers.loading import load_scorer
@@ -139,6 +142,13 @@ def test_each_preview_carries_its_score(model: hosting.RewardModel, pictures: An
             strip = np.asarray(opened.convert("L"))[40:]
         assert strip.shape[0] > 15
         assert strip.max() > 200 > 60 > strip.min()  # light letters on a dark strip below the image
+
+
+def test_a_score_without_end_leaves_the_history_readable(model: hosting.RewardModel, pictures: Any) -> None:
+    values = (math.inf, -math.inf, math.nan, 0.5)
+    shown = preview(list(pictures(4).permute(0, 3, 1, 2)), Scores("x", values))
+    assert json.loads(json.dumps(shown, allow_nan=False))["scores"] == [None, None, None, 0.5]
+    assert "inf" in shown["text"][0]
 
 
 def test_an_unchanged_image_is_never_scored_twice(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as model_management
@@ -137,10 +137,10 @@ def _files(folder: str) -> list[Path]:
 
 
 def _found(folder: str) -> list[Path] | None:
-    name, *below = PurePath(folder).parts or ("",)
+    name, _, below = str(folder).replace(os.sep, "/").partition("/")  # whatever a link brings
     top = _tops().get(name)
-    place = None if top is None else folder_below(top, os.path.join("", *below))
-    return None if top is None or place is None else files_below(top, place, _is_labelled)
+    place = folder_below(top, below) if top is not None else None
+    return files_below(top, place, _is_labelled) if top is not None and place is not None else None
 
 
 def _is_labelled(file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import string
 from collections.abc import Sequence
@@ -59,4 +60,5 @@ def _save(picture: Image.Image) -> ui.SavedResult:
 
 
 def _json_number(value: float) -> float | None:
-    return None if value != value else value  # JSON has no NaN
+    """JSON has neither NaN nor infinity: one of them would cost the page the whole history."""
+    return value if math.isfinite(value) else None

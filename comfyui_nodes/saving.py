@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +14,64 @@ from comfy.cli_args import args
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..core.errors import ImageRewardError
 from ..core.infotext.scores import set_scores
 from ..core.pictures.saving import save_image
+from .file_names import for_image
 from .pictures import to_picture
 from .scores import Scores
 
 ENDINGS = {"PNG": "png", "JPEG": "jpg", "WebP": "webp"}
-SCORE_MARK = "%score%"
 
 
 @dataclass(frozen=True)
 class FileSettings:
-    prefix: str  # may hold %score% beside ComfyUI's own marks
     ending: str
     quality: int
     components: bool = True  # write the components of a mixture beside its score
 
 
-def save(pixels: Tensor, scores: Scores, i: int, settings: FileSettings, chunks: Mapping[str, Any]) -> ui.SavedResult:
-    """Writes image `i` (3, H, W) below ComfyUI's output folder."""
+def save(
+    pixels: Tensor, prefix: str, scores: Scores, i: int, settings: FileSettings, chunks: Mapping[str, Any]
+) -> ui.SavedResult:
+    """Writes image `i` (3, H, W) below ComfyUI's output folder, to a file that is new. Says which.
+
+    prefix: what `file_names.fill_in` returns.
+    """
     height, width = pixels.shape[1:]
-    prefix = settings.prefix.replace(SCORE_MARK, f"{scores.total[i]:.4f}")
-    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height
-    )
-    file = _free_name(Path(folder), stem, counter, settings.ending)
-    texts: dict[str, Any] = {"parameters": "", "chunks": {}}
-    if not args.disable_metadata:
-        others = dict(chunks)
-        base = others.pop("parameters", None)  # an A1111 text that a node of another pack put there
-        texts = {"parameters": parameters(scores, i, (width, height), settings.components, base), "chunks": others}
-    save_image(to_picture(pixels), Path(folder) / file, quality=settings.quality, **texts)
-    return ui.SavedResult(file, subfolder, io.FolderType.output)
+    folder, stem, counter, subfolder = _place(for_image(prefix, scores.total[i], i), width, height)
+    picture, texts = to_picture(pixels), _texts(scores, i, (width, height), settings, chunks)
+    for number in count(counter):
+        name = f"{stem}_{number:05}_.{settings.ending}"
+        with suppress(FileExistsError):  # of another server, which counts in the same folder
+            save_image(picture, folder / name, quality=settings.quality, overwrite=False, **texts)
+            break
+    return ui.SavedResult(name, subfolder, io.FolderType.output)
 
 
-def _free_name(folder: Path, stem: str, counter: int, ending: str) -> str:
-    """The host's counter stays at 1 for a prefix that is a bare folder, and must not lead to an older image."""
-    while (folder / (name := f"{stem}_{counter:05}_.{ending}")).exists():
-        counter += 1
-    return name
+def _place(prefix: str, width: int, height: int) -> tuple[Path, str, int, str]:
+    """The folder, the file's name without its number, the first number to try, the folder's name below `output`."""
+    try:
+        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory(), width, height
+        )
+    except OSError:
+        raise
+    except Exception as error:  # the host raises no narrower one
+        raise ImageRewardError(
+            f"Expected a filename_prefix that stays in ComfyUI's output folder, got {prefix!r}."
+        ) from error
+    return Path(folder), stem, counter, subfolder
+
+
+def _texts(
+    scores: Scores, i: int, size: tuple[int, int], settings: FileSettings, chunks: Mapping[str, Any]
+) -> dict[str, Any]:
+    if args.disable_metadata:
+        return {"parameters": "", "chunks": {}}
+    others = dict(chunks)
+    base = others.pop("parameters", None)  # an A1111 text that a node of another pack put there
+    return {"parameters": parameters(scores, i, size, settings.components, base), "chunks": others}
 
 
 def parameters(scores: Scores, i: int, size: tuple[int, int], components: bool, base: str | None = None) -> str:

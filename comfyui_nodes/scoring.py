@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
 
 import comfy.model_management as model_management
 import comfy.utils
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import ImageRewardError
 from ..core.files.console import counted
@@ -20,7 +23,9 @@ from .fingerprint import fingerprint
 from .hosting import RewardModel
 from .scores import Scores
 
-CHUNK = 8  # images scored between two looks at the interrupt flag
+CHUNK = 8  # images scored at once, at most
+CHUNK_SECONDS = 0.5  # what a chunk should take: the progress bar moves after each
+GROWTH = 4  # a chunk has at most so many times the images of the one before
 KEPT_SCORES = 4096  # scores kept for each scorer
 
 Key = tuple[str, str]  # fingerprint of the image, prompt
@@ -40,7 +45,8 @@ def score(model: RewardModel, pixels: Sequence[Tensor], prompts: Sequence[str], 
     keys = [(fingerprint(image), prompt) for image, prompt in zip(pixels, prompts, strict=True)]
     fresh = {key: i for i, key in enumerate(keys) if key not in memory}
     scored = _score_fresh(model, [pixels[i] for i in fresh.values()], [prompts[i] for i in fresh.values()], chunk)
-    memory.update(zip(fresh, scored, strict=True))
+    for key, components in zip(fresh, scored, strict=True):
+        memory[key] = components  # one by one: an interrupt keeps them
     results = [memory[key] for key in keys]
     for key in keys:
         memory.move_to_end(key)
@@ -76,20 +82,57 @@ def _readable(prompt: str, plain: bool, title: str) -> str:
     )
 
 
-def _score_fresh(model: RewardModel, pixels: list[Tensor], prompts: list[str], chunk: int) -> list[Components]:
+def _score_fresh(
+    model: RewardModel, pixels: list[Tensor], prompts: list[str], most: int
+) -> Generator[Components, None, None]:
     if not pixels:
-        return []
+        return
     bar = comfy.utils.ProgressBar(len(pixels))
+    model_management.throw_exception_if_processing_interrupted()
+    with model.loaded(min(most, len(pixels))) as scorer, _interruptible(scorer.network):
+        for chunk in chunks(_work(scorer, pixels), most):
+            scores = score_images(scorer, pixels[chunk], prompts[chunk], batch_size=most)
+            columns = {title: values.tolist() for title, values in scores.components.items()}
+            yield from ({title: values[i] for title, values in columns.items()} for i in range(len(scores.total)))
+            bar.update_absolute(min(chunk.stop, len(pixels)), len(pixels))
+            model_management.throw_exception_if_processing_interrupted()
 
-    def on_progress(done: int, total: int) -> None:
-        bar.update_absolute(done, total)
+
+def chunks(work: Sequence[float], most: int) -> Iterator[slice]:
+    """Cuts a row of images into chunks that take about `CHUNK_SECONDS` each, by the time that the last one took.
+
+    work: what each image takes, in any unit; most: images in a chunk.
+    """
+    start, end = 0, 1
+    while start < len(work):
+        began = perf_counter()
+        yield slice(start, end)
+        pace = sum(work[start:end]) / max(perf_counter() - began, 1e-6)
+        longest = min(most, GROWTH * (end - start))
+        start, end = end, end + 1
+        while end < len(work) and end - start < longest and sum(work[start : end + 1]) <= pace * CHUNK_SECONDS:
+            end += 1
+
+
+def _work(scorer: Scorer, pixels: Sequence[Tensor]) -> list[int]:
+    """A scorer that sees images in full size takes longer for larger ones."""
+    return [image[0].numel() if scorer.input_size is None else 1 for image in pixels]
+
+
+@contextmanager
+def _interruptible(network: nn.Module) -> Iterator[None]:
+    """ComfyUI's interrupt is heeded between two layers: on a CPU a single image may take seconds."""
+
+    def look(*_: Any) -> None:
         model_management.throw_exception_if_processing_interrupted()
 
-    model_management.throw_exception_if_processing_interrupted()
-    with model.loaded(min(chunk, len(pixels))) as scorer:
-        scores = score_images(scorer, pixels, prompts, batch_size=chunk, on_progress=on_progress)
-    columns = {title: values.tolist() for title, values in scores.components.items()}
-    return [{title: values[i] for title, values in columns.items()} for i in range(len(pixels))]
+    layers = [module for module in network.modules() if next(module.children(), None) is None]
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _as_scores(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import comfy.model_management as model_management
@@ -10,7 +9,7 @@ from comfy_api.latest import io
 from ...core.scorers.base import Scorer
 from ...core.scorers.loading import INT8, Precision, load_scorer
 from ...core.scorers.registry import scorer_infos
-from .. import folders
+from .. import folders, stamps
 from ..host_version import Schema
 from ..hosting import host, scoring_device
 from ..types import RewardModelType
@@ -56,11 +55,11 @@ class LoadRewardModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, dtype: str, device: str) -> Any:
+    def fingerprint_inputs(cls, model: str | None, dtype: str, device: str) -> Any:
         """A replaced file is read again; a name stays what it is."""
-        path = folders.model_path(model)
-        stamp = (os.path.getmtime(path), os.path.getsize(path)) if path is not None else None
-        return model, dtype, device, stamp
+        if model is None:
+            return stamps.always()
+        return stamps.stamp([model, dtype, device], [folders.model_path(model)])
 
     @classmethod
     def execute(cls, model: str, dtype: str, device: str) -> io.NodeOutput:

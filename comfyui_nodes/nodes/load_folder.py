@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from ...core.errors import BadImage, ImageRewardError
 from ...core.files.console import counted
 from ...core.pictures.formats.table import LISTED_ENDINGS, is_listed
 from ...core.pictures.opening import open_image
+from .. import stamps
+from ..contained import files_below, folder_below
 from ..host_version import Schema
 from ..pictures import to_image
 
@@ -42,8 +43,8 @@ class LoadImageFolder(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str) -> Any:
-        return folder, [(file.name, os.path.getmtime(file)) for file in _files(folder)]
+    def fingerprint_inputs(cls, folder: str | None) -> Any:
+        return stamps.always() if folder is None else stamps.stamp([folder], _found(folder) or ())
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
@@ -67,9 +68,15 @@ class LoadImageFolder(io.ComfyNode):
 
 
 def _files(folder: str) -> list[Path]:
-    place = Path(folder_paths.get_input_directory()) / folder
-    if not place.is_dir():
+    files = _found(folder)
+    if files is None:
         raise ImageRewardError(
             f"Folder {folder!r} not found below ComfyUI's input folder. Press R to refresh the list."
         )
-    return sorted(file for file in place.iterdir() if is_listed(file))
+    return files
+
+
+def _found(folder: str) -> list[Path] | None:
+    top = folder_paths.get_input_directory()
+    place = folder_below(top, folder)
+    return None if place is None else files_below(top, place, is_listed)

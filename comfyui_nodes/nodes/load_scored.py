@@ -20,6 +20,8 @@ from ...core.pictures.prompt_in_file import find_origin
 from ...core.pictures.texts import read_parameters
 from ...core.scoring.selection import rank, split
 from ...core.scoring.written import written_scores
+from .. import stamps
+from ..contained import files_below, folder_below
 from ..host_version import Schema
 from ..pictures import to_image
 from ..scores import PLAIN_TITLE, Scores
@@ -60,8 +62,8 @@ class LoadScoredImages(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: Any) -> Any:
-        return folder, [(file.name, os.path.getmtime(file), file.stat().st_size) for file in _files(folder)]
+    def fingerprint_inputs(cls, folder: str | None, **_: Any) -> Any:
+        return stamps.always() if folder is None else stamps.stamp([folder], _found(folder) or ())
 
     @classmethod
     def execute(cls, folder: str, min_score: float, best_n: int, sort: str, score_name: str = "") -> io.NodeOutput:
@@ -126,16 +128,24 @@ def _folders() -> list[str]:
 
 
 def _files(folder: str) -> list[Path]:
-    name, _, below = folder.replace("\\", "/").partition("/")
-    top = _tops().get(name)
-    place = Path(os.path.realpath(top / below)) if top is not None else None
-    if top is None or place is None or (place != top and top not in place.parents) or not place.is_dir():
+    files = _found(folder)
+    if files is None:
         raise ImageRewardError(
             f"Folder {folder!r} not found in ComfyUI's output or input. Press R to refresh the list."
         )
-    return sorted(file for file in place.iterdir() if ending_of(file) in LABELLED_ENDINGS)
+    return files
 
 
-def _tops() -> dict[str, Path]:
-    tops = {"output": folder_paths.get_output_directory(), "input": folder_paths.get_input_directory()}
-    return {name: Path(os.path.realpath(top)) for name, top in tops.items()}
+def _found(folder: str) -> list[Path] | None:
+    name, _, below = str(folder).replace(os.sep, "/").partition("/")  # whatever a link brings
+    top = _tops().get(name)
+    place = folder_below(top, below) if top is not None else None
+    return files_below(top, place, _is_labelled) if top is not None and place is not None else None
+
+
+def _is_labelled(file: Path) -> bool:
+    return ending_of(file) in LABELLED_ENDINGS
+
+
+def _tops() -> dict[str, str]:
+    return {"output": folder_paths.get_output_directory(), "input": folder_paths.get_input_directory()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import comfy.model_management as model_management
@@ -9,9 +10,10 @@ from comfy_api.latest import io
 
 from ...core.errors import ImageRewardError
 from ...core.files.console import counted
+from ..file_names import SCORE_MARK, fill_in
 from ..host_version import Schema
 from ..images import to_pixels
-from ..saving import ENDINGS, SCORE_MARK, FileSettings, save, workflow_chunks
+from ..saving import ENDINGS, FileSettings, save, workflow_chunks
 from ..scores import join
 from ..types import ScoresType
 
@@ -34,8 +36,9 @@ class SaveScoredImages(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default=f"ImageReward/{SCORE_MARK}",
-                    tooltip=f"Name of the files below the output folder. {SCORE_MARK} becomes the score; ComfyUI's own "
-                    "marks (%width%, %year%, ...) work too.",
+                    tooltip=f"Name of the files below the output folder: one for all, or a list with one for each image. "
+                    f"{SCORE_MARK} becomes the score; ComfyUI's own marks (%width%, %date:yyyy-MM-dd%, %KSampler.seed%, ...) "
+                    "work too. A number behind it keeps every older file.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -59,7 +62,7 @@ class SaveScoredImages(io.ComfyNode):
                     advanced=True,
                 ),
             ],
-            outputs=[],
+            outputs=[io.Image.Output("images", is_output_list=True, tooltip="The images, as they came in.")],
         )
 
     @classmethod
@@ -78,20 +81,31 @@ class SaveScoredImages(io.ComfyNode):
             raise ImageRewardError(
                 f"{counted(len(given), 'score')} for {counted(len(pixels), 'image')}: connect the scores of these images."
             )
-        settings = FileSettings(filename_prefix[0], ENDINGS[format[0]], quality[0], components[0])
+        prefixes = _prefixes(filename_prefix, len(pixels), cls.hidden.prompt)
+        settings = FileSettings(ENDINGS[format[0]], quality[0], components[0])
         chunks = workflow_chunks(cls.hidden)
         bar = comfy.utils.ProgressBar(len(pixels))
         saved, failures = [], []
         for i, one in enumerate(pixels):
             model_management.throw_exception_if_processing_interrupted()
             try:
-                saved.append(save(one, given, i, settings, chunks))
-            except OSError as error:  # the others are saved all the same
+                saved.append(save(one, prefixes[i], given, i, settings, chunks))
+            except (OSError, ValueError, ImageRewardError) as error:  # the others are saved all the same
                 failures.append(f"image {i + 1}: {error}")
             bar.update_absolute(i + 1, len(pixels))
         if failures:
-            raise ImageRewardError(
-                f"{len(failures)} of {counted(len(pixels), 'image')} could not be saved, the others are. "
-                + "; ".join(failures[:3])
-            )
-        return io.NodeOutput(ui={"images": saved})
+            many = f"{len(failures)} of {counted(len(pixels), 'image')} could not be saved, the others are"
+            raise ImageRewardError(f"{many if saved else 'No image could be saved'}. " + "; ".join(failures[:3]))
+        return io.NodeOutput(image, ui={"images": saved})
+
+
+def _prefixes(given: Sequence[str], images: int, graph: Any) -> list[str]:
+    """One for each image."""
+    if len(given) not in (1, images):
+        raise ImageRewardError(
+            f"{counted(len(given), 'file name')} for {counted(images, 'image')}: connect one 'filename_prefix' for all, or one "
+            "for each image."
+        )
+    now = datetime.now()
+    filled = [fill_in(one, graph, now) for one in given]
+    return filled * images if len(filled) == 1 else filled

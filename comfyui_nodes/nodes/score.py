@@ -43,7 +43,7 @@ class ScoreImages(io.ComfyNode):
                     default=scoring.CHUNK,
                     min=1,
                     max=256,
-                    tooltip="How many images to score at once; halved automatically if memory runs out.",
+                    tooltip="How many images to score at once, at most. Fewer if they take long or memory runs out.",
                     advanced=True,
                 ),
             ],

@@ -12,6 +12,7 @@ from ...core.errors import ImageRewardError
 from ...core.files.rows import PROMPT_FILES
 from ...core.prompts.embedders import scorer_embedder
 from ...core.prompts.library import PromptLibrary
+from .. import stamps
 from ..host_version import Schema
 from ..hosting import expect_reward_model
 from ..types import RewardModelType
@@ -65,9 +66,8 @@ class SuggestPrompts(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, library: str, **others: Any) -> Any:
-        stat = _file(library).stat()
-        return library, stat.st_size, stat.st_mtime_ns, sorted((k, v) for k, v in others.items() if k != "reward_model")
+    def fingerprint_inputs(cls, library: str | None, **_: Any) -> Any:
+        return stamps.always() if library is None else stamps.stamp([library], [_path(library)])
 
     @classmethod
     def execute(
@@ -97,4 +97,8 @@ def _libraries() -> list[str]:
 def _file(library: str) -> Path:
     if library not in _libraries():
         raise ImageRewardError(f"No library {library!r} in ComfyUI's input folder; press R to refresh the list.")
+    return _path(library)
+
+
+def _path(library: str) -> Path:
     return Path(folder_paths.get_input_directory()) / library

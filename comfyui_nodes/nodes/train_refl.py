@@ -6,8 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...core.errors import ImageRewardError
 from ...core.refl.lora_files import tensors_of
 from ...core.refl.result import ReflResult
+from .. import stamps
 from ..captions import show
 from ..host_version import Schema
 from ..hosting import RewardModel, expect_reward_model
@@ -46,10 +48,18 @@ class TrainReflLora(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, prompts_file: Sequence[str], continue_from: Sequence[str], **_: Any) -> Any:
+    def fingerprint_inputs(
+        cls, prompts_file: Sequence[str | None], continue_from: Sequence[str | None], **_: Any
+    ) -> Any:
         """A changed file trains again."""
-        prompts_path = prompt_sources.prompt_file_path(prompts_file[0])
-        return [_stamp(path) for path in (prompts_path, lora_paths.lora_path(continue_from[0]))]
+        prompts, lora = prompts_file[0], continue_from[0]
+        if prompts is None or lora is None:
+            return stamps.always()
+        try:
+            files = [prompt_sources.prompt_file_path(prompts), lora_paths.lora_path(lora) or None]
+        except ImageRewardError:  # a file that is gone: the run says so
+            return stamps.always()
+        return stamps.stamp([prompts, lora], files)
 
     @classmethod
     def execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import folder_paths
@@ -43,4 +44,4 @@ def free_path(name: str) -> Path:
 
 def shown_name(path: Path) -> str:
     """As the Load LoRA node lists it."""
-    return path.relative_to(folder_paths.get_folder_paths("loras")[0]).as_posix()
+    return os.path.relpath(path, folder_paths.get_folder_paths("loras")[0])

@@ -141,8 +141,16 @@ def replace_by_copy(source: str | os.PathLike[str], target: str | os.PathLike[st
 
 
 @contextmanager
-def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = False) -> Iterator[Path]:
-    """As `replacing`, for libraries that write files by name: the empty temporary file's path."""
+def replacing_path(
+    path: str | os.PathLike[str],
+    *,
+    keep_attributes: bool = False,
+    take_place: Callable[[Path, Path], None] = replace,
+) -> Iterator[Path]:
+    """As `replacing`, for libraries that write files by name: the empty temporary file's path.
+
+    take_place: what brings the whole temporary file (first) to its place (second).
+    """
     target = Path(os.path.realpath(path))
     before = _replaceable(target, keep_attributes)
     temporary = temporary_beside(target)
@@ -157,7 +165,7 @@ def replacing_path(path: str | os.PathLike[str], *, keep_attributes: bool = Fals
             if before is not None and keep_attributes:
                 copy_attributes(target, before, temporary)
             temporary.chmod(mode)  # some libraries make a new file of it, with permissions of their own
-        replace(temporary, target)
+        take_place(temporary, target)
     except BaseException:  # an interrupt, too, leaves nothing behind
         with suppress(OSError):
             remove(temporary)

@@ -6,12 +6,13 @@ import errno
 import importlib
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import ImageRewardError
-from .atomic import patiently, remove, rename, replace
+from .atomic import patiently, remove, rename, replace, replacing_path
 
 # A file system without hard links, or one that does not allow this file another name.
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EINVAL}
@@ -47,6 +48,19 @@ def copy_file(old: Path, new: Path, temporary: Path) -> None:
         with suppress(OSError):
             remove(temporary)
         raise
+
+
+@contextmanager
+def creating(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """As `atomic.replacing`, for a file that must be new: it appears under its name when it is whole.
+
+    Raises FileExistsError, and leaves everything as it was, if something of this name is there before or after the block.
+    """
+    target = Path(path)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target))
+    with replacing_path(target, take_place=_rename) as temporary, open(temporary, "r+b") as file:
+        yield file
 
 
 def trash() -> Callable[[Path], None]:

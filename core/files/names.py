@@ -18,7 +18,7 @@ _ROOM = 24  # for a companion's longer ending, such as .webp.score.json
 def safe_name(text: str, most_bytes: int) -> str:
     """The text as a file name, without an ending, that Windows, macOS and Linux take; "" if nothing is left of it."""
     name = _cut(_UNSAFE.sub("_", text).strip(" ."), most_bytes).rstrip(" .")
-    return _DEVICES.sub(r"_\g<0>", name) if _DEVICES.match(name) else name
+    return f"_{name}" if is_device_name(name) else name
 
 
 def why_no_file_name(name: str) -> str:
@@ -31,12 +31,17 @@ def why_no_file_name(name: str) -> str:
         return "holds no letter"
     if found is not None:
         return f"holds {found[0]!r}"
-    if _DEVICES.match(name):
+    if is_device_name(name):
         return "is the name of a device on Windows"
     if name[-1] in ". " or name[0] == " ":
         return "begins or ends in a space, or ends in a dot"
     most = LONGEST_NAME - _ROOM
     return "" if _cut(name, most) == name else f"is longer than {most} bytes"
+
+
+def is_device_name(name: str) -> bool:
+    """Whether Windows opens a device by this name, as it does by `NUL` and `con.txt`."""
+    return _DEVICES.match(name) is not None
 
 
 def numbered(path: Path) -> Iterator[Path]:

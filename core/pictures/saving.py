@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from ..errors import BadImage, ImageRewardError
 from ..files.atomic import replacing
+from ..files.moving import creating
 from .formats.exif import load_exif, shorten_comment, write_texts
 from .formats.table import SAVED_ENDINGS
 from .texts import carried_chunks, carried_parameters
@@ -32,6 +33,7 @@ def save_image(
     parameters: str | None = None,
     chunks: Mapping[str, Any] | None = None,
     quality: int = 95,
+    overwrite: bool = True,
 ) -> None:
     """Saves an image with its texts; the format follows the ending of `path` (png, jpg, jpeg, webp, avif, gif).
 
@@ -47,11 +49,13 @@ def save_image(
         chunks: further texts by name, such as ComfyUI's `prompt` and `workflow` (what is no text is written as JSON); None
             keeps those that the image brought.
         quality: 1 to 100, for JPEG, WebP and AVIF.
+        overwrite: False writes a new file only, however many programs save under this name at once.
 
     Raises:
         BadImage: `image` is not a PIL image.
         ImageRewardError: no format has this ending, or Pillow cannot write it here.
         UnwritableFile: the file cannot be written.
+        FileExistsError: there is a file of this name, and `overwrite` is False.
     """
     if not isinstance(image, Image.Image):
         raise BadImage(f"Expected a PIL image to save as {path}, got {type(image).__name__}.")
@@ -63,7 +67,7 @@ def save_image(
         options["quality"] = quality
     if image.info.get("icc_profile"):
         options["icc_profile"] = image.info["icc_profile"]
-    with replacing(path) as file:
+    with (replacing if overwrite else creating)(path) as file:
         _converted(image, file_format).save(file, format=file_format, **options)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 from PIL import Image
 from run_node import run
+from sd_imagereward.comfyui_nodes.file_names import fill_in
 from sd_imagereward.comfyui_nodes.nodes.save import SaveScoredImages
 from sd_imagereward.comfyui_nodes.scores import Scores
 from sd_imagereward.core.errors import ImageRewardError
@@ -136,8 +138,109 @@ def test_an_image_that_cannot_be_written_costs_no_other(pictures: Any, monkeypat
     assert [name.split("_")[0] for name in names] == ["-1.4132"]
 
 
-def test_an_older_image_is_never_replaced(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host's counter stays at 1 for a prefix such as `winners/`."""
+FOUR = Scores("ImageReward", (0.5,) * 4)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "folder", "name"),
+    [
+        ("winners/", "winners", "0.5000"),
+        ("ImageReward/", "ImageReward", "0.5000"),
+        ("", ".", "0.5000"),
+        (".", ".", "0.5000"),
+        ("x", ".", "x"),
+        ("a/b/c", "a/b", "c"),
+        ("x_%score%/%score%", "x_0.5000", "0.5000"),
+        ("what? a: b|c", ".", "what_ a_ b_c"),
+        ("con", ".", "_con"),
+        (r"a\b", ".", "a_b"),
+        ("y" * 300, ".", "y" * 231),
+        ("two\nlines", ".", "two_lines"),
+    ],
+)
+def test_every_prefix_gives_every_image_a_file_of_its_own(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch, prefix: str, folder: str, name: str
+) -> None:
+    """Even where the host's counter stays at 1, as it does for a prefix that is a folder."""
     real = folder_paths.get_save_image_path
     monkeypatch.setattr(folder_paths, "get_save_image_path", lambda *given: (*real(*given)[:2], 1, *real(*given)[3:]))
-    assert len({*save(pictures(2), filename_prefix="winners/x"), *save(pictures(2), filename_prefix="winners/x")}) == 4
+    batch, top = pictures(4), Path(folder_paths.get_output_directory())
+    files = [*save(batch, FOUR, filename_prefix=prefix), *save(batch, FOUR, filename_prefix=prefix)]
+    assert files == [top / folder / f"{name}_{number:05}_.png" for number in range(1, 9)]
+    for i, file in enumerate(files):
+        assert np.abs(np.asarray(Image.open(file)) / 255 - batch[i % 4].numpy()).max() < 0.01
+    assert sorted(file for file in top.rglob("*") if file.is_file()) == files
+
+
+def test_the_marks_of_comfyuis_page_work_without_it(pictures: Any) -> None:
+    graph = {
+        "3": {"class_type": "KSampler", "inputs": {"seed": 7, "model": ["1", 0]}, "_meta": {"title": "My sampler"}},
+        "4": {"class_type": "CLIPTextEncode", "inputs": {"text": "a/b: c"}},
+    }
+    marks = "%batch_num%-%KSampler.seed%-%My sampler.seed%-%CLIPTextEncode.text%-%KSampler.model%-%Nothing.x%"
+    top = Path(folder_paths.get_output_directory())
+    out = run(
+        SaveScoredImages,
+        hidden=io.HiddenHolder(prompt=graph),
+        image=pictures(2),
+        scores=SCORES,
+        filename_prefix="%date:yyyy-MM-dd%/" + marks,
+    )
+    today = f"{datetime.now():%Y-%m-%d}"
+    for i, one in enumerate(out["ui"]["images"]):
+        assert one["subfolder"] == today
+        assert one["filename"] == f"{i}-7-7-a_b_ c-%KSampler.model%-%Nothing.x%_00001_.png"
+        assert (top / today / one["filename"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("yyyy-MM-dd hh-mm-ss", "2026-03-09 05-07-08"),
+        ("d.M.yy", "9.3.26"),
+        ("yyy h", "yyy 5"),
+        ("MMM", "033"),  # as the page: MM, then M
+    ],
+)
+def test_dates_are_those_of_comfyuis_page(form: str, text: str) -> None:
+    assert fill_in(f"%date:{form}%", None, datetime(2026, 3, 9, 5, 7, 8)) == text
+
+
+def test_a_name_for_each_image(pictures: Any) -> None:
+    files = save(pictures(2), filename_prefix=["left", "right/%score%"])
+    assert [file.name for file in files] == ["left_00001_.png", "-1.4132_00001_.png"]
+    with pytest.raises(ImageRewardError, match="3 file names for 2 images"):
+        save(pictures(2), filename_prefix=["a", "b", "c"])
+
+
+def test_the_images_go_on(pictures: Any) -> None:
+    batch = pictures(2)
+    assert run(SaveScoredImages, hidden=HIDDEN, image=batch, scores=SCORES)["images"][0] is batch
+
+
+def test_two_servers_on_one_folder_share_the_names(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both counted before either had written."""
+    from sd_imagereward.core.pictures import saving
+
+    real, other = saving._converted, []
+
+    def meanwhile(picture: Image.Image, *more: Any) -> Image.Image:
+        if not other:
+            other.append(Path(folder_paths.get_output_directory()) / "x_00001_.png")
+            other[0].write_bytes(b"theirs")
+        return real(picture, *more)
+
+    monkeypatch.setattr(saving, "_converted", meanwhile)
+    files = save(pictures(2), filename_prefix="x")
+    assert [file.name for file in files] == ["x_00002_.png", "x_00003_.png"]
+    assert other[0].read_bytes() == b"theirs"
+    assert len(list(other[0].parent.iterdir())) == 3
+
+
+def test_a_prefix_that_leads_out_is_said(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise Exception("**** ERROR: Saving image outside the output folder is not allowed.")
+
+    monkeypatch.setattr(folder_paths, "get_save_image_path", refuse)
+    with pytest.raises(ImageRewardError, match=r"No image could be saved\. image 1: .*stays in ComfyUI's out"):
+        save(pictures(2), filename_prefix="../x")

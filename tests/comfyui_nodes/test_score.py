@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from PIL import Image
 from run_node import PROMPT, run
 from sd_imagereward.comfyui_nodes import hosting, scoring
+from sd_imagereward.comfyui_nodes.captions import preview
 from sd_imagereward.comfyui_nodes.nodes.score import ScoreImages
+from sd_imagereward.comfyui_nodes.scores import Scores
 from sd_imagereward.core.errors import BadImage, ImageRewardError
 from sd_imagereward.core.pictures.resize import quantise
 from sd_imagereward.core.scorers.loading import load_scorer
@@ -141,6 +144,13 @@ def test_each_preview_carries_its_score(model: hosting.RewardModel, pictures: An
         assert strip.max() > 200 > 60 > strip.min()  # light letters on a dark strip below the image
 
 
+def test_a_score_without_end_leaves_the_history_readable(model: hosting.RewardModel, pictures: Any) -> None:
+    values = (math.inf, -math.inf, math.nan, 0.5)
+    shown = preview(list(pictures(4).permute(0, 3, 1, 2)), Scores("x", values))
+    assert json.loads(json.dumps(shown, allow_nan=False))["scores"] == [None, None, None, 0.5]
+    assert "inf" in shown["text"][0]
+
+
 def test_an_unchanged_image_is_never_scored_twice(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     batch = pictures(4)
     first = score(model, batch)["values"]
@@ -163,18 +173,67 @@ def test_the_memory_of_scores_is_bounded(
 
 def test_works_in_chunks_and_shows_progress(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     score(model, pictures(5), chunk=2)
-    assert scored == [2, 2, 1]
-    assert comfy.utils.shown == [(2, 5), (4, 5), (5, 5)]
+    assert scored == [1, 2, 2]
+    assert comfy.utils.shown == [(1, 5), (3, 5), (5, 5)]
 
 
-def test_interrupt_stops_after_the_chunk(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
+def test_chunks_take_half_a_second_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(scoring, "perf_counter", lambda: now[0])
+
+    def sizes(work: list[float], most: int, seconds_a_unit: float) -> list[int]:
+        found = []
+        for chunk in scoring.chunks(work, most):
+            found.append(len(work[chunk]))
+            now[0] += sum(work[chunk]) * seconds_a_unit
+        return found
+
+    assert sizes([1] * 40, 256, 0.01) == [1, 4, 16, 19]
+    assert sizes([1] * 40, 8, 0.01) == [1, 4, 8, 8, 8, 8, 3]
+    assert sizes([1] * 12, 8, 0.1) == [1, 4, 5, 2]
+    assert sizes([1] * 3, 8, 1.7) == [1, 1, 1]
+    assert sizes([1, 1, 1, 1, 1, 16, 16, 1], 8, 0.02) == [1, 4, 1, 2]  # a large picture counts by its pixels
+    assert sizes([1] * 3, 1, 0.0) == [1, 1, 1]
+
+
+def test_a_scorer_in_full_size_is_paced_by_pixels(model: hosting.RewardModel, pictures: Any) -> None:
+    technical = load_scorer("technical", device="cpu")
+    pixels = [pictures(1, 8, 4)[0].permute(2, 0, 1), pictures(1, 30, 20)[0].permute(2, 0, 1)]
+    assert scoring._work(technical, pixels) == [32, 600]
+    assert scoring._work(model.scorer, pixels) == [1, 1]
+
+
+def test_interrupt_keeps_what_is_scored(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     def interrupt(*_: int) -> None:
         model_management.interrupted = True
 
     comfy.utils.on_update = interrupt
     with pytest.raises(model_management.InterruptProcessingException):
         score(model, pictures(6), chunk=2)
-    assert scored == [2]
+    assert scored == [1]
+    comfy.utils.reset()
+    model_management.interrupted = False
+    score(model, pictures(6))
+    assert sum(scored) == 6
+
+
+def test_interrupt_stops_between_two_layers(model: hosting.RewardModel, pictures: Any) -> None:
+    layers = [module for module in model.scorer.network.modules() if not list(module.children())]
+    ran: list[int] = []
+
+    def interrupt(number: int) -> None:
+        ran.append(number)
+        model_management.interrupted = True
+
+    hooks = [layer.register_forward_hook(lambda *_, n=n: interrupt(n)) for n, layer in enumerate(layers)]
+    with pytest.raises(model_management.InterruptProcessingException):
+        score(model, pictures(2))
+    assert len(ran) == 1
+    for hook in hooks:
+        hook.remove()
+    assert not any(layer._forward_pre_hooks for layer in layers)  # nothing of ours stays behind
+    model_management.interrupted = False
+    assert len(score(model, pictures(2))["values"]) == 2
 
 
 def test_memory_that_runs_out_halves_the_chunk(
@@ -192,4 +251,4 @@ def test_memory_that_runs_out_halves_the_chunk(
 
     monkeypatch.setattr(type(model.scorer), "score", tight)
     assert score(model, pictures(5))["values"] == pytest.approx(expected, abs=1e-4)
-    assert max(sizes) == 5
+    assert max(sizes) == 4

@@ -76,6 +76,18 @@ class TestLoadImageFolder:
         with pytest.raises(ImageRewardError, match="No readable image"):
             run(LoadImageFolder, folder="empty")
 
+    @pytest.mark.parametrize("name", ["../..", "set/../..", "/", "gone", "link", "0.png"])
+    def test_folders_outside_are_refused(self, folder: Path, base: Path, name: str) -> None:
+        Image.new("RGB", (5, 5)).save(base / "secret.png")
+        (folder.parent / "link").symlink_to(base)
+        with pytest.raises(ImageRewardError, match=r"not found below ComfyUI's input folder\. Press R"):
+            run(LoadImageFolder, folder=name)
+
+    def test_a_linked_file_outside_is_left_out(self, folder: Path, base: Path) -> None:
+        Image.new("RGB", (5, 5)).save(base / "secret.png")
+        (folder / "2.png").symlink_to(base / "secret.png")
+        assert run(LoadImageFolder, folder="set")["names"] == ["0", "1"]
+
     def test_changes_are_noticed(self, folder: Path) -> None:
         before = LoadImageFolder.fingerprint_inputs("set")
         assert LoadImageFolder.fingerprint_inputs("set") == before

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hosts.comfyui.websocket import Listener
+from hosts.comfyui.websocket import Listener, strict_json
 
 BOOT_SECONDS = 180
 RUN_SECONDS = 300
@@ -76,7 +76,7 @@ class Server:
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
-            return json.load(answer)
+            return strict_json(answer.read())
 
     def read(self, path: str) -> bytes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
@@ -91,7 +91,7 @@ class Server:
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read()
-        return json.loads(text) if text else None
+        return strict_json(text) if text else None
 
     def run(self, graph: Graph, *, workflow: Any = None, on_event: OnEvent | None = None) -> Run:
         """Posts a graph and listens until it ends. A graph that fails the validation gives its node errors."""
@@ -102,7 +102,7 @@ class Server:
             prompt_id = self.post("/prompt", {"prompt": graph, "client_id": client, "extra_data": extra})["prompt_id"]
             events = _listen(listener, prompt_id, on_event)
         except urllib.error.HTTPError as error:
-            refused = json.load(error)
+            refused = strict_json(error.read())
             return Run("refused", [], {}, refused.get("node_errors") or refused)
         finally:
             listener.close()

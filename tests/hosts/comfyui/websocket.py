@@ -12,6 +12,15 @@ from typing import Any
 TEXT, CLOSE, PING = 0x1, 0x8, 0x9
 
 
+def strict_json(text: str | bytes) -> Any:
+    """As a browser reads it: NaN and Infinity, which Python writes, are errors."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"expected JSON that a browser can read, got {constant}")
+
+
 class Listener:
     """Reads the JSON messages of ws://host:port/ws?clientId=..; binary frames (previews) are skipped."""
 
@@ -38,7 +47,7 @@ class Listener:
             if opcode == PING:
                 self._pong(payload)
             if opcode == TEXT:
-                message: dict[str, Any] = json.loads(payload)
+                message: dict[str, Any] = strict_json(payload)
                 return message
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 
 import comfy.model_management as model_management
 import torch
@@ -60,6 +62,41 @@ class TinyTexts:
 
     def make(self, lines):
         return (lines.split("\n"),)
+
+
+class TinyAnything:
+    """A list that may be connected to any input: a JSON value a line, NaN and Infinity among them."""
+
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("*",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"lines": ("STRING", {"multiline": True})}}
+
+    def make(self, lines):
+        return ([json.loads(line) for line in lines.split("\n")],)
+
+
+class TinySlow:
+    """The reward model, slowed down for good: each layer takes `seconds` an image."""
+
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("REWARD_MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"reward_model": ("REWARD_MODEL",), "seconds": ("FLOAT", {"default": 0.01, "step": 0.001})}}
+
+    def make(self, reward_model, seconds):
+        def wait(_layer, given, _output):
+            time.sleep(seconds * len(given[0]))
+
+        for layer in reward_model.scorer.network.visual_encoder.modules():
+            if not list(layer.children()):
+                layer.register_forward_hook(wait)
+        return (reward_model,)
 
 
 class TinySee:
@@ -138,4 +175,5 @@ def digest(tensors):
 
 
 # Without literal names: ComfyUI-Manager lists every name that it reads in such a dictionary, in a pack's tests too.
-NODE_CLASS_MAPPINGS = {one.__name__: one for one in (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinySee)}
+NODES = (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinySee, TinyAnything, TinySlow)
+NODE_CLASS_MAPPINGS = {one.__name__: one for one in NODES}

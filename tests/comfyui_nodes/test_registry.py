@@ -147,6 +147,18 @@ def toml(file: Path) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
+def test_the_oldest_comfyui_is_the_same_everywhere(repository: Path) -> None:
+    """What the registry, the reader and the checks of each commit are told."""
+    required = toml(repository / "pyproject.toml")["tool"]["comfy"]["requires-comfyui"]
+    oldest = required.removeprefix(">=")
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    assert f"ComfyUI {oldest} or later" in readme
+    assert f"ComfyUI ({oldest} or later)" in readme
+    assert f'version: ["v{oldest}", "master"]' in (repository / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    fakes = (repository / "tests/fakes/comfyui/comfy_api/latest/_io.py").read_text(encoding="utf-8")
+    assert f"keywords of {oldest}," in fakes
+
+
 # -- how it is published -----------------------------------------------------------------------------------------------
 
 

@@ -192,6 +192,12 @@ def test_publishing_names_the_repository_and_the_pictures(repository: Path, tmp_
         assert (repository / "docs/images" / address.rpartition("/")[2]).is_file()
 
 
+def test_the_manager_warns_on_no_device_and_no_system(repository: Path) -> None:
+    classifiers = toml(repository / "pyproject.toml")["project"]["classifiers"]
+    assert "Operating System :: OS Independent" in classifiers
+    assert not [one for one in classifiers if one.startswith("Environment ::")]
+
+
 def test_the_banner_is_21_to_9(repository: Path) -> None:
     size = re.search(r'viewBox="0 0 (\d+) (\d+)"', (repository / "docs/images/banner.svg").read_text(encoding="utf-8"))
     assert size

@@ -27,8 +27,8 @@ def family_of(model: Any) -> tuple[Family, ComfyFamily]:
 
 
 def _is_of(model: Any, family: ComfyFamily) -> bool:
-    kind = getattr(comfy.model_base, family.model, None)  # None: this ComfyUI is older than the family
-    same = kind is not None and (isinstance(model, kind) if family.descendants else type(model) is kind)
+    kind = getattr(comfy.model_base, family.model)
+    same = isinstance(model, kind) if family.descendants else type(model) is kind
     return same and fits(model.model_config.unet_config, family.unet or {})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
+from ..core.errors import ImageRewardError
 from ..core.files.names import is_device_name
 
 
@@ -24,7 +25,13 @@ def folder_below(top: str | os.PathLike[str], name: Any) -> Path | None:
 
 def files_below(top: str | os.PathLike[str], folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     """The wanted files of a folder that `folder_below` found, by name, but for links to files outside of `top`."""
-    return sorted(file for file in folder.iterdir() if wanted(file) and not _leads_out(file, top))
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageRewardError(
+            f"Cannot list the folder {folder}: {error.strerror or error}. Allow ComfyUI to read it, or choose another one."
+        ) from error
+    return [file for file in found if wanted(file) and not _leads_out(file, top)]
 
 
 def is_plain(name: PurePath) -> bool:

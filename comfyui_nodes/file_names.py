@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..core.files.names import LONGEST_NAME, safe_name
+from ..core.files.names import safe_name
 
 SCORE_MARK = "%score%"
 NUMBER_MARK = "%batch_num%"
-ROOM = 24  # bytes of a file's name for its number and ending
+LONGEST_NAME = 150  # bytes, without number and ending: Windows allows 260 characters for the whole path
 
 _DATE = re.compile(r"%date:([^%]+)%")
 _DATE_PART = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
@@ -41,7 +41,7 @@ def for_image(prefix: str, score: float, position: int) -> str:
     value = f"{score:.4f}"
     filled = prefix.replace(SCORE_MARK, value).replace(NUMBER_MARK, str(position))
     folder, name = os.path.split(filled)
-    return os.path.join(folder, safe_name(name, LONGEST_NAME - ROOM) or value)
+    return os.path.join(folder, safe_name(name, LONGEST_NAME) or value)
 
 
 def _date(form: str, now: datetime) -> str:

@@ -9,27 +9,27 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..core.errors import ImageRewardError
 
-def stamp(values: Iterable[Any], files: Iterable[str | os.PathLike[str] | None] = ()) -> str:
-    """Changes with the values and with the names, sizes and times of the files; None and missing files count as such."""
-    found = repr((list(values), [_state(file) for file in files]))
+
+def stamp(names: Sequence[Any], files: Callable[[], Iterable[str | os.PathLike[str] | None]]) -> str:
+    """Changes with the names, sizes and times of the files. Unlike every other where nobody can tell what they are.
+
+    names: what the user chose; None stands for a linked value, which ComfyUI does not know before the node runs.
+    files: finds the files of these names; not called for a linked one.
+    """
+    if None in names:
+        return secrets.token_hex(16)
+    try:
+        found = repr((list(names), [_state(file) for file in files() if file is not None]))
+    except (OSError, ValueError, ImageRewardError):  # gone, or not permitted: the node itself says so
+        return secrets.token_hex(16)
     return hashlib.blake2b(found.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
 
-def always() -> str:
-    """Unlike every other: a linked value is not known before the node runs, so nobody can tell what its files are."""
-    return secrets.token_hex(16)
-
-
-def _state(file: str | os.PathLike[str] | None) -> Any:
-    if file is None:
-        return None
-    try:
-        found = os.stat(file)
-    except (OSError, ValueError):
-        return os.fspath(file)
-    return Path(file).name, found.st_size, found.st_mtime_ns
+def _state(file: str | os.PathLike[str]) -> tuple[str, int, int]:
+    found = os.stat(file)
+    return os.path.basename(file), found.st_size, found.st_mtime_ns

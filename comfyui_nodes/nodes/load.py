@@ -55,11 +55,9 @@ class LoadRewardModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str | None, dtype: str, device: str) -> Any:
+    def fingerprint_inputs(cls, model: Any, **_: Any) -> Any:
         """A replaced file is read again; a name stays what it is."""
-        if model is None:
-            return stamps.always()
-        return stamps.stamp([model, dtype, device], [folders.model_path(model)])
+        return stamps.stamp([model], lambda: [folders.model_path(model)])
 
     @classmethod
     def execute(cls, model: str, dtype: str, device: str) -> io.NodeOutput:

@@ -43,8 +43,8 @@ class LoadImageFolder(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str | None) -> Any:
-        return stamps.always() if folder is None else stamps.stamp([folder], _found(folder) or ())
+    def fingerprint_inputs(cls, folder: Any) -> Any:
+        return stamps.stamp([folder], lambda: _files(folder))
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:
@@ -68,15 +68,10 @@ class LoadImageFolder(io.ComfyNode):
 
 
 def _files(folder: str) -> list[Path]:
-    files = _found(folder)
-    if files is None:
+    top = folder_paths.get_input_directory()
+    place = folder_below(top, folder)
+    if place is None:
         raise ImageRewardError(
             f"Folder {folder!r} not found below ComfyUI's input folder. Press R to refresh the list."
         )
-    return files
-
-
-def _found(folder: str) -> list[Path] | None:
-    top = folder_paths.get_input_directory()
-    place = folder_below(top, folder)
-    return None if place is None else files_below(top, place, is_listed)
+    return files_below(top, place, is_listed)

@@ -62,8 +62,8 @@ class LoadScoredImages(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str | None, **_: Any) -> Any:
-        return stamps.always() if folder is None else stamps.stamp([folder], _found(folder) or ())
+    def fingerprint_inputs(cls, folder: Any, **_: Any) -> Any:
+        return stamps.stamp([folder], lambda: _files(folder))
 
     @classmethod
     def execute(cls, folder: str, min_score: float, best_n: int, sort: str, score_name: str = "") -> io.NodeOutput:
@@ -128,19 +128,14 @@ def _folders() -> list[str]:
 
 
 def _files(folder: str) -> list[Path]:
-    files = _found(folder)
-    if files is None:
+    name, _, below = str(folder).replace(os.sep, "/").partition("/")  # a link may bring anything
+    top = _tops().get(name)
+    place = folder_below(top, below) if top is not None else None
+    if top is None or place is None:
         raise ImageRewardError(
             f"Folder {folder!r} not found in ComfyUI's output or input. Press R to refresh the list."
         )
-    return files
-
-
-def _found(folder: str) -> list[Path] | None:
-    name, _, below = str(folder).replace(os.sep, "/").partition("/")  # whatever a link brings
-    top = _tops().get(name)
-    place = folder_below(top, below) if top is not None else None
-    return files_below(top, place, _is_labelled) if top is not None and place is not None else None
+    return files_below(top, place, _is_labelled)
 
 
 def _is_labelled(file: Path) -> bool:

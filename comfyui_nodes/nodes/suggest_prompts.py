@@ -66,8 +66,8 @@ class SuggestPrompts(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, library: str | None, **_: Any) -> Any:
-        return stamps.always() if library is None else stamps.stamp([library], [_path(library)])
+    def fingerprint_inputs(cls, library: Any, **_: Any) -> Any:
+        return stamps.stamp([library], lambda: [_file(library)])
 
     @classmethod
     def execute(
@@ -97,8 +97,4 @@ def _libraries() -> list[str]:
 def _file(library: str) -> Path:
     if library not in _libraries():
         raise ImageRewardError(f"No library {library!r} in ComfyUI's input folder; press R to refresh the list.")
-    return _path(library)
-
-
-def _path(library: str) -> Path:
     return Path(folder_paths.get_input_directory()) / library

@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core.errors import ImageRewardError
 from ...core.refl.lora_files import tensors_of
 from ...core.refl.result import ReflResult
 from .. import stamps
@@ -48,18 +47,12 @@ class TrainReflLora(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(
-        cls, prompts_file: Sequence[str | None], continue_from: Sequence[str | None], **_: Any
-    ) -> Any:
+    def fingerprint_inputs(cls, prompts_file: Sequence[Any], continue_from: Sequence[Any], **_: Any) -> Any:
         """A changed file trains again."""
         prompts, lora = prompts_file[0], continue_from[0]
-        if prompts is None or lora is None:
-            return stamps.always()
-        try:
-            files = [prompt_sources.prompt_file_path(prompts), lora_paths.lora_path(lora) or None]
-        except ImageRewardError:  # a file that is gone: the run says so
-            return stamps.always()
-        return stamps.stamp([prompts, lora], files)
+        return stamps.stamp(
+            [prompts, lora], lambda: [prompt_sources.prompt_file_path(prompts), lora_paths.lora_path(lora) or None]
+        )
 
     @classmethod
     def execute(

@@ -9,9 +9,10 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 from comfy_api.latest import io
-from sd_imagereward.comfyui_nodes import stamps
 from sd_imagereward.comfyui_nodes.contained import files_below, folder_below, is_plain
 from sd_imagereward.comfyui_nodes.extension import NODES
+from sd_imagereward.comfyui_nodes.stamps import stamp
+from sd_imagereward.core.errors import ImageRewardError
 
 LEADS_OUT = ["..", "../..", "set/../..", "/etc", "/", "//server/share"]
 
@@ -60,6 +61,15 @@ def test_linked_files_outside_are_left_out_and_named(top: Path, caplog: pytest.L
     assert "d.png" in caplog.text
 
 
+def test_a_folder_that_cannot_be_listed_is_said(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ImageRewardError, match=r"Cannot list the folder .*set: Permission denied\. Allow"):
+        files_below(top, top / "set", lambda _: True)
+
+
 @pytest.mark.parametrize(
     ("name", "plain"),
     [
@@ -80,18 +90,27 @@ def test_each_system_by_its_own_rules(name: PurePath, plain: bool) -> None:
     assert is_plain(name) is plain
 
 
-def test_stamps_change_with_values_and_files_and_are_json(tmp_path: Path) -> None:
+def test_stamps_change_with_names_and_files_alone(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_text("1")
-    same = {stamps.stamp(["x", None], [file, None, tmp_path / "gone"]) for _ in range(2)}
+    same = {stamp(["x"], lambda: [file, None]) for _ in range(2)}
     assert len(same) == 1
-    others = [stamps.stamp(["y", None], [file, None, tmp_path / "gone"]), stamps.stamp(["x", None], [file, None])]
+    others = [stamp(["y"], lambda: [file, None]), stamp(["x"], lambda: [])]
     file.write_text("22")
-    others.append(stamps.stamp(["x", None], [file, None, tmp_path / "gone"]))
+    others.append(stamp(["x"], lambda: [file, None]))
     assert len({*same, *others}) == 4
-    assert len(json.dumps(others[0])) < 40
-    assert stamps.always() != stamps.always()
-    assert stamps.stamp(["\ud800"], ["\0", "\udcff"])
+    assert stamp(["\ud800"], lambda: []) == stamp(["\ud800"], lambda: [])
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), ImageRewardError("gone"), None])
+def test_what_nobody_can_tell_has_another_stamp_each_time(tmp_path: Path, error: Exception | None) -> None:
+    def find() -> list[Path]:
+        if error is not None:
+            raise error
+        return [tmp_path / "gone"]
+
+    assert stamp(["x"], find) != stamp(["x"], find)
+    assert stamp(["x", None], list) != stamp(["x", None], list)
 
 
 @pytest.mark.parametrize("value", [None, "gone"], ids=["linked", "gone"])

@@ -117,11 +117,11 @@ def test_dtypes(installed: str) -> None:
 
 
 def test_a_replaced_file_is_noticed(installed: str, base: Path) -> None:
-    before = LoadRewardModel.fingerprint_inputs(installed, "auto", "auto")
-    assert LoadRewardModel.fingerprint_inputs(installed, "auto", "auto") == before
+    before = LoadRewardModel.fingerprint_inputs(installed)
+    assert LoadRewardModel.fingerprint_inputs(installed) == before
     write_imagereward(base / "new", seed=1, vision_depth=1)
     shutil.copy(base / "new" / "ImageReward.pt", base / "models" / "ImageReward" / installed)
-    assert LoadRewardModel.fingerprint_inputs(installed, "auto", "auto") != before
+    assert LoadRewardModel.fingerprint_inputs(installed) != before
 
 
 def test_a_file_that_is_no_reward_model(base: Path) -> None:
@@ -189,9 +189,9 @@ class TestMixtureFile:
         assert loaded_scorers() == []
 
     def test_a_changed_file_is_noticed(self, file: str, base: Path) -> None:
-        before = LoadRewardModel.fingerprint_inputs(file, "auto", "auto")
+        before = LoadRewardModel.fingerprint_inputs(file)
         (base / "models" / "ImageReward" / file).write_text('{"mix": {"technical": 1}, "normalise": true}')
-        assert LoadRewardModel.fingerprint_inputs(file, "auto", "auto") != before
+        assert LoadRewardModel.fingerprint_inputs(file) != before
 
     def test_a_broken_one_says_what_it_should_be(self, file: str, base: Path) -> None:
         (base / "models" / "ImageReward" / file).write_text('{"mix": {}}')

@@ -153,8 +153,8 @@ FOUR = Scores("ImageReward", (0.5,) * 4)
         ("x_%score%/%score%", "x_0.5000", "0.5000"),
         ("what? a: b|c", ".", "what_ a_ b_c"),
         ("con", ".", "_con"),
-        (r"a\b", ".", "a_b"),
-        ("y" * 300, ".", "y" * 231),
+        pytest.param(r"a\b", ".", "a_b", marks=pytest.mark.posix),  # a folder on Windows
+        ("y" * 300, ".", "y" * 150),
         ("two\nlines", ".", "two_lines"),
     ],
 )

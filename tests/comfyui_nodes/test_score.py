@@ -171,6 +171,13 @@ def test_the_memory_of_scores_is_bounded(
     assert len(scoring._memories[model.scorer]) == 2
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine must not make chunks smaller."""
+    monkeypatch.setattr(scoring, "CHUNK_SECONDS", math.inf)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_works_in_chunks_and_shows_progress(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:
     score(model, pictures(5), chunk=2)
     assert scored == [1, 2, 2]
@@ -236,6 +243,7 @@ def test_interrupt_stops_between_two_layers(model: hosting.RewardModel, pictures
     assert len(score(model, pictures(2))["values"]) == 2
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_memory_that_runs_out_halves_the_chunk(
     model: hosting.RewardModel, pictures: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

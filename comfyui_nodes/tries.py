@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_management as model_management
@@ -23,6 +24,7 @@ from ..core.files.console import counted
 from ..core.scoring.selection import best, rank, split
 from . import saving, scored_images
 from .captions import preview
+from .fingerprint import fingerprint
 from .images import to_pixels
 from .saving import ENDINGS, FileSettings
 from .scored_images import ScoredImages
@@ -77,16 +79,28 @@ class Kept:
         return self.scores.total[0]
 
 
+@dataclass(eq=False)
+class Leader:
+    """The best image of all tries, for a run in which none passes. One for a run: the host holds each `Found` to its end."""
+
+    kept: Kept | None = None
+
+    def offer(self, score: float, take: Callable[[], Kept]) -> None:
+        if not math.isnan(score) and (self.kept is None or score > self.kept.score):
+            self.kept = take()
+
+
 @dataclass(frozen=True)
 class Found:
-    """What the tries have brought so far. It holds the images that passed, or the best one while none has."""
+    """What the tries have brought so far."""
 
     end: str
     start: Start
     goal: Goal
+    graph: str  # what makes the images, as text: equal for an equal graph
     tries: int = 0
     kept: tuple[Kept, ...] = ()
-    best: Kept | None = None  # of all tries, as long as none passes
+    leader: Leader = field(default_factory=Leader)
     failure: str = ""  # why there is no further try
     note: str = ""  # what else went wrong
 
@@ -94,6 +108,11 @@ class Found:
     def seed(self) -> int:
         """Of the next try."""
         return (self.start.seed + self.tries) % SEEDS
+
+    @property
+    def best(self) -> Kept | None:
+        """Of all tries, as long as none passes."""
+        return None if self.kept else self.leader.kept
 
     @property
     def wants_more(self) -> bool:
@@ -127,16 +146,24 @@ class Found:
 
 # -- judging ----------------------------------------------------------------------------------------------------------
 
+_unfinished: dict[str, Found] = {}  # the last run that an interrupt or an error stopped, by its first images
+
 
 def judge(found: Found, chunks: Mapping[str, Any], given: Mapping[str, Any]) -> Found:
     """`found` with one try more: its images (the lists of a list node) are scored, those that pass are kept.
 
     chunks: the texts for the files of images that are saved as they are found.
 
-    A try that fails after others have found images ends the run with these, as they must not be lost with it.
+    A try that fails after others have found images ends the run with these, as they must not be lost with it. The first
+    try of a run that was stopped before goes on with what that run had found.
     """
     try:
-        return _keep(found, _gather(**given), chunks)
+        scored = _gather(**given)
+        if found.tries == 0:
+            found = dataclasses.replace(found, graph=f"{found.graph} {_fingerprints(scored)}")
+            if found.graph in _unfinished:
+                return dataclasses.replace(_unfinished[found.graph], goal=found.goal)
+        found = _keep(found, scored, chunks)
     except model_management.InterruptProcessingException:
         raise
     except Exception as error:
@@ -145,6 +172,18 @@ def judge(found: Found, chunks: Mapping[str, Any], given: Mapping[str, Any]) -> 
         number = found.tries + 1
         reason = f"Try {number} failed ({type(error).__name__}: {error}); these are the images made before it."
         return dataclasses.replace(found, tries=number, failure=reason)
+    _unfinished.clear()
+    _unfinished[found.graph] = found
+    return found
+
+
+def finish(found: Found) -> None:
+    """The run has ended by itself: the same one starts anew."""
+    _unfinished.pop(found.graph, None)
+
+
+def _fingerprints(scored: ScoredImages) -> str:
+    return " ".join(fingerprint(image) for image in to_pixels(scored.images.elements))
 
 
 def _gather(
@@ -175,15 +214,13 @@ def _keep(found: Found, scored: ScoredImages, chunks: Mapping[str, Any]) -> Foun
     values = scored.scores.total
     passing = split(values, found.goal.threshold).kept
     kept = [_take(found, scored, i) for i in passing]
-    first = None if kept or found.kept else best(values)
-    leader = found.best
-    if first is not None and values[first] > (-math.inf if leader is None else leader.score):
-        leader = _take(found, scored, first)
+    if not kept and not found.kept:
+        first = best(values)
+        found.leader.offer(values[first], lambda: _take(found, scored, first))
     return dataclasses.replace(
         found,
         tries=found.tries + 1,
         kept=(*found.kept, *kept),
-        best=None if kept or found.kept else leader,
         note=_save(found, kept, chunks) or found.note,
     )
 
@@ -244,7 +281,7 @@ def _advice(found: Found) -> str:
 def next_try(get_node: GetNode, found: Found) -> tuple[dict[str, Any], str]:
     """The nodes of the next try in the host's form, and the last of them, whose outputs are those of the end."""
     number, start = found.tries + 1, found.start.node
-    repeated = between(get_node, found)
+    repeated = _between(get_node, found)
     prefix = f"{found.end}.try{number}."
 
     def moved(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,11 +306,32 @@ def next_try(get_node: GetNode, found: Found) -> tuple[dict[str, Any], str]:
     return graph, next_id
 
 
-def between(get_node: GetNode, found: Found) -> set[str]:
-    """The nodes before the end that come after the start.
+def open_run(get_node: GetNode, end: str, start: Start, goal: Goal) -> Found:
+    """A run without a try so far.
 
-    Raises ImageRewardError if there are none: every try would be the same.
+    Raises ImageRewardError if there is nothing to repeat.
     """
+    found = Found(end, start, goal, "")
+    before = _before(get_node, found)
+    if len([name for name, after_start in before.items() if after_start]) < 2:
+        raise ImageRewardError(
+            "The images do not depend on 'ImageReward Seed of Each Try', so every try would be the same. Connect its "
+            "'seed' to the sampler ('seed' of KSampler, 'noise_seed' of RandomNoise)."
+        )
+    nodes = {name: [get_node(name)["class_type"], get_node(name)["inputs"]] for name in before}
+    settings = [end, start.seed, goal.threshold, goal.save_prefix, _judged(get_node, found)]
+    graph = json.dumps([*settings, nodes], default=repr, sort_keys=True)
+    return dataclasses.replace(found, graph=graph)
+
+
+def _between(get_node: GetNode, found: Found) -> set[str]:
+    """The nodes before the end that come after the start."""
+    before = _before(get_node, found)
+    return {name for name, after_start in before.items() if after_start} - {found.start.node}
+
+
+def _before(get_node: GetNode, found: Found) -> dict[str, bool]:
+    """All nodes before the end, and whether they come after the start."""
     depending = {found.start.node: True}
 
     def depends(name: str) -> bool:
@@ -283,13 +341,7 @@ def between(get_node: GetNode, found: Found) -> set[str]:
 
     for source in _sources(_judged(get_node, found)):
         depends(source)
-    repeated = {name for name, after_start in depending.items() if after_start} - {found.start.node}
-    if not repeated:
-        raise ImageRewardError(
-            "The images do not depend on 'ImageReward Seed of Each Try', so every try would be the same. Connect its "
-            "'seed' to the sampler ('seed' of KSampler, 'noise_seed' of RandomNoise)."
-        )
-    return repeated
+    return depending
 
 
 def _judged(get_node: GetNode, found: Found) -> dict[str, Any]:

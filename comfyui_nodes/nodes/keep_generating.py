@@ -20,9 +20,10 @@ from ..tries import (
     Found,
     Goal,
     Start,
-    between,
+    finish,
     judge,
     next_try,
+    open_run,
     outputs,
     shown,
     tries_of,
@@ -47,8 +48,8 @@ class SeedOfEachTry(io.ComfyNode):
                     min=0,
                     max=SEEDS - 1,
                     control_after_generate=True,
-                    tooltip="Seed of the first try. With 'fixed' an unchanged run is not repeated, with 'randomize' each run has "
-                    "new tries.",
+                    tooltip="Seed of the first try. With 'fixed' an unchanged run is not repeated, with 'randomize' each "
+                    "run has new tries.",
                 ),
             ],
             outputs=[
@@ -175,8 +176,7 @@ class KeepGenerating(io.ComfyNode):
     ) -> io.NodeOutput:
         prefix = filename_prefix[0] if save_as_found[0] else ""
         goal = Goal(until[0], threshold[0], maximum_tries[0], if_none_pass[0], prefix)
-        found = Found(str(cls.hidden.unique_id), tries_of(tries[0]), goal)
-        between(cls.hidden.dynprompt.get_node, found)  # says so now if there is nothing to repeat
+        found = open_run(cls.hidden.dynprompt.get_node, str(cls.hidden.unique_id), tries_of(tries[0]), goal)
         found = judge(found, workflow_chunks(cls.hidden), given)
         after = f"{found.end}.next"
         graph = {after: {"class_type": NEXT, "inputs": {"found": found}}}
@@ -232,6 +232,7 @@ class NextTry(io.ComfyNode):
         model_management.throw_exception_if_processing_interrupted()
         _tell(found)
         if not found.wants_more:
+            finish(found)
             return io.NodeOutput(*outputs(found), ui=shown(found))
         graph, after = next_try(cls.hidden.dynprompt.get_node, found)
         return io.NodeOutput(*_links(after), ui=shown(found), expand=graph)

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import comfy.model_management as model_management
@@ -24,6 +25,7 @@ from ..core.files.console import counted
 from ..core.scoring.selection import best, rank, split
 from . import saving, scored_images
 from .captions import preview
+from .file_names import fill_in
 from .fingerprint import fingerprint
 from .images import to_pixels
 from .saving import ENDINGS, FileSettings
@@ -229,11 +231,12 @@ def _save(found: Found, kept: Sequence[Kept], chunks: Mapping[str, Any]) -> str:
     """Writes the images if they are to be saved as they are found. Says what went wrong: no image is lost with it."""
     if not found.goal.save_prefix:
         return ""
-    settings = FileSettings(found.goal.save_prefix, ENDINGS["PNG"], quality=95)
+    settings, texts = FileSettings(ENDINGS["PNG"], quality=95), with_seed(chunks, found)
+    prefix = fill_in(found.goal.save_prefix, texts.get("prompt"), datetime.now())
     try:
         for one in kept:
-            saving.save(to_pixels([one.image])[0], one.scores, 0, settings, with_seed(chunks, found))
-    except (OSError, ImageRewardError) as error:
+            saving.save(to_pixels([one.image])[0], prefix, one.scores, 0, settings, texts)
+    except (OSError, ValueError, ImageRewardError) as error:
         return f"An image of try {found.tries + 1} could not be saved ({error})."
     return ""
 

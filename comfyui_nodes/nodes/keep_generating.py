@@ -9,8 +9,9 @@ import comfy.utils
 from comfy_api.latest import io
 from server import PromptServer
 
+from ..file_names import SCORE_MARK
 from ..host_version import Schema, fit
-from ..saving import SCORE_MARK, workflow_chunks
+from ..saving import workflow_chunks
 from ..tries import (
     BEST,
     NEXT,

@@ -190,5 +190,5 @@ def digest(tensors):
 
 
 # Without literal names: ComfyUI-Manager lists every name that it reads in such a dictionary, in a pack's tests too.
-NODES = (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinySee, TinyAnything, TinySlow)
+NODES = (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinyNan, TinySee, TinyAnything, TinySlow)
 NODE_CLASS_MAPPINGS = {one.__name__: one for one in NODES}

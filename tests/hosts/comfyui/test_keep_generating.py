@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hosts.comfyui.conftest import Start
-from hosts.comfyui.graphs import PROMPT, Graph, images, load, node, see
+from hosts.comfyui.graphs import PROMPT, Graph, images, load, node, score, see
 from hosts.comfyui.server import Run, Server
 from PIL import Image
 from sd_imagereward.core.pictures.texts import read_parameters
@@ -281,8 +281,8 @@ class TestErrors:
         graph = {**noise(), "5": images(seed=3)}
         inputs = {**graph[END]["inputs"], **changed}
         if changed.get("image", ...) is None:
-            inputs["scores"] = ["5", 0]  # keeps the images' node before it
-            graph["5"] = node("TinyNan", image=["3", 0])
+            inputs["scores"] = ["8", 1]  # keeps the images' node before it
+            graph["8"] = score(model="2", image="3")
         graph[END]["inputs"] = {name: value for name, value in inputs.items() if value is not None}
         run = server.run(graph)
         assert run.status == "execution_error"

@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .nodes.filter import FilterImages
+from .nodes.keep_generating import JudgeTry, KeepGenerating, NextTry, SeedOfEachTry
 from .nodes.load import LoadRewardModel
 from .nodes.load_folder import LoadImageFolder
 from .nodes.load_scored import LoadScoredImages
@@ -33,6 +34,10 @@ NODES: list[type[io.ComfyNode]] = [
     SuggestPrompts,
     TrainReflLora,
     OptimiseNoise,
+    SeedOfEachTry,
+    KeepGenerating,
+    JudgeTry,
+    NextTry,
 ]
 
 

@@ -44,9 +44,28 @@ def test_a_workflow_runs_and_shows_its_scores(canvas: Canvas, server: Server) ->
         assert all(width > 0 for width in canvas.js(shown, kind))
 
 
+def test_keep_generating_shows_what_it_has_found(canvas: Canvas) -> None:
+    workflow = json.loads((WORKFLOWS / "generate_until_good.json").read_text(encoding="utf-8"))
+    for one in workflow["nodes"]:
+        if one["type"] == "CheckpointLoaderSimple":
+            one.update(type="TinyCheckpoint", widgets_values=[0, "sd1"], properties={})
+    canvas.load(workflow)
+    canvas.set("SDImageRewardLoad", model="tiny.pt")
+    canvas.set("EmptyLatentImage", width=64, height=64, batch_size=1)
+    canvas.set("KSampler", steps=2)
+    canvas.set("SDImageRewardKeepGenerating", threshold=-100, until=3)
+    canvas.run("SDImageRewardSave")
+    canvas.fit(0.75)
+    node = "const node = window.app.graph._nodes.find(n => n.type == 'SDImageRewardKeepGenerating');"
+    canvas.wait(lambda: canvas.js(f"{node} return node.imgs && node.imgs.length") == 3, "three images on the node")
+    texts = canvas.js(f"{node} return node.widgets.map(w => String(w.value))")
+    assert any("3 of 3 images pass after 3 tries." in text for text in texts), texts
+
+
 def test_every_node_is_found_by_the_word_imagereward(canvas: Canvas, server: Server) -> None:
     ours = {name for name in server.get("/object_info") if name.startswith("SDImageReward")}
-    titles = {server.get(f"/object_info/{name}")[name]["display_name"] for name in ours}
+    known = [server.get(f"/object_info/{name}")[name] for name in ours]
+    titles = {one["display_name"] for one in known if not one.get("dev_only")}
     canvas.js("window.app.canvas.canvas.dispatchEvent(new MouseEvent('dblclick', {clientX: 800, clientY: 450}))")
     canvas.js("window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     field = canvas.wait(lambda: canvas.visible(".comfy-vue-node-search-container input, .p-dialog input"), "the search")

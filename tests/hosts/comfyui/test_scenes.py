@@ -49,7 +49,7 @@ class TestTheServerKnowsUs:
     def test_english_texts_and_workflows_are_served(self, server: Server) -> None:
         texts = server.get("/i18n")["en"]["nodeDefs"]
         assert texts["SDImageRewardScore"]["display_name"] == "ImageReward Score"
-        assert len(server.get("/workflow_templates")["sd-imagereward"]) == 5
+        assert len(server.get("/workflow_templates")["sd-imagereward"]) == 6
 
     def test_nothing_of_ours_complains_at_the_start(self, server: Server) -> None:
         started = server.log().split("To see the GUI go to")[0]

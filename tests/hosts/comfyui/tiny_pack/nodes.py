@@ -99,6 +99,21 @@ class TinySlow:
         return (reward_model,)
 
 
+class TinyNan:
+    """Scores of images that could not be scored."""
+
+    CATEGORY, FUNCTION = "tiny", "make"
+    RETURN_TYPES = ("FLOAT",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, the host's name
+        return {"required": {"image": ("IMAGE",)}}
+
+    def make(self, image):
+        return ([float("nan")] * len(image),)
+
+
 class TinySee:
     """Shows what arrives: type, shape and numbers, as text in the history."""
 
@@ -175,5 +190,5 @@ def digest(tensors):
 
 
 # Without literal names: ComfyUI-Manager lists every name that it reads in such a dictionary, in a pack's tests too.
-NODES = (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinySee, TinyAnything, TinySlow)
+NODES = (TinyTrouble, TinyCheckpoint, TinyImages, TinyTexts, TinyNan, TinySee, TinyAnything, TinySlow)
 NODE_CLASS_MAPPINGS = {one.__name__: one for one in NODES}

@@ -1,11 +1,14 @@
 """GET /tiny: how many images reward models have scored and how many predictions diffusion models have made so far, how many
-prompts were encoded, which networks ComfyUI holds, and of how many pictures reward models keep features."""
+prompts were encoded, which networks ComfyUI holds, of how many pictures reward models keep features, and the bytes of all
+pictures that something holds."""
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import comfy.model_management as model_management
+import torch
 from aiohttp import web
 from comfy.model_base import BaseModel
 from comfy.sd import CLIP
@@ -22,7 +25,15 @@ def install() -> None:
         _count_from_now_on()
         loaded = [type(patcher.model).__name__ for patcher in model_management.loaded_models() if patcher is not None]
         counts = {"scored": scored, "predicted": predicted, "encoded": encoded}
-        return web.json_response({**counts, "loaded": loaded, "features": _features()})
+        return web.json_response({**counts, "loaded": loaded, "features": _features(), "pictures": _pictures()})
+
+
+def _pictures() -> int:
+    """Bytes of all IMAGE tensors that something still holds."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.ndim == 4 and one.shape[-1] == 3]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    return sum(storages.values())
 
 
 def _features() -> int:

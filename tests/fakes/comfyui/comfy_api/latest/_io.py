@@ -17,11 +17,15 @@ class Hidden(str, Enum):
     unique_id = "UNIQUE_ID"
     prompt = "PROMPT"
     extra_pnginfo = "EXTRA_PNGINFO"
+    dynprompt = "DYNPROMPT"
 
 
 class HiddenHolder:
-    def __init__(self, prompt: Any = None, extra_pnginfo: Any = None) -> None:
+    def __init__(
+        self, prompt: Any = None, extra_pnginfo: Any = None, unique_id: str | None = None, dynprompt: Any = None
+    ) -> None:
         self.prompt, self.extra_pnginfo = prompt, extra_pnginfo
+        self.unique_id, self.dynprompt = unique_id, dynprompt
 
 
 class Input:

@@ -10,7 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...core.errors import ImageRewardError, OutOfMemory
+from ...core.errors import OutOfMemory
 
 
 def hold(patchers: Sequence[ModelPatcher], activations: int) -> None:

@@ -2,8 +2,8 @@
 
 python check_dynamic.py COMFYUI FOLDER plain|dynamic
 
-Prints a JSON line for each scene: what was learnt, what became of MODEL, CLIP and VAE, and what ComfyUI holds afterwards. Without a
-GPU: `tiny_pack/pretend.py` and `tiny_pack/paging.py` stand in for it, below ComfyUI's own patchers, which are the real ones.
+Prints a JSON line for each scene: what was learnt, what became of MODEL, CLIP and VAE, and what ComfyUI holds afterwards.
+`tiny_pack/pretend.py` and `tiny_pack/paging.py` stand in for a GPU, below ComfyUI's own patchers, which are the real ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,52 +30,66 @@ QUICK = {
 
 
 class Watch:
-    """Whether the host's switch was on at each prediction, and the networks that were trained on."""
+    """Looks on: whether the host's switch is on at each prediction, and which networks are trained on."""
 
-    def __init__(self) -> None:
+    def __init__(self, networks: Any, scorers: Sequence[Any]) -> None:
         import comfy.model_management as model_management
-        from sd_imagereward.comfyui_nodes.refl.generator import ComfyGenerator
 
-        self.host, self.switched, self.copies, watch = model_management, set(), [], self
-        usual = ComfyGenerator.__init__
+        self.host = model_management
+        self.given = {"MODEL": networks[0].model, "CLIP": networks[1].patcher.model, "VAE": networks[2].patcher.model}
+        self.known = [
+            id(one) for one in (*self.given.values(), *(patcher.model for one in scorers for patcher in one.patchers))
+        ]
+        self.predictions, self.interrupt_at = 0, -1
+        self.switched: set[bool | None] = set()
+        self.copies: list[weakref.ref[Any]] = []
 
-        def making(generator: Any, model: Any, clip: Any, vae: Any, **more: Any) -> None:
-            usual(generator, model, clip, vae, **more)
-            used = (generator.network, generator.vae.first_stage_model)
-            given = (model.model.diffusion_model, vae.first_stage_model)
-            watch.copies += [weakref.ref(one) for one, other in zip(used, given, strict=True) if one is not other]
-
-        ComfyGenerator.__init__ = making
-
-    def see(self) -> None:
+    def on_prediction(self) -> None:
+        self.predictions += 1
         self.switched.add(getattr(self.host, "in_training", None))
+        if self.predictions == self.interrupt_at:
+            self.host.interrupt_current_processing()
+
+    def on_generator(self, generator: Any) -> None:
+        used = {"MODEL": generator.patcher.model, "VAE": generator.vae.first_stage_model}
+        self.copies += [weakref.ref(one) for kind, one in used.items() if one is not self.given[kind]]
 
     def found(self) -> dict[str, Any]:
+        loaded = list(self.host.current_loaded_models)
+        strangers = [one for one in loaded if one.model is None or id(one.model.model) not in self.known]
         gc.collect()
-        held = [one.model for one in self.host.current_loaded_models if one.model is not None]
         return {
             "in training": [list(self.switched), getattr(self.host, "in_training", None)],
             "copies": len(self.copies),
             "copies alive": sum(one() is not None for one in self.copies),
-            "held": sorted(type(one.model).__name__ for one in held),
+            "strangers": len(strangers),
         }
 
 
-def watched(model: Any, on_prediction: Callable[[int], None]) -> Any:
-    """The MODEL with a call at each of its predictions."""
-    count = [0]
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """While it lasts, the watch hears of each prediction and of each generator."""
+    import comfy.model_base
+    from sd_imagereward.comfyui_nodes.refl.generator import ComfyGenerator
 
-    def predict(apply_model: Any, given: dict[str, Any]) -> Any:
-        count[0] += 1
-        on_prediction(count[0])
-        return apply_model(given["input"], given["timestep"], **given["c"])
+    make, predict = ComfyGenerator.__init__, comfy.model_base.BaseModel.apply_model
 
-    model = model.clone()
-    model.set_model_unet_function_wrapper(predict)
-    return model
+    def making(generator: Any, *args: Any, **keywords: Any) -> None:
+        make(generator, *args, **keywords)
+        watch.on_generator(generator)
+
+    def predicting(model: Any, *args: Any, **keywords: Any) -> Any:
+        watch.on_prediction()
+        return predict(model, *args, **keywords)
+
+    ComfyGenerator.__init__, comfy.model_base.BaseModel.apply_model = making, predicting
+    try:
+        yield
+    finally:
+        ComfyGenerator.__init__, comfy.model_base.BaseModel.apply_model = make, predict
 
 
-def train(networks: Any, reward: Any, rescue: Path) -> dict[str, Any]:
+def train(networks: Any, reward: Any, rescue: Path, watch: Watch) -> dict[str, Any]:
     from comfyui_scenes import digest
     from sd_imagereward.comfyui_nodes.refl.training import Job
     from sd_imagereward.comfyui_nodes.refl.training import train as run
@@ -82,10 +97,14 @@ def train(networks: Any, reward: Any, rescue: Path) -> dict[str, Any]:
 
     result = run(Job(*networks, reward, None, None, ReflConfig(**QUICK), None), rescue)
     numbers = [[one[key] for key in ("loss", "reward", "gradient_norm")] for one in result.records]
-    return {"numbers": numbers, "lora": digest(dict(result.lora.named_parameters())), "pictures": digest({"": result.after})}
+    return {
+        "numbers": numbers,
+        "lora": digest(dict(result.lora.named_parameters())),
+        "pictures": digest({"": result.after}),
+    }
 
 
-def improve(networks: Any, reward: Any, rescue: Path) -> dict[str, Any]:
+def improve(networks: Any, reward: Any, rescue: Path, watch: Watch) -> dict[str, Any]:
     import torch
     from comfyui_scenes import digest
     from sd_imagereward.comfyui_nodes.refl.noise import Task, optimise
@@ -99,20 +118,21 @@ def improve(networks: Any, reward: Any, rescue: Path) -> dict[str, Any]:
     return {"numbers": found.rewards.tolist(), "start": digest({"": start})}
 
 
-def interrupted(networks: Any, reward: Any, rescue: Path) -> dict[str, Any]:
+def interrupted(networks: Any, reward: Any, rescue: Path, watch: Watch) -> dict[str, Any]:
     import comfy.model_management as model_management
+    from comfyui_scenes import digest
     from safetensors.torch import load_file
 
-    model = watched(networks[0], lambda n: model_management.interrupt_current_processing() if n == 30 else None)
+    watch.interrupt_at = 15
     try:
-        train((model, *networks[1:]), reward, rescue)
+        train(networks, reward, rescue, watch)
     except model_management.InterruptProcessingException:
-        return {"rescued": len(load_file(rescue))}
+        return {"rescued": digest(load_file(rescue)), "predictions": watch.predictions}
     return {}
 
 
-def twice(networks: Any, reward: Any, rescue: Path) -> dict[str, Any]:
-    first, second = train(networks, reward, rescue), train(networks, reward, rescue)
+def twice(networks: Any, reward: Any, rescue: Path, watch: Watch) -> dict[str, Any]:
+    first, second = (train(networks, reward, rescue, watch) for _ in range(2))
     return {**first, "again": first == second}
 
 
@@ -146,7 +166,7 @@ def scenes() -> dict[str, tuple[str, str, str, Callable[..., Any]]]:
     }
 
 
-def check(name: str, folder: Path, reward: Any) -> dict[str, Any]:
+def check(name: str, folder: Path, reward: Any, held_out: Any) -> dict[str, Any]:
     import comfy.model_management as model_management
     import torch
     from comfyui_scenes import bits, digest, draw
@@ -160,14 +180,11 @@ def check(name: str, folder: Path, reward: Any) -> dict[str, Any]:
         networks = with_a_lora(networks)
     if room == "seventh":
         paging.room = networks[0].model_size() // 7
-    before, picture, watch = bits(networks), digest({"": draw(networks)}), Watch()
+    before, picture, watch = bits(networks), digest({"": draw(networks)}), Watch(networks, [reward, held_out])
     left = paging.counts["left"]
-    seen = (watched(networks[0], lambda _: watch.see()), *networks[1:])
-    rescue = folder / f"{name}.safetensors"
-    with torch.inference_mode():  # as in a node
-        learnt = act(seen, reward, rescue)
-    found = {"scene": name, "learnt": learnt, **watch.found()}
-    found["picture"] = picture
+    with watching(watch), torch.inference_mode():  # as in a node
+        learnt = act(networks, reward, folder / "rescued.safetensors", watch)
+    found = {"scene": name, "learnt": learnt, "picture": picture, **watch.found()}
     found["pages left"] = paging.counts["left"] - left
     found["draws the same"] = digest({"": draw(networks)}) == picture
     found["untouched"] = bits(networks) == before
@@ -178,12 +195,16 @@ def main(folder: Path, way: str) -> None:
     os.environ |= {"TINY_GPU_BYTES": str(ROOM), "TINY_GPU_STATE": "DYNAMIC" if way == "dynamic" else "NORMAL_VRAM"}
     tiny_module("pretend").install()
     import checkpoints
+    import torch
     from sd_imagereward.comfyui_nodes.hosting import host, scoring_device
     from sd_imagereward.core.scorers.loading import load_scorer
 
     reward = host(load_scorer(checkpoints.write_imagereward(folder), device="cpu"), scoring_device("auto"))
+    held_out = host(
+        load_scorer("technical", device="cpu"), torch.device("cpu")
+    )  # what the run takes where none is given
     for name in scenes():
-        print(json.dumps(check(name, folder, reward)), flush=True)
+        print(json.dumps(check(name, folder, reward, held_out)), flush=True)
 
 
 if __name__ == "__main__":

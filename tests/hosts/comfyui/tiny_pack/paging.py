@@ -124,7 +124,7 @@ class ModelMMAP:
     """A file in memory, of which a change stays this process's own."""
 
     def __init__(self, path):
-        self.file = Path(path).open("rb")
+        self.file = Path(path).open("rb")  # noqa: SIM115, the weights are views of it
         self.map = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.buffer = (ctypes.c_char * len(self.map)).from_buffer(self.map)
 

@@ -16,6 +16,10 @@ GPU = torch.device("cpu", 0)
 capacity = 0  # bytes
 
 
+def is_dynamic() -> bool:
+    return os.environ.get("TINY_GPU_STATE") == "DYNAMIC"
+
+
 def install() -> None:
     global capacity
     wanted = os.environ.get("TINY_GPU_BYTES")
@@ -35,7 +39,7 @@ def install() -> None:
     model_management.get_torch_device = lambda: GPU
     model_management.is_device_cpu = lambda device: device == torch.device("cpu")  # GPU is unequal to it
     state = os.environ.get("TINY_GPU_STATE", "NORMAL_VRAM")
-    if state == "DYNAMIC":
+    if is_dynamic():
         model_management.text_encoder_device = lambda: GPU
         paging.room = int(wanted)
         paging.install(GPU)

@@ -79,9 +79,10 @@ def _standing_vae(vae: Any) -> Any:
     return twin
 
 
-def _loaded_again(kind: str, patcher: ModelPatcher) -> ModelPatcher:
+def _loaded_again(kind: str, patcher: Any) -> ModelPatcher:
     try:
-        return patcher.clone(disable_dynamic=True)
+        twin: ModelPatcher = patcher.clone(disable_dynamic=True)
+        return twin
     except OSError as error:
         raise ImageRewardError(
             f"Training under dynamic VRAM loads the {kind} a second time, and its file is no longer readable ({error}): put "

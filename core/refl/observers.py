@@ -70,7 +70,10 @@ class Curves(Observer):
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         if evaluation.strength == 1:
-            values: dict[str, float | Tensor] = {"evaluation/reward": evaluation.mean_reward, "evaluation/pictures": pixels}
+            values: dict[str, float | Tensor] = {
+                "evaluation/reward": evaluation.mean_reward,
+                "evaluation/pictures": pixels,
+            }
             if evaluation.held_out:
                 values["evaluation/held_out"] = evaluation.mean_held_out
             self.tracker.log(values, evaluation.update)

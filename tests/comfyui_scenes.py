@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,11 +19,16 @@ def bits(networks: Networks) -> str:
 
     comfy.model_management.unload_all_models()
     model, clip, vae = networks
+    parts = (model.model, clip.cond_stage_model, vae.first_stage_model)
+    return "".join(digest(network.state_dict()) for network in parts)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Equal for equal names, bits, shapes and types."""
     found = hashlib.sha256()
-    for network in (model.model, clip.cond_stage_model, vae.first_stage_model):
-        for name, tensor in network.state_dict().items():
-            found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            found.update(tensor.detach().contiguous().numpy().tobytes())
+    for name, tensor in tensors.items():
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -81,7 +81,7 @@ def _sources() -> list[io.Input]:
             "held_out",
             optional=True,
             tooltip="A second scorer, which training never sees. The run stops when its score falls while the reward rises, "
-            "and keeps the best LoRA before that. Not connected: the technical scorer.",
+            "and keeps the best LoRA before that. Not connected: the technical scorer, unless that is in the reward.",
         ),
         io.Conditioning.Input(
             "negative", optional=True, tooltip="What guidance leads away from; read when cfg is not 1."
@@ -103,6 +103,7 @@ def _sources() -> list[io.Input]:
 
 
 def _usual() -> list[io.Input]:
+    """With `prompts` and `prompts_file` the ten widgets that the node shows; the page keeps the others folded."""
     return [
         io.Int.Input(
             "steps",
@@ -142,7 +143,8 @@ def _usual() -> list[io.Input]:
             tooltip="Pictures at a time. More need more memory; accumulation does not.",
         ),
         io.Int.Input("accumulation", default=8, min=1, max=1024, tooltip="Batches for each update."),
-        io.Float.Input(
+        _rarely(
+            io.Float.Input,
             "cfg",
             default=1.0,
             min=1.0,
@@ -150,7 +152,8 @@ def _usual() -> list[io.Input]:
             step=0.1,
             tooltip="Guidance in training. 1 is none, as in the paper, and costs half.",
         ),
-        io.Int.Input(
+        _rarely(
+            io.Int.Input,
             "evaluate_every",
             default=20,
             min=1,
@@ -171,7 +174,8 @@ def _usual() -> list[io.Input]:
             tooltip="The LoRA's name in models/loras (a / makes a folder). An older "
             "file is never overwritten. Changing the name alone does not train again.",
         ),
-        io.Combo.Input(
+        _rarely(
+            io.Combo.Input,
             "continue_from",
             options=lora_paths.lora_files(),
             default=lora_paths.NONE,

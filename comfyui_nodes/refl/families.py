@@ -51,6 +51,8 @@ def layers_of(model: Any, family: Family) -> Mapping[str, nn.Module]:
         names = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
         weights = {theirs: own for theirs, own in names.items() if theirs.endswith(".weight")}
         modules = {
-            theirs.removesuffix(".weight"): modules.get(own.removesuffix(".weight")) for theirs, own in weights.items()
+            # sorted, as ComfyUI's table comes out of sets: an order of its own in each process
+            theirs.removesuffix(".weight"): modules.get(own.removesuffix(".weight"))
+            for theirs, own in sorted(weights.items())
         }
     return {name: module for name, module in modules.items() if isinstance(module, nn.Linear | nn.Conv2d)}

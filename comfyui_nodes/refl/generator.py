@@ -25,8 +25,9 @@ from ..hosting import RewardModel
 from . import samplers
 from .blocks import VAE_BLOCKS, cover, differentiable, recomputing, uncover
 from .conditioning import Conditioning, EncodedPrompts, plain_copy
+from .dynamic_vram import standing
 from .families import family_of, layers_of
-from .memory import refuse_dynamic, release
+from .memory import release
 from .stage import Stage
 
 
@@ -50,13 +51,14 @@ class ComfyGenerator(Generator):
             )
         self.family, self.traits = family_of(model.model)
         self.v_prediction = model.model.model_type == comfy.model_base.ModelType.V_PREDICTION
-        refuse_dynamic([model, clip.patcher, vae.patcher])
         self.native_resolution = self.family.resolution
+        model, self.vae = standing(model, vae)
+        self._has_own_vae = self.vae is not vae
         self.patcher = _for_training(model, dtype)
         self.network: nn.Module = self.patcher.model.diffusion_model
-        self.vae, self.prompts = vae, EncodedPrompts(clip)
+        self.prompts = EncodedPrompts(clip)
         self.negative = plain_copy(negative) if negative is not None else None
-        self.stage = Stage(self.patcher, vae.patcher, rewards)
+        self.stage = Stage(self.patcher, self.vae.patcher, rewards)
         self.on_rollout = on_rollout
         self._attached: list[Lora] = []
         self.scale = int(getattr(vae, "downscale_ratio", 8))
@@ -88,12 +90,14 @@ class ComfyGenerator(Generator):
         self.stage.bring_network()
 
     def close(self) -> None:
-        """Leave MODEL and VAE as they were found."""
+        """Leave MODEL and VAE as they were found; copies made for training leave their device."""
         for lora in list(self._attached):
             self.detach(lora)
         self.gradient_checkpointing(False)
         uncover(self.network, differentiable)
         release(self.patcher)
+        if self._has_own_vae:
+            release(self.vae.patcher)
 
     # prompts
 

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import comfy.model_management as model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...core.errors import ImageRewardError, OutOfMemory
-
-
-def refuse_dynamic(patchers: Iterable[Any]) -> None:
-    """Weights that appear when they are read have no place in a graph that reads them again in the backward pass."""
-    for patcher in patchers:
-        if getattr(patcher, "is_dynamic", bool)():
-            raise ImageRewardError(
-                f"{type(patcher.model).__name__} is under dynamic VRAM, which moves weights while they are in use; "
-                "training needs them to stay. Start ComfyUI without dynamic VRAM (on versions where it is the default: "
-                "--disable-dynamic-vram)."
-            )
+from ...core.errors import OutOfMemory
 
 
 def hold(patchers: Sequence[ModelPatcher], activations: int) -> None:
@@ -30,7 +18,6 @@ def hold(patchers: Sequence[ModelPatcher], activations: int) -> None:
 
     One call for all of them: ComfyUI makes room once, and none of them pushes out another.
     """
-    refuse_dynamic(patchers)
     model_management.load_models_gpu(list(patchers), memory_required=activations, force_full_load=True)
     for patcher in patchers:
         _expect_whole(patcher)
@@ -68,9 +55,19 @@ def make_trainable(network: nn.Module) -> None:
 
 @contextmanager
 def training_mode() -> Iterator[None]:
-    """Nodes run under inference mode, in which nothing can be saved for a backward pass."""
+    """Nodes run under inference mode, in which nothing can be saved for a backward pass.
+
+    Newer hosts have a switch besides, which puts differentiable code in place of their fused kernels.
+    """
+    before = getattr(model_management, "in_training", None)
     with torch.inference_mode(False), torch.enable_grad():
-        yield
+        try:
+            if before is not None:
+                model_management.in_training = True
+            yield
+        finally:
+            if before is not None:
+                model_management.in_training = before
 
 
 @contextmanager

@@ -55,8 +55,11 @@ def reward_curve(result: ReflResult) -> Image.Image:
     untuned = result.evaluations[0]
     rewards = [(float(one["update"]), float(one["reward"]) - untuned.mean_reward) for one in result.records]
     fixed = [(float(one.update), one.mean_reward - untuned.mean_reward) for one in result.evaluations]
-    held_out = [(float(one.update), one.mean_held_out - untuned.mean_held_out) for one in result.evaluations]
-    lines = {"in training": rewards, "fixed pictures": fixed, "fixed pictures, held out": held_out}
+    lines = {"in training": rewards, "fixed pictures": fixed}
+    if untuned.held_out:
+        lines["fixed pictures, held out"] = [
+            (float(one.update), one.mean_held_out - untuned.mean_held_out) for one in result.evaluations
+        ]
     return line_chart(f"{result.record.reward} since the untuned model", lines, across="updates").image()
 
 
@@ -74,9 +77,8 @@ def summary(result: ReflResult, file: str) -> str:
     assert best is not None  # as above
     strength = result.recommended_strength
     advice = result.reason if strength is None else f"recommended strength {strength:.1f} ({result.reason})"
+    held_out = f", held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}" if first.held_out else ""
     return (
         f"{file}: {counted(len(result.records), 'update')}, kept that after {best.update}; on fixed pictures "
-        f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}, "
-        f"held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}; "
-        f"{advice}"
+        f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}{held_out}; {advice}"
     )

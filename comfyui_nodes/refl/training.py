@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core.errors import ImageRewardError
 from ...core.files.console import counted
-from ...core.refl.config import ReflConfig
+from ...core.refl.config import NO_SCORER, ReflConfig
 from ...core.refl.data import RunInputs
 from ...core.refl.guard import SWEEP, Evaluation
 from ...core.refl.loop import ReflTrainer
@@ -39,7 +39,7 @@ ADVICE = (
     "'gradient_checkpointing' on, set 'dtype' to bf16, or load the reward model in fp16"
 )
 _NAMES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
-HELD_OUT = "technical"  # where none is connected: it needs no file
+HELD_OUT = "technical"  # where none is connected, unless it is in the reward: it needs no file
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train(job: Job, rescue: Path) -> ReflResult:
             job.vae,
             negative=job.negative,
             dtype=job.dtype,
-            rewards=[job.reward, held_out],
+            rewards=[job.reward, *([held_out] if held_out is not None else [])],
             on_rollout=progress.rollout,
         )
         if generator.family.experimental:
@@ -79,7 +79,9 @@ def train(job: Job, rescue: Path) -> ReflResult:
                 generator.family.name,
             )
         config = job.config.but(
-            model=type(job.model.model).__name__, dtype=_NAMES.get(generator.computes_in, "float32")
+            model=type(job.model.model).__name__,
+            dtype=_NAMES.get(generator.computes_in, "float32"),
+            held_out=held_out.scorer.info.name if held_out is not None else NO_SCORER,
         )
         try:
             hold(job.reward.patchers, 0)  # the trainer begins with a gradient of the scorer
@@ -87,7 +89,7 @@ def train(job: Job, rescue: Path) -> ReflResult:
                 generator,
                 job.reward.scorer,
                 config,
-                held_out=held_out.scorer,
+                held_out=held_out.scorer if held_out is not None else None,
                 observers=[progress],
                 inputs=inputs,
             )
@@ -110,14 +112,17 @@ def _train(generator: ComfyGenerator, trainer: ReflTrainer, rescue: Path) -> Ref
         lora.requires_grad_(False).to("cpu")
 
 
-def _held_out(job: Job) -> RewardModel:
+def _held_out(job: Job) -> RewardModel | None:
+    """What is connected, else the technical scorer; None where that is in the reward, and no other comes without a file."""
     if job.held_out is not None:
         return job.held_out
-    if job.reward.scorer.info.name == HELD_OUT:
-        raise ImageRewardError(
-            f"The reward model is '{HELD_OUT}', which is also the held-out scorer when none is connected: connect another "
-            "REWARD_MODEL to 'held_out', so that training does not see it."
+    scorer = job.reward.scorer
+    if HELD_OUT in (one.info.name for one in (scorer, *scorer.members)):
+        log.warning(
+            "ImageReward: no held-out scorer watches this run: '%s' is in the reward. Connect another to 'held_out'",
+            HELD_OUT,
         )
+        return None
     return host(load_scorer(HELD_OUT, device="cpu"), torch.device("cpu"))
 
 
@@ -162,11 +167,10 @@ class Progress(Observer):
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         log.info(
-            "ImageReward ReFL: after %d updates at strength %.1f: reward %+.4f, held out %+.4f",
+            "ImageReward ReFL: after %d updates at strength %.1f: %s",
             evaluation.update,
             evaluation.strength,
-            evaluation.mean_reward,
-            evaluation.mean_held_out,
+            evaluation.in_words(),
         )
         self._show(pixels.float() / 255)
 

@@ -137,6 +137,7 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     import torch
 
     from ..refl.checks import check_scorers
+    from ..refl.config import NO_SCORER
     from ..refl.diffusers_generator import DiffusersGenerator, expect_sampler
     from ..refl.loop import ReflTrainer
     from ..scorers.loading import load_scorer
@@ -148,7 +149,8 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     backend = start_backend(config.device)
     device = backend.device
     scorer = load_scorer(config.reward, device=device, dtype="float32")
-    held_out = load_scorer(config.held_out, device=device, dtype="float32") if config.guard else None
+    watched = config.guard and config.held_out != NO_SCORER
+    held_out = load_scorer(config.held_out, device=device, dtype="float32") if watched else None
     check_scorers(scorer, held_out)
     generator = DiffusersGenerator.load(config.model, dtype=getattr(torch, config.dtype), device=device)
     trainer = ReflTrainer(generator, scorer, config, held_out=held_out, backend=backend, resume=resume, inputs=inputs)
@@ -164,7 +166,7 @@ def _expect_other_scorer(config: ReflConfig) -> None:
         other = "clip" if config.held_out == "technical" else "technical"
         raise ImageRewardError(
             f"held_out is '{config.held_out}', which is the reward itself: the guard needs a scorer that training does not see "
-            f"(held_out: {other}), or switch it off (guard: false)"
+            f"(held_out: {other}), or goes by the reward alone (held_out: none), or is switched off (guard: false)"
         )
 
 

@@ -20,6 +20,7 @@ from .families import DIFFUSERS_TITLES
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
 INITS = ("kaiming", "gaussian")
+NO_SCORER = "none"  # as `held_out`
 CHOICES = {
     "tune": ("lora", "full"),
     "lora_layers": LAYER_CHOICES,
@@ -122,7 +123,10 @@ class ReflConfig:
     guard: bool = _setting(
         True, "evaluate against a held-out scorer, keep the best checkpoint, stop when the two part ways"
     )
-    held_out: str = _setting("technical", "scorer that is not in the reward: name, file or hub:repo")
+    held_out: str = _setting(
+        "technical",
+        "scorer that is not in the reward: name, file or hub:repo; none: the reward alone chooses the best checkpoint",
+    )
     evaluate_every: int = _setting(20, "updates between evaluations")
     evaluation_images: int = _setting(
         8, "pictures of an evaluation; prompts and noises stay the same all through the run"

@@ -1,4 +1,4 @@
-"""The fixed pictures of a run: the same prompts from the same noises, drawn with the weights of the moment, scored twice."""
+"""The fixed pictures of a run: the same prompts from the same noises, drawn with the weights of the moment, and scored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluator:
 
     generator: Generator
     scorer: Scorer
-    held_out: Scorer
+    held_out: Scorer | None
     sampling: Sampling
     prompts: list[str]  # one per picture
     seed: int
@@ -31,8 +31,12 @@ class Evaluator:
     def evaluate(self, update: int, strength: float) -> tuple[Evaluation, Tensor]:
         """The scores of all pictures, and this process's pictures, (n, 3, H, W) uint8 on the CPU."""
         pixels, reward, held_out = self._score_share()
-        rewards, held = (self.backend.gather(each)[: len(self.prompts)].cpu() for each in (reward, held_out))
-        return Evaluation(update, strength, tuple(rewards.tolist()), tuple(held.tolist())), pixels
+        held = self._of_all(held_out) if self.held_out is not None else ()
+        return Evaluation(update, strength, self._of_all(reward), held), pixels
+
+    def _of_all(self, share: Tensor) -> tuple[float, ...]:
+        """This process's scores with those of the others."""
+        return tuple(self.backend.gather(share)[: len(self.prompts)].cpu().tolist())
 
     def _score_share(self) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures one by one, so that an evaluation needs no more memory than an update."""
@@ -44,9 +48,9 @@ class Evaluator:
             latents = draw(self.generator, self.sampling, [prompt], noise)
             with torch.no_grad():
                 pixels, reward = decode_and_score(self.generator, self.scorer, latents, [prompt])
-                self.generator.bring_scorer(self.held_out)
-                held = self.held_out.score(pixels, [self.generator.plain(prompt)])
+                if self.held_out is not None:
+                    self.generator.bring_scorer(self.held_out)
+                    held_out.append(self.held_out.score(pixels, [self.generator.plain(prompt)]).float().cpu())
             rewards.append(reward.float().cpu())
-            held_out.append(held.float().cpu())
             pictures.append((pixels * 255).round().to(torch.uint8).cpu())
-        return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out)
+        return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out) if held_out else torch.empty(0)

@@ -5,8 +5,8 @@ held-out scorer. Both are compared picture by picture with what the untuned mode
 
 The rule. The held-out score *has fallen* when its mean change is below -tolerance standard errors of that mean. The best
 checkpoint is the one of highest reward among those whose held-out score has not fallen (if it fell at all of them, the one
-with the highest held-out score). The run stops when, `patience`
-evaluations in a row, the reward is up on the untuned model and the held-out score has fallen: the run stops early.
+with the highest held-out score). The run stops when, `patience` evaluations in a row, the reward is up on the untuned model
+and the held-out score has fallen. Without a held-out scorer nothing falls: the highest reward is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The fixed pictures, scored. All values raw, in the scorers' own ranges."""
+    """The fixed pictures, scored. All values raw, in the scorers' own ranges; `held_out` is empty without such a scorer."""
 
     update: int
     strength: float
@@ -39,6 +39,10 @@ class Evaluation:
     @property
     def mean_held_out(self) -> float:
         return sum(self.held_out) / len(self.held_out)
+
+    def in_words(self) -> str:
+        held_out = f", held out {self.mean_held_out:+.4f}" if self.held_out else ""
+        return f"reward {self.mean_reward:+.4f}{held_out}"
 
     def plain(self) -> dict[str, Any]:
         return {
@@ -71,6 +75,8 @@ class Guard:
 
     def has_fallen(self, evaluation: Evaluation) -> bool:
         """Is the held-out score below the untuned model's by more than its standard error allows?"""
+        if not self.untuned.held_out:
+            return False
         mean, error = _mean_and_error(evaluation.held_out, self.untuned.held_out)
         return not mean >= -self.tolerance * error  # NaN has fallen
 
@@ -115,7 +121,7 @@ class Guard:
         """pictures: how many an evaluation has. Raises LookupError, TypeError or ValueError for no such state."""
         evaluations = [Evaluation.of(each) for each in state]
         for each in evaluations:
-            if not len(each.reward) == len(each.held_out) == pictures:
+            if len(each.reward) != pictures or len(each.held_out) not in (0, pictures):
                 raise ValueError(
                     f"expected {counted(pictures, 'score')} an evaluation, got {len(each.reward)}, {len(each.held_out)}"
                 )

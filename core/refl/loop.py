@@ -21,7 +21,7 @@ from ..training.outputs import OutputFile
 from ..training.trainer import Trainer
 from ..training.updates import Updates
 from .checks import check_scorers, sampling_of
-from .config import ReflConfig
+from .config import NO_SCORER, ReflConfig
 from .data import RunInputs
 from .evaluator import Evaluator
 from .generator import Generator
@@ -32,6 +32,10 @@ from .observers import Observer
 from .result import ReflResult
 from .run_folder import RunFolder
 from .tuning import LoraTuning, tuning_of
+
+UNWATCHED = (
+    "no held-out scorer watched the run and the reward alone chose the checkpoint, so look at the pictures before use"
+)
 
 
 class ReflTrainer(Trainer):
@@ -44,7 +48,7 @@ class ReflTrainer(Trainer):
         generator: what is tuned.
         scorer: the reward; differentiable.
         config: the run's settings.
-        held_out: the scorer of the guard, which training does not see.
+        held_out: the scorer of the guard, which training does not see; None needs `held_out: none` or `guard: false`.
         backend: where updates are computed; by default in this process, on the generator's device.
         observers: called after each update and evaluation.
         resume: go on with the run in `config.output`.
@@ -71,9 +75,10 @@ class ReflTrainer(Trainer):
         self.folder = RunFolder(config.output) if config.output else None
         if self.folder is not None and not resume:
             self.folder.check_free()
-        if config.guard and held_out is None:
+        if config.guard and held_out is None and config.held_out != NO_SCORER:
             raise ImageRewardError(
-                "the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set guard: false"
+                "the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set held_out: none to go "
+                "by the reward alone, or guard: false to evaluate nothing"
             )
         check_scorers(scorer, held_out)
         self.generator, self.scorer, self.config, self.observers = generator, scorer, config, list(observers)
@@ -99,7 +104,7 @@ class ReflTrainer(Trainer):
         )
         self.evaluator = (
             Evaluator(generator, scorer, held_out, self.sampling, self.evaluation_prompts, config.seed, backend)
-            if held_out is not None
+            if config.guard
             else None
         )
         self._open_folder(resume)
@@ -260,6 +265,8 @@ class ReflTrainer(Trainer):
         """Evaluations of the LoRA at several strengths, the one to recommend, and why it, or why none."""
         if not self.config.guard:
             return [], None, "the guard was off"
+        if self.evaluator is not None and self.evaluator.held_out is None:
+            return [], None, UNWATCHED
         if not isinstance(self.tuning, LoraTuning):
             return [], None, "only a LoRA has a strength"
         if not self.config.sweep:

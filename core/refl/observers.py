@@ -50,10 +50,7 @@ class ProgressBar(Observer):
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         strength = "" if evaluation.strength == 1 else f" at strength {evaluation.strength:.1f}"
-        self.on_message(
-            f"evaluation after {counted(evaluation.update, 'update')}{strength}: "
-            f"reward {evaluation.mean_reward:+.4f}, held out {evaluation.mean_held_out:+.4f}"
-        )
+        self.on_message(f"evaluation after {counted(evaluation.update, 'update')}{strength}: {evaluation.in_words()}")
 
     def on_message(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)
@@ -73,14 +70,13 @@ class Curves(Observer):
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         if evaluation.strength == 1:
-            self.tracker.log(
-                {
-                    "evaluation/reward": evaluation.mean_reward,
-                    "evaluation/held_out": evaluation.mean_held_out,
-                    "evaluation/pictures": pixels,
-                },
-                evaluation.update,
-            )
+            values: dict[str, float | Tensor] = {
+                "evaluation/reward": evaluation.mean_reward,
+                "evaluation/pictures": pixels,
+            }
+            if evaluation.held_out:
+                values["evaluation/held_out"] = evaluation.mean_held_out
+            self.tracker.log(values, evaluation.update)
 
     def close(self) -> None:
         self.tracker.close()

@@ -89,7 +89,7 @@ def _charts(config: ReflConfig, result: ReflResult) -> Iterator[Drawing]:
         ("Reward of the fixed pictures", [(e.update, e.mean_reward) for e in evaluations], REWARD_INK),
         (
             f"Held-out score ({config.held_out}) of the fixed pictures",
-            [(e.update, e.mean_held_out) for e in evaluations],
+            [(e.update, e.mean_held_out) for e in evaluations if e.held_out],
             HELD_OUT_INK,
         ),
         ("Loss", [(r["update"], r["loss"]) for r in updates], LOSS_INK),

@@ -12,6 +12,7 @@ from typing import Any
 import folder_paths
 import pytest
 import torch
+from sd_imagereward.comfyui_nodes.nodes import train_refl_widgets
 from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora
 from sd_imagereward.comfyui_nodes.nodes.train_refl_widgets import config_of
 from sd_imagereward.comfyui_nodes.refl import lora_paths, memory, prompts, samplers
@@ -23,6 +24,23 @@ from sd_imagereward.core.refl.families import FAMILIES
 from sd_imagereward.core.refl.guard import Evaluation
 from sd_imagereward.core.refl.lora_files import LoraRecord
 from sd_imagereward.core.refl.result import ReflResult
+
+SHOWN = (
+    *("prompts", "prompts_file", "steps", "learning_rate", "rank"),
+    *("resolution", "batch_size", "accumulation", "seed", "file_name"),
+)
+
+
+def test_ten_widgets_are_shown_and_the_others_advanced(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded: list[str] = []
+
+    def fit(make: Any, name: str, advanced: bool = False, **keywords: Any) -> Any:
+        folded.extend([name] * advanced)
+        return make(name, **keywords)
+
+    monkeypatch.setattr(train_refl_widgets, "fit", fit)
+    shown = [one.id for one in train_refl_widgets.inputs() if one.default is not None and one.id not in folded]
+    assert tuple(shown) == SHOWN
 
 
 def widgets(**changes: Any) -> dict[str, list[Any]]:
@@ -218,10 +236,20 @@ class TestMemory:
             layer(x).sum().backward()
         assert x.grad is not None
 
-    def test_dynamic_memory_is_refused(self) -> None:
-        patcher = SimpleNamespace(model=torch.nn.Linear(1, 1), is_dynamic=lambda: True)
-        with pytest.raises(ImageRewardError, match="dynamic VRAM"):
-            memory.refuse_dynamic([patcher])
+    def test_the_hosts_switch_is_on_for_as_long_as_it_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import comfy.model_management as model_management
+
+        monkeypatch.setattr(model_management, "in_training", False, raising=False)  # 0.12 has none
+        seen: list[bool] = []
+
+        def stopped() -> None:
+            with memory.training_mode():
+                seen.append(model_management.in_training)
+                raise ValueError("stopped")
+
+        with pytest.raises(ValueError, match="stopped"):
+            stopped()
+        assert [*seen, model_management.in_training] == [True, False]
 
     def test_a_network_in_part_is_refused(self) -> None:
         from comfy.model_patcher import ModelPatcher

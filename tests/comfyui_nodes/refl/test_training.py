@@ -17,9 +17,11 @@ from comfyui_scenes import Networks, bits, draw
 from run_node import run
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sd_imagereward.comfyui_nodes.hosting import RewardModel
+from sd_imagereward.comfyui_nodes.hosting import RewardModel, host
 from sd_imagereward.comfyui_nodes.nodes import train_refl
 from sd_imagereward.core.errors import ImageRewardError, OutOfMemory
+from sd_imagereward.core.scorers.loading import load_scorer
+from sd_imagereward.core.scorers.mix import MixScorer
 
 # One step from noise to picture, so that a few updates show.
 QUICK: dict[str, Any] = {
@@ -241,13 +243,41 @@ class TestRefused:
             train(given, model)
         assert bits(given) == before
 
-    def test_dynamic_memory(
-        self, networks: Callable[..., Networks], model: RewardModel, monkeypatch: pytest.MonkeyPatch
+
+class TestWithoutDownloads:
+    """The technical scorer needs no file, and is the held-out scorer where none is connected."""
+
+    @pytest.fixture
+    def technical(self) -> RewardModel:
+        return host(load_scorer("technical", device="cpu"), torch.device("cpu"))
+
+    def test_it_trains_by_the_reward_alone_and_says_so(
+        self, networks: Callable[..., Networks], technical: RewardModel, base: Path
     ) -> None:
         given = networks()
-        monkeypatch.setattr(type(given[0]), "is_dynamic", lambda _: True)
-        with pytest.raises(ImageRewardError, match="dynamic VRAM"):
-            train(given, model)
+        before = bits(given)
+        outputs = train(given, technical, file_name="technical", sweep=True)
+        (text,) = outputs["ui"]["text"]
+        first, last = map(float, re.findall(r"reward ([-+.\d]+) -> ([-+.\d]+)", text)[0])
+        assert last > first
+        assert "held out" not in text
+        assert "no held-out scorer watched the run" in text
+        saved = metadata(file_of(outputs, base))
+        assert "no held-out scorer watched the run" in saved["refl_note"]
+        assert "refl_recommended_strength" not in saved
+        assert bits(given) == before
+
+    def test_a_mixture_that_holds_it_trains_too(
+        self, networks: Callable[..., Networks], technical: RewardModel, model: RewardModel
+    ) -> None:
+        mixed = host(MixScorer([model.scorer, technical.scorer], [1.0, 0.5]), torch.device("cpu"))
+        outputs = train(networks(), mixed, steps=1)
+        assert "no held-out scorer watched the run" in outputs["ui"]["text"][0]
+
+    def test_another_scorer_that_is_connected_watches(
+        self, networks: Callable[..., Networks], technical: RewardModel, model: RewardModel
+    ) -> None:
+        assert "held out" in train(networks(), technical, held_out=model, steps=1)["ui"]["text"][0]
 
 
 def test_a_changed_file_of_prompts_trains_again(base: Path) -> None:

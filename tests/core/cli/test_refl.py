@@ -143,6 +143,16 @@ def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_pa
     assert "Recommended strength" not in report
 
 
+def test_the_technical_scorer_alone_needs_no_other(call: list[str], tmp_path: Path) -> None:
+    """The road without a download."""
+    run = tmp_path / "run"
+    wanted = ["--reward", "technical", "--held-out", "none", "--steps", "1", "--dtype", "float32", "--output", str(run)]
+    assert cli.main([*call, *wanted, "--width", "64", "--height", "64"]) == cli.EXIT_OK
+    report = (run / "report.html").read_text()
+    assert "No strength is recommended: no held-out scorer watched the run" in report
+    assert "Held-out score (none)" not in report
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
 def test_a_stopped_process_leaves_a_lora_and_resumes_to_the_bit(

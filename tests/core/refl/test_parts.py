@@ -160,6 +160,18 @@ def test_nan_from_the_held_out_scorer_counts_as_fallen() -> None:
     assert guard.has_fallen(evaluation(1, 1.0, [float("nan"), 2.0]))
 
 
+def test_without_a_held_out_scorer_the_highest_reward_is_kept_and_nothing_stops_the_run() -> None:
+    guard = Guard(patience=1)
+    for update, reward in enumerate((0.0, 2.0, 1.0)):
+        guard.add(Evaluation(update, 1.0, (reward,) * 2, ()))
+        assert not guard.should_stop
+    assert guard.best_tuned is guard.evaluations[1]
+    again = Guard()
+    again.restore(guard.state(), 2)
+    assert again.evaluations == guard.evaluations
+    assert guard.evaluations[1].in_words() == "reward +2.0000"
+
+
 # settings
 
 

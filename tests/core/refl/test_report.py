@@ -46,6 +46,17 @@ def test_each_strength_says_whether_the_held_out_score_has_fallen(tmp_path: Path
         assert text.count("data:image/webp;base64") == 4
 
 
+def test_a_run_without_a_held_out_scorer_says_so(tmp_path: Path) -> None:
+    config = CONFIG.but(held_out="none")
+    result = ReflTrainer(ToyGenerator(), ColourScorer(0), config).train()
+    text = write_report(tmp_path / "report.html", "run", config, result).read_text(encoding="utf-8")
+    assert "No strength is recommended: no held-out scorer watched the run" in text
+    assert "<h2>Held-out score" not in text
+    assert "<h2>Strength</h2>" not in text
+    assert text.count("data:image/webp;base64") == 4
+    assert result.best is max(result.evaluations[1:], key=lambda one: one.mean_reward)
+
+
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     unswept = page(tmp_path, sweep=False)
     assert "No strength is recommended: the strength was not swept." in unswept

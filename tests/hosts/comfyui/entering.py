@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +29,9 @@ def tiny_models() -> ModuleType:
 
 
 def tiny_module(name: str) -> ModuleType:
-    """`tiny_pack/NAME.py` without the pack around it, which needs a server."""
-    spec = importlib.util.spec_from_file_location(f"tiny_{name}", HERE / "tiny_pack" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """`tiny_pack/NAME.py` without what the pack's `__init__` does, which needs a server."""
+    if "tiny_pack" not in sys.modules:
+        pack = ModuleType("tiny_pack")
+        pack.__path__ = [str(HERE / "tiny_pack")]
+        sys.modules["tiny_pack"] = pack
+    return importlib.import_module(f"tiny_pack.{name}")

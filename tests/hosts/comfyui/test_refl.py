@@ -131,10 +131,13 @@ class TestTrain:
 
     def test_stock_nodes_take_the_outputs(self, server: Server, base: Path) -> None:
         known = server.get("/object_info")
+        newer = known["LoraModelLoader"]["input"]["required"].keys() & {"bypass"}
         save = "SaveLoRA" if "SaveLoRA" in known else "SaveLoRANode"
         graph = {
             **training(server, file_name="stock", seed=3),
-            "20": node("LoraModelLoader", model=MODEL, lora=[TRAIN, 1], strength_model=1.0),
+            "20": node(
+                "LoraModelLoader", model=MODEL, lora=[TRAIN, 1], strength_model=1.0, **dict.fromkeys(newer, False)
+            ),
             "21": node("LossGraphNode", loss=[TRAIN, 2], filename_prefix="loss"),
             "22": node(save, lora=[TRAIN, 1], prefix="loras/ours", steps=[TRAIN, 3]),
             "23": node("PreviewImage", images=[TRAIN, 4]),
@@ -149,6 +152,18 @@ class TestTrain:
         assert run.outputs["25"]["seen"] == ["stock.safetensors"]
         assert run.outputs["26"]["seen"][0]["shape"] == [2, 64, 64 + 8 + 64, 3]
         assert list((base / "output" / "loras").glob("ours_10_steps_*.safetensors"))
+
+    def test_ten_widgets_are_shown_and_the_others_folded(self, server: Server) -> None:
+        inputs = server.get("/object_info/SDImageRewardTrainReFL")["SDImageRewardTrainReFL"]["input"]["required"]
+        shown = [name for name, spec in inputs.items() if "default" in spec[1] and not spec[1].get("advanced")]
+        assert len(shown) == 10
+        assert {"cfg", "evaluate_every", "continue_from", "threshold"}.isdisjoint(shown)
+
+    def test_the_technical_scorer_as_reward_trains_and_says_that_nothing_watched(self, server: Server) -> None:
+        graph = {**training(server, file_name="technical", steps=4), "1": load("technical")}
+        run = server.run(graph)
+        rewards(run)
+        assert "no held-out scorer watched the run" in run.outputs[TRAIN]["text"][0]
 
     def test_prompts_are_encoded_once_and_progress_comes_with_previews(self, server: Server, base: Path) -> None:
         (base / "input" / "prompts.txt").write_text("a dog\na house\n")

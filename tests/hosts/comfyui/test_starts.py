@@ -9,6 +9,7 @@ import pytest
 import torch
 from hosts.comfyui.conftest import REPOSITORY, Start, furnish
 from hosts.comfyui.graphs import PROMPT, Graph, node, scored, see
+from hosts.comfyui.test_dynamic import expect_dynamic_vram
 from hosts.comfyui.test_refl import drawn
 from hosts.comfyui.test_scenes import save, scores_of
 from sd_imagereward.core.scorers.loading import load_scorer
@@ -36,8 +37,8 @@ def test_the_reward_model_leaves_when_a_checkpoint_needs_the_room(
     comfyui: Path, base: Path, start: Start, state: str
 ) -> None:
     """On a device that holds either the reward model or the diffusion model, not both."""
-    if state == "DYNAMIC" and "dynamic_vram" not in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):
-        pytest.skip("this ComfyUI knows no dynamic VRAM")
+    if state == "DYNAMIC":
+        expect_dynamic_vram(comfyui)
     with start(base, TINY_GPU_BYTES="1000000", TINY_GPU_STATE=state) as server:
         first = scores_of(server.run(scored(seed=91)))
         assert server.get("/tiny")["loaded"] == ["ImageRewardNetwork"]

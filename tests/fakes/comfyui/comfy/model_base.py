@@ -51,6 +51,9 @@ class BaseModel(torch.nn.Module):
         own: torch.dtype = self.diffusion_model.dtype
         return own
 
+    def _inference_dtype(self) -> torch.dtype:
+        return self.manual_cast_dtype or self.get_dtype()
+
     def apply_model(
         self,
         x: Tensor,
@@ -62,7 +65,7 @@ class BaseModel(torch.nn.Module):
         **kwargs: Tensor,
     ) -> Tensor:
         """x0 of latents `x` at the noise levels `t`."""
-        dtype = self.manual_cast_dtype or self.get_dtype()
+        dtype = self._inference_dtype()
         output = self.diffusion_model(
             self.model_sampling.calculate_input(t, x).to(dtype),
             self.model_sampling.timestep(t).float(),

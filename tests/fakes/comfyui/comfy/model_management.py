@@ -25,6 +25,7 @@ OOM_EXCEPTION = torch.cuda.OutOfMemoryError
 
 vram_state = VRAMState.NORMAL_VRAM
 interrupted = False
+in_training: bool  # newer hosts have it
 requests: list[dict[str, Any]] = []  # of `load_models_gpu`
 cpu = torch.device("cpu")
 

@@ -187,33 +187,46 @@ class TinyTokenizers(comfy.sd1_clip.SD1Tokenizer):
         )
 
 
-def make_model(seed: int, kind: str = "sd1"):
+def model_of(kind: str):
+    """The network with its weights as the memory was."""
     config, network = KINDS[kind]
     if kind == "flux":
         known = comfy.ldm.flux.model.FluxParams.__dataclass_fields__
         network = {key: value for key, value in network.items() if key not in UNKNOWN_TO_OLDER or key in known}
+    return config(network).get_model({}, device="cpu")
+
+
+def make_model(seed: int, kind: str = "sd1"):
     with torch.inference_mode():
-        model = config(network).get_model({}, device="cpu")
+        model = model_of(kind)
         randomise(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(
         model, load_device=model_management.get_torch_device(), offload_device=model_management.unet_offload_device()
     )
 
 
+def empty_clip():
+    return comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(TinyTokenizers, TinyClip), parameters=1)
+
+
 def make_clip(seed: int):
     with torch.inference_mode():
-        clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(TinyTokenizers, TinyClip), parameters=1)
+        clip = empty_clip()
         randomise(clip.cond_stage_model, seed)
     return clip
 
 
-def make_vae(seed: int, kind: str = "sd1"):
+def vae_parameters(kind: str):
     channels = 16 if kind in FLOWS else 4
-    config = {"embed_dim": channels, "ddconfig": {**VAE, "z_channels": channels}}
+    return {"embed_dim": channels, "ddconfig": {**VAE, "z_channels": channels}}
+
+
+def make_vae(seed: int, kind: str = "sd1"):
+    parameters = vae_parameters(kind)
     with torch.inference_mode():
-        network = comfy.ldm.models.autoencoder.AutoencoderKL(**config)
+        network = comfy.ldm.models.autoencoder.AutoencoderKL(**parameters)
         randomise(network, seed)
-        return comfy.sd.VAE(sd=network.state_dict(), config={"params": config})
+        return comfy.sd.VAE(sd=network.state_dict(), config={"params": parameters})
 
 
 def randomise(network: torch.nn.Module, seed: int) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from pathlib import Path
 
 import comfy.model_management as model_management
+import folder_paths
 import torch
 
-from . import models
+from . import files, models, pretend
 
 
 class TinyCheckpoint:
@@ -16,9 +18,19 @@ class TinyCheckpoint:
 
     @classmethod
     def INPUT_TYPES(cls):  # noqa: N802, the host's name
-        return {"required": {"seed": ("INT", {"default": 0})}, "optional": {"kind": (list(models.KINDS), {})}}
+        again = ("BOOLEAN", {"default": True})
+        return {
+            "required": {"seed": ("INT", {"default": 0})},
+            "optional": {"kind": (list(models.KINDS), {}), "again": again},
+        }
 
-    def make(self, seed, kind="sd1"):
+    def make(self, seed, kind="sd1", again=True):
+        """Under dynamic VRAM out of files; not `again`: as loaders that ComfyUI cannot call once more."""
+        if pretend.is_dynamic():
+            networks = files.load(files.write(Path(folder_paths.get_temp_directory()), seed, kind), kind)
+            if not again:
+                networks[0].cached_patcher_init = None
+            return networks
         return models.make_model(seed, kind), models.make_clip(seed), models.make_vae(seed, kind)
 
 

@@ -1,7 +1,7 @@
 """A GPU for machines without one: with TINY_GPU_BYTES set, `cpu:0` is ComfyUI's device, with so much free memory beyond what
 ComfyUI keeps for inference. To torch it is the CPU; to ComfyUI's memory management it is another device, that fills up.
 TINY_GPU_STATE: the VRAMState that `--lowvram` or `--novram` would set, which ComfyUI does not take beside `--cpu`, or
-DYNAMIC for the loading road of `--fast dynamic_vram`."""
+DYNAMIC for dynamic VRAM, with room for as many bytes of pages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import os
 
 import comfy.model_management as model_management
 import torch
-from comfy import cli_args
+
+from . import paging
 
 GPU = torch.device("cpu", 0)
 capacity = 0  # bytes
+
+
+def is_dynamic() -> bool:
+    return os.environ.get("TINY_GPU_STATE") == "DYNAMIC"
 
 
 def install() -> None:
@@ -34,7 +39,9 @@ def install() -> None:
     model_management.get_torch_device = lambda: GPU
     model_management.is_device_cpu = lambda device: device == torch.device("cpu")  # GPU is unequal to it
     state = os.environ.get("TINY_GPU_STATE", "NORMAL_VRAM")
-    if state == "DYNAMIC":
-        cli_args.args.fast.add(cli_args.PerformanceFeature.DynamicVRAM)
+    if is_dynamic():
+        model_management.text_encoder_device = lambda: GPU
+        paging.room = int(wanted)
+        paging.install(GPU)
         state = "NORMAL_VRAM"
     model_management.vram_state = model_management.VRAMState[state]

@@ -13,6 +13,7 @@ from .nodes.load_scored import LoadScoredImages
 from .nodes.mix import MixRewardModels
 from .nodes.optimise_noise import OptimiseNoise
 from .nodes.pick_best import PickBest
+from .nodes.pick_from_list import PickFromList
 from .nodes.rank import RankImages
 from .nodes.save import SaveScoredImages
 from .nodes.score import ScoreImages
@@ -27,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
     RankImages,
     FilterImages,
     PickBest,
+    PickFromList,
     SaveScoredImages,
     ScoreTable,
     LoadImageFolder,

@@ -19,7 +19,8 @@ class PickBest(io.ComfyNode):
             node_id="SDImageRewardPickBest",
             display_name="ImageReward Pick Best",
             description="The image with the highest score, its latent, and where it stood, so that its seed can be found "
-            "again: the first seed plus the index, where each image had a seed of its own.",
+            "again: the first seed plus the index, where each image had a seed of its own. An image without a score (NaN) "
+            "never wins.",
             search_aliases=["best of n", "winner", "highest score"],
             is_input_list=True,
             inputs=scored_images.inputs(),
@@ -27,7 +28,7 @@ class PickBest(io.ComfyNode):
                 io.Image.Output("best_image", tooltip="One image."),
                 io.Float.Output("score", tooltip="Its score."),
                 io.Latent.Output("best_latent", tooltip="Its latent."),
-                io.Int.Output("index", tooltip="Where it stood among the images, from 0."),
+                io.Int.Output("index", tooltip="Where it stood among the images, from 0. For Pick from List."),
                 io.Mask.Output("best_mask", tooltip="Its mask."),
                 io.Conditioning.Output("conditioning", tooltip="Its conditioning."),
                 ScoresType.Output("best_scores", tooltip="Its score with title, components and prompt, for Save."),

@@ -3,7 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.graph import ExecutionBlocker
 
+from ...core.errors import ImageRewardError
 from ...core.scoring.selection import best
 from .. import scored_images
 from ..captions import preview
@@ -38,7 +40,11 @@ class PickBest(io.ComfyNode):
     @classmethod
     def execute(cls, **shared: Any) -> io.NodeOutput:
         gathered = scored_images.gather(**shared)
-        index = best(gathered.scores.total)
+        try:
+            index = best(gathered.scores.total)
+        except ImageRewardError as error:  # no image has a score
+            # Not raised: ComfyUI would send the inputs along, and its page reads no message with NaN among them.
+            return io.NodeOutput(*[ExecutionBlocker(str(error))] * len(cls.define_schema().outputs))
         image, scores, *carried = gathered.take([index])
         latent, mask, conditioning = (one[0] if isinstance(one, list) else one for one in carried)
         return io.NodeOutput(

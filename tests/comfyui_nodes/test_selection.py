@@ -220,11 +220,12 @@ class TestPickBest:
     def test_an_image_without_a_score_never_wins(self) -> None:
         assert run(PickBest, image=numbered(3), scores=scores((math.nan, -3.0, math.nan)))["index"] == 1
 
-    def test_no_image_with_a_score_is_refused(self) -> None:
-        with pytest.raises(
-            ImageRewardError, match="no best image: expected a score that is a number, got NaN for 4 images"
-        ):
-            run(PickBest, image=numbered(), scores=scores((math.nan,) * 4))
+    def test_without_any_score_all_outputs_are_blocked_with_a_message(self) -> None:
+        out = run(PickBest, image=numbered(), scores=scores((math.nan,) * 4))
+        assert out.pop("ui") is None
+        for value in out.values():
+            assert is_blocked(value)
+            assert "no best image: expected a score that is a number, got NaN for 4 images" in value.message
 
 
 SEG = "a segment"

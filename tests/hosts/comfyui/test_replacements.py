@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import write_imagereward
+from hosts.comfyui.canvas import Canvas
 from hosts.comfyui.conftest import furnish, started
 from hosts.comfyui.graphs import PROMPT, Graph, images, load, node, score, see
 from hosts.comfyui.server import Run, Server
@@ -89,9 +91,13 @@ def test_pickscore_with_images_alone(downloaded: Server) -> None:
     assert seen(run, "images")[0]["shape"] == [2, 32, 32, 3]
 
 
-def test_the_page_is_told(downloaded: Server) -> None:
-    if not downloaded.get("/features").get("node_replacements"):
+def has_replacement(server: Server) -> None:
+    if not server.get("/features").get("node_replacements"):
         pytest.skip("this ComfyUI has no node replacement in its page")
+
+
+def test_the_page_is_told(downloaded: Server) -> None:
+    has_replacement(downloaded)
     table = downloaded.get("/node_replacements")
     ours = {old: one for old, (one, *_) in table.items() if one["new_node_id"].startswith("SDImageReward")}
     assert set(ours) == {
@@ -112,3 +118,67 @@ def test_the_page_is_told(downloaded: Server) -> None:
 def test_a_node_that_nobody_has_is_refused_as_ever(downloaded: Server) -> None:
     run = downloaded.run({"1": node("NobodysNode"), "2": see("1", 0)})
     assert run.status == "refused"
+
+
+OLD_WORKFLOW = {
+    "version": 0.4,
+    "links": [
+        [1, 1, 0, 3, 0, "IMAGEREWARD_MODEL"],
+        [2, 2, 0, 3, 1, "IMAGE"],
+        [3, 3, 0, 4, 0, "FLOAT"],
+    ],
+    "nodes": [
+        {
+            "id": 1,
+            "type": "ImageRewardLoader",
+            "pos": [0, 100],
+            "outputs": [{"name": "IMAGEREWARD_MODEL", "type": "IMAGEREWARD_MODEL", "links": [1]}],
+            "widgets_values": ["ImageReward-v1.0"],
+        },
+        {
+            "id": 2,
+            "type": "TinyImages",
+            "pos": [0, 300],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}],
+            "widgets_values": [2, 32, 1, "fixed", 3, False],
+        },
+        {
+            "id": 3,
+            "type": "ImageRewardScore",
+            "pos": [400, 100],
+            "inputs": [
+                {"name": "model", "type": "IMAGEREWARD_MODEL", "link": 1},
+                {"name": "images", "type": "IMAGE", "link": 2},
+            ],
+            "outputs": [
+                {"name": "SCORE_FLOAT", "type": "FLOAT", "links": [3]},
+                {"name": "SCORE_STRING", "type": "STRING", "links": []},
+            ],
+            "widgets_values": [PROMPT],
+        },
+        {"id": 4, "type": "PreviewAny", "pos": [800, 100], "inputs": [{"name": "source", "type": "*", "link": 3}]},
+    ],
+}
+PRESS = "[...document.querySelectorAll('button')].find(b => b.offsetParent && b.innerText.includes('Replace All'))"
+SHOWN = "return window.app.graph._nodes.find(n => n.type == 'PreviewAny').widgets.map(w => String(w.value))"
+
+
+def test_the_page_replaces_the_nodes_of_a_workflow_which_then_runs(downloaded: Server, tmp_path: Path) -> None:
+    has_replacement(downloaded)
+    user = downloaded.base / "user" / "default"
+    user.mkdir(parents=True, exist_ok=True)
+    (user / "comfy.settings.json").write_text(json.dumps({"Comfy.TutorialCompleted": True}), encoding="utf-8")
+    canvas = Canvas(f"http://127.0.0.1:{downloaded.port}/", tmp_path / "chromium", (1600, 900))
+    try:
+        canvas.load(OLD_WORKFLOW)
+        canvas.click("[data-testid=error-overlay-see-errors]")
+        canvas.wait(lambda: canvas.js(f"return {PRESS}"), "the offer to replace the nodes").click()
+        types = "return window.app.graph._nodes.map(n => n.type).sort()"
+        replaced = ["PreviewAny", "SDImageRewardLoad", "SDImageRewardScore", "TinyImages"]
+        canvas.wait(lambda: canvas.js(types) == replaced, "our nodes in their place")
+        canvas.js("window.app.queuePrompt(0)")
+        ours = {"1": load("imagereward"), "2": images(2, seed=1), "3": score(plain_prompt=False), "4": see("3", 4)}
+        (mean,) = seen(downloaded.run(ours), "4")
+        canvas.wait(lambda: str(mean) in canvas.js(SHOWN), "the mean score in the preview")
+    finally:
+        canvas.close()

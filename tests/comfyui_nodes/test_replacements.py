@@ -113,7 +113,7 @@ class Newer:
 
 def test_the_page_and_the_server_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     host = server.PromptServer()
-    monkeypatch.setattr(server.PromptServer, "instance", host, raising=False)
+    monkeypatch.setattr(server.PromptServer, "instance", host)
     monkeypatch.setattr(replacements, "ComfyAPI", Newer)
     monkeypatch.setattr(io, "NodeReplace", dict, raising=False)
     for _ in range(2):  # as after a reload of the extension
@@ -138,7 +138,7 @@ def test_the_page_and_the_server_are_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_older_comfyui_has_no_replacement_in_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     host = server.PromptServer()
-    monkeypatch.setattr(server.PromptServer, "instance", host, raising=False)
+    monkeypatch.setattr(server.PromptServer, "instance", host)
     assert not hasattr(comfy_api.latest.ComfyAPI(), "node_replacement")
     asyncio.run(replacements.register())
     assert host.on_prompt_handlers == [on_prompt]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import folders
+from . import folders, replacements
 from .nodes.filter import FilterImages
 from .nodes.keep_generating import JudgeTry, KeepGenerating, NextTry, SeedOfEachTry
 from .nodes.load import LoadRewardModel
@@ -13,6 +13,7 @@ from .nodes.load_scored import LoadScoredImages
 from .nodes.mix import MixRewardModels
 from .nodes.optimise_noise import OptimiseNoise
 from .nodes.pick_best import PickBest
+from .nodes.pick_from_list import PickFromList
 from .nodes.rank import RankImages
 from .nodes.save import SaveScoredImages
 from .nodes.score import ScoreImages
@@ -27,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
     RankImages,
     FilterImages,
     PickBest,
+    PickFromList,
     SaveScoredImages,
     ScoreTable,
     LoadImageFolder,
@@ -44,4 +46,5 @@ NODES: list[type[io.ComfyNode]] = [
 class ImageRewardExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         folders.register()  # here, as no release up to 0.12.1 calls `on_load`
+        await replacements.register()
         return NODES

@@ -85,6 +85,11 @@ def outputs(prefix: str = "", which: str = "images") -> list[io.Output]:
     ]
 
 
+def or_blocked(positions: list[int]) -> Any:
+    """An output of positions: blocked where there is nothing, as the host takes no empty list."""
+    return positions or ExecutionBlocker(None)
+
+
 def gather(
     image: Sequence[Any],
     scores: Sequence[Any] | None = None,

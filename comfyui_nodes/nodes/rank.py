@@ -16,7 +16,7 @@ class RankImages(io.ComfyNode):
             node_id="SDImageRewardRank",
             display_name="ImageReward Rank",
             description="Sorts images by score, best first, and keeps the top ones. Latents, masks and conditioning "
-            "follow in the same order.",
+            "follow in the same order. Images without a score (NaN) come last.",
             search_aliases=["sort images", "top k", "best of"],
             is_input_list=True,
             inputs=[
@@ -25,7 +25,11 @@ class RankImages(io.ComfyNode):
             ],
             outputs=[
                 *scored_images.outputs(which="ranked images"),
-                io.Int.Output("positions", is_output_list=True, tooltip="Where each image stood before, from 0."),
+                io.Int.Output(
+                    "positions",
+                    is_output_list=True,
+                    tooltip="Where each image stood before, from 0. For Pick from List.",
+                ),
             ],
         )
 

@@ -1,7 +1,7 @@
 """Which images stay and in which order, as positions, and how everything that belongs to an image follows along.
 
 Positions go in and come out, so that images, latents, masks, seeds, prompts and texts are moved by the same list.
-A score that is NaN (an image that could not be read) ranks last and never passes a threshold.
+A score that is NaN (an image that could not be read) ranks last, never passes a threshold and is never the best.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from operator import index
 from typing import Any, SupportsFloat, SupportsIndex
 
 from ..errors import ImageRewardError
+from ..files.console import counted
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
     """Keeps the scores >= `threshold`; then the `at_least` best in any case; then only the `top` best.
 
     Args:
-        scores: a list, array or tensor (N,). NaN stays only if `at_least` asks for more images than have a score.
+        scores: a list, array or tensor (N,). NaN never stays.
         threshold: the lowest score that passes; -inf keeps every scored image.
-        at_least: how many of the best stay whatever their scores.
+        at_least: how many of the best stay whatever their scores, if so many images have a score.
         top: how many stay at most, which has the last word; 0 sets no maximum.
 
     Returns:
@@ -64,7 +65,7 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
         raise ImageRewardError(
             f"The threshold is not a number ({shown}); give a number, or -inf to keep every scored image."
         )
-    ranked = rank(values)
+    ranked = [i for i in rank(values) if not math.isnan(values[i])]
     chosen = [i for place, i in enumerate(ranked) if values[i] >= threshold or place < at_least]
     _check_not_negative("top", top)
     kept = set(chosen[:top] if top else chosen)
@@ -72,7 +73,7 @@ def split(scores: Iterable[float], threshold: float, *, at_least: int = 0, top: 
 
 
 def best(scores: Iterable[float]) -> int:
-    """The position of the highest score, the first of equals; 0 if all are NaN.
+    """The position of the highest score, the first of equals.
 
     Args:
         scores: a list, array or tensor (N,).
@@ -81,12 +82,18 @@ def best(scores: Iterable[float]) -> int:
         A position, counted from 0.
 
     Raises:
-        ImageRewardError: there are no scores, or they are not numbers.
+        ImageRewardError: there are no scores, they are not numbers, or all are NaN.
     """
-    ranked = rank(scores, top=1)
-    if not ranked:
+    values = _values(scores)
+    if not values:
         raise ImageRewardError("There is no best of no images: expected one score or more, got none.")
-    return ranked[0]
+    first = rank(values, top=1)[0]
+    if math.isnan(values[first]):
+        raise ImageRewardError(
+            f"There is no best image: expected a score that is a number, got NaN for {counted(len(values), 'image')}. "
+            "Check the images and how they were scored."
+        )
+    return first
 
 
 def take(items: Any, positions: Iterable[int]) -> Any:

@@ -50,7 +50,7 @@ def test_split_at_least_and_top():
     scores = [-3.0, -1.0, -2.0, NAN]
     assert split(scores, 0.0).kept == []
     assert split(scores, 0.0, at_least=2).kept == [1, 2]
-    assert split(scores, 0.0, at_least=9).kept == [0, 1, 2, 3]
+    assert split(scores, 0.0, at_least=9).kept == [0, 1, 2]
     assert split(scores, -9.0, top=1).kept == [1]
     assert split(scores, 0.0, at_least=3, top=2).kept == [1, 2]
     assert split(scores, -math.inf).rejected == [3]
@@ -63,7 +63,7 @@ def test_split_loses_nothing_and_keeps_the_promised_numbers(scores, threshold, a
     assert result.kept == sorted(result.kept)
     assert result.rejected == sorted(result.rejected)
     passing = sum(score >= threshold for score in scores)
-    promised = max(passing, min(at_least, len(scores)))
+    promised = max(passing, min(at_least, sum(not math.isnan(score) for score in scores)))
     assert len(result.kept) == (min(promised, top) if top else promised)
     ranked = rank(scores)
     assert set(result.kept) == set(ranked[: len(result.kept)])  # whoever stays is no worse than whoever goes
@@ -81,7 +81,8 @@ def test_split_refuses_what_is_no_limit():
 def test_best():
     assert best([0.1, 0.7, 0.7]) == 1
     assert best([NAN, -5.0]) == 1
-    assert best([NAN, NAN]) == 0
+    with pytest.raises(ImageRewardError, match="got NaN for 2 images"):
+        best([NAN, NAN])
     with pytest.raises(ImageRewardError, match="got none"):
         best([])
 

@@ -16,6 +16,7 @@ def enter_host(comfyui: str) -> None:
     sys.path[0] = comfyui  # in place of this folder, whose `server` is another
     sys.argv[1:] = ["--cpu"]
     importlib.import_module("comfy.options").enable_args_parsing()
+    importlib.import_module("utils.extra_config")  # before `nodes`, which puts another `utils` on the path
 
 
 def mount() -> None:

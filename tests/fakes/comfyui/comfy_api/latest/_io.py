@@ -71,7 +71,7 @@ def Custom(io_type: str) -> Any:  # noqa: N802, the host's name
 
 
 Image, Mask, Latent, Conditioning, Noise = map(Custom, ("IMAGE", "MASK", "LATENT", "CONDITIONING", "NOISE"))
-Model, Clip, Vae = map(Custom, ("MODEL", "CLIP", "VAE"))
+Model, Clip, Vae, AnyType = map(Custom, ("MODEL", "CLIP", "VAE", "*"))
 
 
 class Boolean(Custom("BOOLEAN")):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 python docs/pictures.py webui http://127.0.0.1:7860     # AUTOMATIC1111 with this extension; see docs/painter.py
 python docs/pictures.py comfyui http://127.0.0.1:8188   # ComfyUI with `imagereward score --demo` pictures in input/demo
 python docs/pictures.py refl http://127.0.0.1:8188      # ComfyUI with tests/hosts/comfyui/tiny_pack in custom_nodes
+python docs/pictures.py templates http://127.0.0.1:8188 # the same with input/demo; the tiles of example_workflows
 python docs/pictures.py gallery http://127.0.0.1:7861   # `imagereward gallery` on a folder of demo pictures
 """
 
@@ -74,6 +75,83 @@ def refl(url: str, profile: Path) -> None:
     save(canvas, "comfyui-refl.png", crop=canvas.fit(0.72))
 
 
+def templates(url: str, profile: Path) -> None:
+    """Tiles for the page's list of templates: the nodes that show results, after a run on the demo pictures.
+
+    No diffusion model runs: what would come from it is read from the folder. Only the training is one, of tiny networks.
+    """
+    canvas = Canvas(url, profile, (1900, 1300))
+    for name, (shown, settings) in TILES.items():
+        canvas.load(with_demo_pictures(workflow(name)))
+        canvas.set("SDImageRewardLoad", model="technical")
+        for kind, widgets in settings.items():
+            canvas.set(kind, **widgets)
+        canvas.run_to_its_end()
+        bare(canvas)
+        save_tile(canvas, name, shown)
+    canvas.close()
+
+
+TRAINING = {"steps": 10, "resolution": 64, "batch_size": 4, "accumulation": 1, "evaluate_every": 2, "rank": 16} | {
+    "denoising_steps": 1, "stop_first": 0, "stop_last": 0, "sampler": "euler", "learning_rate": 3e-3,
+    "threshold": 10.0, "scale": 1.0, "evaluation_images": 2,
+}  # fmt: skip
+SMALL = {"EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 12}, "KSampler": {"steps": 2}}
+TILES: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
+    "best_of_16": (("Score", "PickBest", "Save"), SMALL),
+    "score_a_folder": (("Score", "Rank", "Save", "ScoreTable"), {"SDImageRewardLoadFolder": {"folder": "demo"}}),
+    "filter_and_upscale_winners": (("Score", "Filter"), SMALL),
+    "compare_two_checkpoints": (("Score", "ScoreTable"), SMALL),
+    "train_a_refl_lora": (
+        ("TrainReFL",),
+        {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
+    ),
+}
+
+
+def with_demo_pictures(graph: dict[str, Any]) -> dict[str, Any]:
+    """Tiny networks for checkpoints, and the folder input/demo for the first decoded pictures."""
+    decoders = [node for node in graph["nodes"] if node["type"] == "VAEDecode"]
+    for node in graph["nodes"]:
+        if node["type"] == "CheckpointLoaderSimple":
+            node |= {"type": "TinyCheckpoint", "widgets_values": [0, "fixed", "sd1"]}
+    if any(node["type"] == "SDImageRewardTrainReFL" for node in graph["nodes"]):
+        return graph
+    for node in decoders[:1]:
+        graph["links"] = [link for link in graph["links"] if link[3] != node["id"]]
+        for slot in node["inputs"]:
+            for other in graph["nodes"]:
+                for output in other["outputs"]:
+                    output["links"] = [link for link in output["links"] or [] if link != slot["link"]]
+        node |= {"type": "SDImageRewardLoadFolder", "inputs": [], "widgets_values": ["demo"], "properties": {}}
+    return graph
+
+
+def save_tile(canvas: Canvas, name: str, kinds: tuple[str, ...]) -> None:
+    """The part of the graph that these nodes take up, as JPEG of 1200 pixels at most."""
+    canvas.fit(1.0)
+    boxes = [box["edges"] for box in canvas.boxes().values() if box["type"].removeprefix("SDImageReward") in kinds]
+    left, top = (min(edges[side] for edges in boxes) - 20 for side in (0, 1))
+    right, bottom = (max(edges[side] for edges in boxes) + 20 for side in (2, 3))
+    scale = min(1.0, 1840 / (right - left), 1060 / (bottom - top))
+    canvas.js(
+        "const [left, top, scale] = arguments, view = window.app.canvas;"
+        "view.ds.scale = scale; view.ds.offset = [-left, -top]; view.setDirty(true, true)",
+        left, top, scale,
+    )  # fmt: skip
+    time.sleep(2)
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        canvas.screenshot(shot)
+        picture = Image.open(shot).convert("RGB")
+    origin = canvas.js("const {left, top} = window.app.canvas.canvas.getBoundingClientRect(); return [left, top]")
+    area = (origin[0], origin[1], origin[0] + scale * (right - left), origin[1] + scale * (bottom - top))
+    tile = picture.crop(tuple(round(edge) for edge in area))
+    tile.thumbnail((1200, 1200))
+    tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=82, optimize=True)
+    print(f"{name}.jpg: {tile.width} x {tile.height}")
+
+
 def gallery(url: str, profile: Path) -> None:
     page = Browser(url, profile, (1500, 1010))
     page.wait(lambda: page.visible("#ir_gallery_grid img"), "the pictures")
@@ -116,6 +194,7 @@ PICTURES: dict[str, Callable[[str, Path], None]] = {
     "webui": webui,
     "comfyui": comfyui,
     "refl": refl,
+    "templates": templates,
     "gallery": gallery,
 }
 

@@ -51,7 +51,7 @@ def comfyui(url: str, profile: Path) -> None:
     canvas.load(workflow("score_a_folder"))
     canvas.set("SDImageRewardLoad", model="technical")
     canvas.set("SDImageRewardLoadFolder", folder="demo")
-    canvas.run("SDImageRewardSave")
+    canvas.run()
     bare(canvas)
     save(canvas, "comfyui-graph.png", crop=canvas.fit(0.83))
 
@@ -70,7 +70,7 @@ def refl(url: str, profile: Path) -> None:
     canvas.set("SDImageRewardTrainReFL", **small, **quick, threshold=10.0, scale=1.0, evaluation_images=2)
     canvas.set("EmptyLatentImage", width=64, height=64)
     canvas.set("KSampler", steps=4)
-    canvas.run("SDImageRewardScore", 300)
+    canvas.run(300)
     bare(canvas)
     save(canvas, "comfyui-refl.png", crop=canvas.fit(0.72))
 
@@ -86,7 +86,7 @@ def templates(url: str, profile: Path) -> None:
         canvas.set("SDImageRewardLoad", model="technical")
         for kind, widgets in settings.items():
             canvas.set(kind, **widgets)
-        canvas.run_to_its_end()
+        canvas.run()
         bare(canvas)
         save_tile(canvas, name, shown)
     canvas.close()
@@ -96,17 +96,22 @@ TRAINING = {"steps": 10, "resolution": 64, "batch_size": 4, "accumulation": 1, "
     "denoising_steps": 1, "stop_first": 0, "stop_last": 0, "sampler": "euler", "learning_rate": 3e-3,
     "threshold": 10.0, "scale": 1.0, "evaluation_images": 2,
 }  # fmt: skip
-SMALL = {"EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 12}, "KSampler": {"steps": 2}}
-TILES: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
-    "best_of_16": (("Score", "PickBest", "Save"), SMALL),
-    "score_a_folder": (("Score", "Rank", "Save", "ScoreTable"), {"SDImageRewardLoadFolder": {"folder": "demo"}}),
+Widgets = dict[str, dict[str, Any]]  # by the type of node
+SMALL: Widgets = {"EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 12}, "KSampler": {"steps": 2}}
+TILES: dict[str, tuple[tuple[str, ...], Widgets]] = {  # titles of the nodes that are shown, settings of the run
+    "best_of_16": (("Score", "Pick Best", "Save Scored Images"), SMALL),
+    "score_a_folder": (("Score", "Rank", "Save Scored Images"), {"SDImageRewardLoadFolder": {"folder": "demo"}}),
     "filter_and_upscale_winners": (("Score", "Filter"), SMALL),
-    "compare_two_checkpoints": (("Score", "ScoreTable"), SMALL),
+    "compare_two_checkpoints": (
+        ("Score, A", "Score, B", "Score Table"),
+        SMALL | {"SDImageRewardScoreTable": {"label": "painted", "compare_label": "noise"}},
+    ),
     "train_a_refl_lora": (
-        ("TrainReFL",),
-        {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
+        ("Train ReFL LoRA",),
+        SMALL | {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
     ),
 }
+BARS = (80, 120)  # pixels that the page's own bars take up on the left and above
 
 
 def with_demo_pictures(graph: dict[str, Any]) -> dict[str, Any]:
@@ -127,26 +132,30 @@ def with_demo_pictures(graph: dict[str, Any]) -> dict[str, Any]:
     return graph
 
 
-def save_tile(canvas: Canvas, name: str, kinds: tuple[str, ...]) -> None:
+def save_tile(canvas: Canvas, name: str, titles: tuple[str, ...]) -> None:
     """The part of the graph that these nodes take up, as JPEG of 1200 pixels at most."""
     canvas.fit(1.0)
-    boxes = [box["edges"] for box in canvas.boxes().values() if box["type"].removeprefix("SDImageReward") in kinds]
+    boxes = [box["edges"] for box in canvas.boxes().values() if box["title"].removeprefix("ImageReward ") in titles]
     left, top = (min(edges[side] for edges in boxes) - 20 for side in (0, 1))
     right, bottom = (max(edges[side] for edges in boxes) + 20 for side in (2, 3))
-    scale = min(1.0, 1840 / (right - left), 1060 / (bottom - top))
+    scale = min(1.0, 1780 / (right - left), 950 / (bottom - top))
     canvas.js(
-        "const [left, top, scale] = arguments, view = window.app.canvas;"
-        "view.ds.scale = scale; view.ds.offset = [-left, -top]; view.setDirty(true, true)",
-        left, top, scale,
-    )  # fmt: skip
+        "const [left, top, scale, bars] = arguments, view = window.app.canvas;"
+        "view.ds.scale = scale; view.ds.offset = [bars[0] / scale - left, bars[1] / scale - top];"
+        "view.setDirty(true, true)",
+        left,
+        top,
+        scale,
+        BARS,
+    )
     time.sleep(2)
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         canvas.screenshot(shot)
         picture = Image.open(shot).convert("RGB")
     origin = canvas.js("const {left, top} = window.app.canvas.canvas.getBoundingClientRect(); return [left, top]")
-    area = (origin[0], origin[1], origin[0] + scale * (right - left), origin[1] + scale * (bottom - top))
-    tile = picture.crop(tuple(round(edge) for edge in area))
+    x, y = (round(origin[side] + BARS[side]) for side in (0, 1))
+    tile = picture.crop((x, y, x + round(scale * (right - left)), y + round(scale * (bottom - top))))
     tile.thumbnail((1200, 1200))
     tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=82, optimize=True)
     print(f"{name}.jpg: {tile.width} x {tile.height}")

@@ -42,14 +42,7 @@ class Canvas(Browser):
             widgets,
         )
 
-    def run(self, until: str, seconds: float = 120) -> None:
-        """Queues the graph and waits until nodes of the type `until` show their pictures."""
-        self.js("window.app.queuePrompt(0)")
-        shown = "return window.app.graph._nodes.filter(n => n.type == arguments[0]).every(n => n.imgs?.length)"
-        self.wait(lambda: self.js(shown, until), f"the pictures of {until}", seconds)
-        time.sleep(2)
-
-    def run_to_its_end(self, seconds: float = 200) -> None:
+    def run(self, seconds: float = 200) -> None:
         """Queues the graph and waits until every node has run and shows what it has to show."""
         self.js(
             "const ended = event => { window.ended = event.type };"

@@ -81,14 +81,14 @@ def templates(url: str, profile: Path) -> None:
     No diffusion model runs: what would come from it is read from the folder. Only the training is one, of tiny networks.
     """
     canvas = Canvas(url, profile, (1900, 1300))
-    for name, (shown, settings) in TILES.items():
+    for name, (titles, settings) in TILES.items():
         canvas.load(with_demo_pictures(workflow(name)))
         canvas.set("SDImageRewardLoad", model="technical")
         for kind, widgets in settings.items():
             canvas.set(kind, **widgets)
         canvas.run()
         bare(canvas)
-        save_tile(canvas, name, shown)
+        save_tile(canvas, name, titles)
     canvas.close()
 
 
@@ -107,7 +107,7 @@ TILES: dict[str, tuple[tuple[str, ...], Widgets]] = {  # titles of the nodes tha
         SMALL | {"SDImageRewardScoreTable": {"label": "painted", "compare_label": "noise"}},
     ),
     "train_a_refl_lora": (
-        ("Train ReFL LoRA",),
+        ("Train ReFL LoRA", "LoRA at strength 0.5", "Strength 0", "Strength 0.5", "Strength 1"),
         SMALL | {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
     ),
 }

@@ -156,3 +156,4 @@ def test_a_blueprint_is_one_node_whose_sockets_are_its_subgraphs(path: Path) -> 
         assert all(slot["linkIds"] for slot in subgraph[side])
     inner = {str(one["id"]) for one in subgraph["nodes"]}
     assert all(number in inner for number, _ in node["properties"]["proxyWidgets"])
+    assert {one["sourceNodeId"] for one in node["properties"]["previewExposures"]} <= inner

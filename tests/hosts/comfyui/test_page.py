@@ -184,3 +184,8 @@ def test_a_blueprint_runs_as_one_node(canvas: Canvas, server: Server, path: Path
     canvas.run()
     canvas.show_all()
     assert canvas.js("return Object.keys(window.app.nodeOutputs).length") > 0
+    if canvas.js(
+        "return !!document.querySelector('[data-node-id]')"
+    ):  # the classic canvas draws no previews from inside
+        (pictures,) = canvas.previews().values()
+        assert max(picture["height"] for picture in pictures) >= LEAST

@@ -53,7 +53,7 @@ def comfyui(url: str, profile: Path) -> None:
     canvas.set("SDImageRewardLoadFolder", folder="demo")
     canvas.run()
     bare(canvas)
-    save(canvas, "comfyui-graph.png", crop=canvas.fit(0.83))
+    save(canvas, "comfyui-graph.png", crop=canvas.fit(0.65))
 
 
 def refl(url: str, profile: Path) -> None:
@@ -72,7 +72,7 @@ def refl(url: str, profile: Path) -> None:
     canvas.set("KSampler", steps=4)
     canvas.run(300)
     bare(canvas)
-    save(canvas, "comfyui-refl.png", crop=canvas.fit(0.72))
+    save(canvas, "comfyui-refl.png", crop=canvas.fit(0.55))
 
 
 def templates(url: str, profile: Path) -> None:

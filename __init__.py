@@ -10,7 +10,7 @@ from typing import Any
 from .core import __version__  # noqa: F401 - `sd_imagereward.__version__`
 from .core.drop_in.names import PUBLIC, attribute, install_as_imagereward, register
 
-WEB_DIRECTORY = "./web"  # help pages of the ComfyUI nodes
+WEB_DIRECTORY = "./web"  # help pages of the ComfyUI nodes, and what they add to the page
 
 __all__ = [*PUBLIC, "install_as_imagereward"]
 

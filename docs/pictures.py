@@ -3,6 +3,7 @@
 python docs/pictures.py webui http://127.0.0.1:7860     # AUTOMATIC1111 with this extension; see docs/painter.py
 python docs/pictures.py comfyui http://127.0.0.1:8188   # ComfyUI with `imagereward score --demo` pictures in input/demo
 python docs/pictures.py refl http://127.0.0.1:8188      # ComfyUI with tests/hosts/comfyui/tiny_pack in custom_nodes
+python docs/pictures.py templates http://127.0.0.1:8188 # the same with input/demo; the tiles of example_workflows
 python docs/pictures.py gallery http://127.0.0.1:7861   # `imagereward gallery` on a folder of demo pictures
 """
 
@@ -50,9 +51,9 @@ def comfyui(url: str, profile: Path) -> None:
     canvas.load(workflow("score_a_folder"))
     canvas.set("SDImageRewardLoad", model="technical")
     canvas.set("SDImageRewardLoadFolder", folder="demo")
-    canvas.run("SDImageRewardSave")
+    canvas.run()
     bare(canvas)
-    save(canvas, "comfyui-graph.png", crop=canvas.fit(0.83))
+    save(canvas, "comfyui-graph.png", crop=canvas.fit(0.65))
 
 
 def refl(url: str, profile: Path) -> None:
@@ -69,9 +70,95 @@ def refl(url: str, profile: Path) -> None:
     canvas.set("SDImageRewardTrainReFL", **small, **quick, threshold=10.0, scale=1.0, evaluation_images=2)
     canvas.set("EmptyLatentImage", width=64, height=64)
     canvas.set("KSampler", steps=4)
-    canvas.run("SDImageRewardScore", 300)
+    canvas.run(300)
     bare(canvas)
-    save(canvas, "comfyui-refl.png", crop=canvas.fit(0.72))
+    save(canvas, "comfyui-refl.png", crop=canvas.fit(0.55))
+
+
+def templates(url: str, profile: Path) -> None:
+    """Tiles for the page's list of templates: the nodes that show results, after a run on the demo pictures.
+
+    No diffusion model runs: what would come from it is read from the folder. Only the training is one, of tiny networks.
+    """
+    canvas = Canvas(url, profile, (1900, 1300))
+    for name, (titles, settings) in TILES.items():
+        canvas.load(with_demo_pictures(workflow(name)))
+        canvas.set("SDImageRewardLoad", model="technical")
+        for kind, widgets in settings.items():
+            canvas.set(kind, **widgets)
+        canvas.run()
+        bare(canvas)
+        save_tile(canvas, name, titles)
+    canvas.close()
+
+
+TRAINING = {"steps": 10, "resolution": 64, "batch_size": 4, "accumulation": 1, "evaluate_every": 2, "rank": 16} | {
+    "denoising_steps": 1, "stop_first": 0, "stop_last": 0, "sampler": "euler", "learning_rate": 3e-3,
+    "threshold": 10.0, "scale": 1.0, "evaluation_images": 2,
+}  # fmt: skip
+Widgets = dict[str, dict[str, Any]]  # by the type of node
+SMALL: Widgets = {"EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 12}, "KSampler": {"steps": 2}}
+TILES: dict[str, tuple[tuple[str, ...], Widgets]] = {  # titles of the nodes that are shown, settings of the run
+    "best_of_16": (("Score", "Pick Best", "Save Scored Images"), SMALL),
+    "score_a_folder": (("Score", "Rank", "Save Scored Images"), {"SDImageRewardLoadFolder": {"folder": "demo"}}),
+    "filter_and_upscale_winners": (("Score", "Filter"), SMALL),
+    "compare_two_checkpoints": (
+        ("Score, A", "Score, B", "Score Table"),
+        SMALL | {"SDImageRewardScoreTable": {"label": "painted", "compare_label": "noise"}},
+    ),
+    "train_a_refl_lora": (
+        ("Train ReFL LoRA", "LoRA at strength 0.5", "Strength 0", "Strength 0.5", "Strength 1"),
+        SMALL | {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
+    ),
+}
+BARS = (80, 120)  # pixels that the page's own bars take up on the left and above
+
+
+def with_demo_pictures(graph: dict[str, Any]) -> dict[str, Any]:
+    """Tiny networks for checkpoints, and the folder input/demo for the first decoded pictures."""
+    decoders = [node for node in graph["nodes"] if node["type"] == "VAEDecode"]
+    for node in graph["nodes"]:
+        if node["type"] == "CheckpointLoaderSimple":
+            node |= {"type": "TinyCheckpoint", "widgets_values": [0, "fixed", "sd1"]}
+    if any(node["type"] == "SDImageRewardTrainReFL" for node in graph["nodes"]):
+        return graph
+    for node in decoders[:1]:
+        graph["links"] = [link for link in graph["links"] if link[3] != node["id"]]
+        for slot in node["inputs"]:
+            for other in graph["nodes"]:
+                for output in other["outputs"]:
+                    output["links"] = [link for link in output["links"] or [] if link != slot["link"]]
+        node |= {"type": "SDImageRewardLoadFolder", "inputs": [], "widgets_values": ["demo"], "properties": {}}
+    return graph
+
+
+def save_tile(canvas: Canvas, name: str, titles: tuple[str, ...]) -> None:
+    """The part of the graph that these nodes take up, as JPEG of 1200 pixels at most."""
+    canvas.fit(1.0)
+    boxes = [box["edges"] for box in canvas.boxes().values() if box["title"].removeprefix("ImageReward ") in titles]
+    left, top = (min(edges[side] for edges in boxes) - 20 for side in (0, 1))
+    right, bottom = (max(edges[side] for edges in boxes) + 20 for side in (2, 3))
+    scale = min(1.0, 1780 / (right - left), 950 / (bottom - top))
+    canvas.js(
+        "const [left, top, scale, bars] = arguments, view = window.app.canvas;"
+        "view.ds.scale = scale; view.ds.offset = [bars[0] / scale - left, bars[1] / scale - top];"
+        "view.setDirty(true, true)",
+        left,
+        top,
+        scale,
+        BARS,
+    )
+    time.sleep(2)
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        canvas.screenshot(shot)
+        picture = Image.open(shot).convert("RGB")
+    origin = canvas.js("const {left, top} = window.app.canvas.canvas.getBoundingClientRect(); return [left, top]")
+    x, y = (round(origin[side] + BARS[side]) for side in (0, 1))
+    tile = picture.crop((x, y, x + round(scale * (right - left)), y + round(scale * (bottom - top))))
+    tile.thumbnail((1200, 1200))
+    tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=82, optimize=True)
+    print(f"{name}.jpg: {tile.width} x {tile.height}")
 
 
 def gallery(url: str, profile: Path) -> None:
@@ -116,6 +203,7 @@ PICTURES: dict[str, Callable[[str, Path], None]] = {
     "webui": webui,
     "comfyui": comfyui,
     "refl": refl,
+    "templates": templates,
     "gallery": gallery,
 }
 

@@ -42,12 +42,69 @@ class Canvas(Browser):
             widgets,
         )
 
-    def run(self, until: str, seconds: float = 120) -> None:
-        """Queues the graph and waits until nodes of the type `until` show their pictures."""
-        self.js("window.app.queuePrompt(0)")
-        shown = "return window.app.graph._nodes.filter(n => n.type == arguments[0]).every(n => n.imgs?.length)"
-        self.wait(lambda: self.js(shown, until), f"the pictures of {until}", seconds)
+    def run(self, seconds: float = 200) -> None:
+        """Queues the graph and waits until every node has run and shows what it has to show."""
+        self.js(
+            "const ended = event => { window.ended = event.type };"
+            "for (const type of ['execution_success', 'execution_error', 'execution_interrupted'])"
+            " window.app.api.addEventListener(type, ended, {once: true});"
+            "window.ended = null; window.app.queuePrompt(0)"
+        )
+        ended = self.wait(lambda: self.js("return window.ended"), "the end of the run", seconds)
+        assert ended == "execution_success", ended
         time.sleep(2)
+
+    def boxes(self) -> dict[str, dict[str, Any]]:
+        """Where each node is drawn, its title included: left, top, right, bottom, in units of the graph; by its id.
+
+        In Nodes 2.0 nodes are elements of the page, which grow with their contents.
+        """
+        found: dict[str, dict[str, Any]] = self.js(
+            "const {scale, offset} = window.app.canvas.ds, title = window.LiteGraph.NODE_TITLE_HEIGHT;"
+            "const origin = window.app.canvas.canvas.getBoundingClientRect();"
+            "return Object.fromEntries(window.app.graph._nodes.map(node => {"
+            " const [x, y] = node.pos, [width, height] = node.size, box = {type: node.type, title: node.title};"
+            " const drawn = document.querySelector(`[data-node-id='${node.id}']`)?.getBoundingClientRect();"
+            " const across = p => (p - origin.left) / scale - offset[0], down = p => (p - origin.top) / scale - offset[1];"
+            " const edges = drawn"
+            "  ? [across(drawn.left), down(drawn.top), across(drawn.right), down(drawn.bottom)]"
+            "  : [x, y - title, x + width, y + height];"
+            " return [node.id, {...box, edges}]; }))"
+        )
+        return found
+
+    def previews(self) -> dict[str, list[dict[str, Any]]]:
+        """Pictures that nodes show, by the node's id: height in units of the graph, source, whether something covers it."""
+        found: dict[str, list[dict[str, Any]]] = self.js(
+            "const {scale} = window.app.canvas.ds, shown = {};"
+            "for (const node of window.app.graph._nodes) {"
+            " const element = document.querySelector(`[data-node-id='${node.id}']`);"
+            " if (element) shown[node.id] = [...element.querySelectorAll('img')].map(picture => {"
+            "  const {left, top, width, height} = picture.getBoundingClientRect();"
+            "  const front = document.elementFromPoint(left + width / 2, top + height / 2);"
+            "  return {height: height / scale, source: picture.src, covered: !element.contains(front)}; });"
+            " else if (node.imgs?.length) {"
+            "  const end = Math.max(0, ...(node.widgets ?? []).filter(w => w.name != '$$canvas-image-preview' && !w.hidden)"
+            "   .map(w => (w.y ?? 0) + (w.computedHeight ?? 20)));"
+            "  shown[node.id] = node.imgs.map(picture =>"
+            "   ({height: node.size[1] - end, source: picture.src, covered: !picture.naturalWidth})); } }"
+            "return shown"
+        )
+        return {node: pictures for node, pictures in found.items() if pictures}
+
+    def show_all(self) -> None:
+        """Shows the whole graph, clear of the page's bars."""
+        self.js(
+            "const all = window.app.graph._nodes, view = window.app.canvas;"
+            "const least = axis => Math.min(...all.map(n => n.pos[axis]));"
+            "const most = axis => Math.max(...all.map(n => n.pos[axis] + n.size[axis]));"
+            "const wide = most(0) - least(0), high = most(1) - least(1);"
+            "const {width, height} = view.canvas.getBoundingClientRect();"
+            "const scale = Math.min(1, (width - 140) / wide, (height - 340) / high);"
+            "view.ds.scale = scale; view.ds.offset = [80 / scale - least(0), 130 / scale - least(1)];"
+            "view.setDirty(true, true)"
+        )
+        time.sleep(1.5)
 
     def fit(self, scale: float) -> tuple[int, int]:
         """Shows the graph from its upper left corner; returns how many pixels wide and high it is."""

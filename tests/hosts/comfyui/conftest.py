@@ -1,4 +1,7 @@
-"""Real ComfyUI: set COMFYUI_PATH to its checkout, and COMFYUI_PYTHON to its interpreter if that is not this one."""
+"""Real ComfyUI: set COMFYUI_PATH to its checkout, and COMFYUI_PYTHON to its interpreter if that is not this one.
+
+COMFYUI_FRONTEND: the `static` folder of another comfyui-frontend-package, in place of the one installed beside it.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfyui: Path, base: Path) -> Iterator[Server]:
-    with started(comfyui, base) as server:
+    page = os.environ.get("COMFYUI_FRONTEND")
+    with started(comfyui, base, *(["--front-end-root", page] if page else [])) as server:
         yield server
 
 

@@ -5,10 +5,12 @@ IMAGEREWARD_SCREENSHOTS: a folder for pictures of the page, to be looked at.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hosts.comfyui.canvas import Canvas
@@ -17,31 +19,38 @@ from hosts.comfyui.test_workflows import WORKFLOWS
 from sd_imagereward.core.demo.pictures import write_demo
 
 SETTINGS = {"Comfy.TutorialCompleted": True}  # else a dialog covers the graph
+VIEWS = {"classic": False, "nodes2": True}
+LEAST = 60  # height of a preview, in units of the graph
+BLUEPRINTS = sorted((WORKFLOWS.parent / "subgraphs").glob("*.json"))
+SMALL: dict[str, dict[str, Any]] = {
+    "SDImageRewardLoad": {"model": "tiny.pt"},
+    "EmptyLatentImage": {"width": 64, "height": 64},
+    "KSampler": {"steps": 2},
+    "SDImageRewardTrainReFL": {"resolution": 64, "steps": 2, "accumulation": 1, "evaluation_images": 1, "rank": 2}
+    | {"denoising_steps": 3, "stop_first": 1, "stop_last": 2},
+}
+
+
+@pytest.fixture(scope="module", params=VIEWS)
+def page(server: Server, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Canvas]:
+    """One browser for all scenes of a view."""
+    user = server.base / "user" / "default"
+    user.mkdir(parents=True, exist_ok=True)
+    settings = SETTINGS | {"Comfy.VueNodes.Enabled": VIEWS[request.param]}
+    (user / "comfy.settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    page = Canvas(f"http://127.0.0.1:{server.port}/", tmp_path_factory.mktemp("chromium"), (1900, 1300))
+    yield page
+    page.close()
 
 
 @pytest.fixture
-def canvas(server: Server, tmp_path: Path) -> Iterator[Canvas]:
-    user = server.base / "user" / "default"
-    user.mkdir(parents=True, exist_ok=True)
-    (user / "comfy.settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
-    canvas = Canvas(f"http://127.0.0.1:{server.port}/", tmp_path / "chromium", (1600, 900))
-    yield canvas
+def canvas(page: Canvas) -> Iterator[Canvas]:
+    yield page
     folder = os.environ.get("IMAGEREWARD_SCREENSHOTS")
     if folder:
-        name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
-        canvas.screenshot(Path(folder) / f"comfyui_{name}.png")
-    canvas.close()
-
-
-def test_a_workflow_runs_and_shows_its_scores(canvas: Canvas, server: Server) -> None:
-    write_demo(server.base / "input" / "my_pictures")
-    canvas.load(json.loads((WORKFLOWS / "score_a_folder.json").read_text(encoding="utf-8")))
-    canvas.set("SDImageRewardLoad", model="tiny.pt")
-    canvas.run("SDImageRewardSave")
-    canvas.fit(0.75)
-    for kind in ("SDImageRewardScore", "SDImageRewardScoreTable", "SDImageRewardSave"):
-        shown = "return window.app.graph._nodes.find(n => n.type == arguments[0]).imgs.map(i => i.naturalWidth)"
-        assert all(width > 0 for width in canvas.js(shown, kind))
+        name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" (")[0]
+        page.screenshot(Path(folder) / f"comfyui_{name}.png")
+    page.escape()
 
 
 def test_keep_generating_shows_what_it_has_found(canvas: Canvas) -> None:
@@ -68,9 +77,134 @@ def test_every_node_is_found_by_the_word_imagereward(canvas: Canvas, server: Ser
     titles = {one["display_name"] for one in known if not one.get("dev_only")}
     canvas.js("window.app.canvas.canvas.dispatchEvent(new MouseEvent('dblclick', {clientX: 800, clientY: 450}))")
     canvas.js("window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
-    field = canvas.wait(lambda: canvas.visible(".comfy-vue-node-search-container input, .p-dialog input"), "the search")
-    field.send_keys("ImageReward")
+    canvas.wait(lambda: canvas.visible(".comfy-vue-node-search-container input, [role=dialog] input"), "the search")
+    canvas.driver.switch_to.active_element.send_keys("ImageReward")
     results = (
         "return [...document.querySelectorAll('.p-autocomplete-option, [role=option]')].map(e => e.innerText).join()"
     )
     canvas.wait(lambda: sum(title in canvas.js(results) for title in titles) == len(titles), "all nodes in the list")
+
+
+def with_tiny_models(workflow: dict[str, Any]) -> dict[str, Any]:
+    for node in workflow["nodes"]:
+        if node["type"] == "CheckpointLoaderSimple":
+            node |= {"type": "TinyCheckpoint", "widgets_values": [0, "fixed", "sd1"]}
+    return workflow
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def open_small(canvas: Canvas, path: Path) -> None:
+    canvas.load(with_tiny_models(read(path)))
+    for kind, widgets in SMALL.items():
+        canvas.set(kind, **widgets)
+    canvas.show_all()
+
+
+def expect_apart(boxes: dict[str, dict[str, Any]]) -> None:
+    for one, other in itertools.combinations(boxes.values(), 2):
+        l1, t1, r1, b1 = one["edges"]
+        l2, t2, r2, b2 = other["edges"]
+        apart = r1 <= l2 or r2 <= l1 or b1 <= t2 or b2 <= t1
+        assert apart, f"{one['title']} and {other['title']} overlap: {one['edges']}, {other['edges']}"
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_template_shows_everything_before_and_after_its_run(canvas: Canvas, server: Server, path: Path) -> None:
+    write_demo(server.base / "input" / "my_pictures")
+    open_small(canvas, path)
+    expect_apart(canvas.boxes())
+    canvas.run()
+    canvas.show_all()
+    boxes, previews = canvas.boxes(), canvas.previews()
+    expect_apart(boxes)
+    info = server.get("/object_info")
+    ends = {number for number, box in boxes.items() if info.get(box["type"], {}).get("output_node")}
+    assert ends <= previews.keys(), [boxes[number]["title"] for number in ends - previews.keys()]
+    for number, pictures in previews.items():
+        for picture in pictures:
+            assert not picture["covered"], boxes[number]["title"]
+        tallest = max(picture["height"] for picture in pictures)
+        assert tallest >= LEAST or len(pictures) > 4, boxes[number]["title"]
+
+
+def test_training_ends_with_its_curve(canvas: Canvas, server: Server) -> None:
+    """Live previews are of one picture, the curve is a file of the node's."""
+    open_small(canvas, WORKFLOWS / "train_a_refl_lora.json")
+    canvas.run()
+    canvas.show_all()
+    (number,) = (n for n, box in canvas.boxes().items() if box["type"] == "SDImageRewardTrainReFL")
+    (picture,) = canvas.previews()[number]
+    assert "/view?filename=ImageReward_" in picture["source"]
+
+
+def test_connected_scores_hide_the_prompt(canvas: Canvas) -> None:
+    canvas.load(read(WORKFLOWS / "best_of_16.json"))
+    canvas.show_all()
+    find = "const node = window.app.graph._nodes.find(n => n.type == 'SDImageRewardPickBest');"
+    slot = "const slot = node.inputs.findIndex(i => i.name == 'scores');"
+
+    def prompt_is_shown() -> bool:
+        shown: bool = canvas.js(
+            f"{find} const element = document.querySelector(`[data-node-id='${{node.id}}']`);"
+            "const prompt = node.widgets.find(w => w.name == 'prompt');"
+            "return element ? !!element.querySelector('textarea') : prompt.element.offsetParent !== null"
+        )
+        return shown
+
+    assert not prompt_is_shown()
+    canvas.js(f"{find} {slot} node.disconnectInput(slot)")
+    canvas.wait(prompt_is_shown, "the prompt of a node without scores")
+    canvas.js(
+        f"{find} {slot} const score = window.app.graph._nodes.find(n => n.type == 'SDImageRewardScore');"
+        "score.connect(1, node, slot)"
+    )
+    canvas.wait(lambda: not prompt_is_shown(), "the prompt to go")
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.json")), ids=lambda path: path.stem)
+def test_app_mode_finds_what_a_template_offers(canvas: Canvas, path: Path) -> None:
+    """The page keeps of a layout for App mode what it can interpret."""
+    workflow = with_tiny_models(read(path))
+    tiny = {node["id"] for node in workflow["nodes"] if node["type"] == "TinyCheckpoint"}
+    layout = workflow["extra"]["linearData"]
+    layout["inputs"] = [entry for entry in layout["inputs"] if entry[0] not in tiny]
+    canvas.load(workflow)
+    store = "document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia.state.value.appMode"
+    kept = canvas.js(f"return {store} && [{store}.selectedInputs.length, {store}.selectedOutputs.length]")
+    if kept is None:
+        pytest.skip("this page has no App mode")
+    assert kept == [len(layout["inputs"]), len(layout["outputs"])]
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_a_blueprint_runs_as_one_node(canvas: Canvas, server: Server, path: Path) -> None:
+    write_demo(server.base / "input" / "my_pictures")
+    offered = {one["name"]: number for number, one in server.get("/global_subgraphs").items()}
+    workflow = json.loads(server.get(f"/global_subgraphs/{offered[path.stem]}")["data"])
+    canvas.load(workflow)
+    canvas.js(
+        "const graph = window.app.graph, node = graph._nodes[0];"
+        "for (const inner of node.subgraph.nodes) for (const widget of inner.widgets ?? [])"
+        " if (widget.name in (arguments[0][inner.type] ?? {})) widget.value = arguments[0][inner.type][widget.name];"
+        "for (const widget of node.widgets) {"
+        " const value = arguments[1][widget.name]; if (value !== undefined) widget.value = value; }"
+        "if (!node.inputs.some(i => i.name == 'model')) return;"
+        "const tiny = window.LiteGraph.createNode('TinyCheckpoint'); graph.add(tiny); tiny.pos = [-400, 0];"
+        "['model', 'clip', 'vae'].forEach((name, out) =>"
+        " tiny.connect(out, node, node.inputs.findIndex(i => i.name == name)))",
+        SMALL,
+        {"reward_model": "tiny.pt", "width": 64, "height": 64, "count": 2, "steps": 2}
+        | {"resolution": 64, "train_steps": 2, "prompt": "a red fox", "prompts": "a red fox", "folder": "my_pictures"},
+    )
+    canvas.run()
+    canvas.show_all()
+    assert canvas.js("return Object.keys(window.app.nodeOutputs).length") > 0
+    if canvas.js(
+        "return !!document.querySelector('[data-node-id]')"
+    ):  # the classic canvas draws no previews from inside
+        (pictures,) = canvas.previews().values()
+        assert max(picture["height"] for picture in pictures) >= LEAST

@@ -101,6 +101,7 @@ class Int(Custom("INT")):  # type: ignore[misc]
         ) -> None:  # fmt: skip
             super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
             self.default, self.min, self.max = default, min, max
+            self.control_after_generate = bool(control_after_generate)
 
 
 class Float(Custom("FLOAT")):  # type: ignore[misc]

@@ -106,11 +106,16 @@ TILES: dict[str, tuple[tuple[str, ...], Widgets]] = {  # titles of the nodes tha
         ("Score, A", "Score, B", "Score Table"),
         SMALL | {"SDImageRewardScoreTable": {"label": "painted", "compare_label": "noise"}},
     ),
+    "generate_until_good": (
+        ("Keep Generating", "Save Scored Images"),
+        {**SMALL, "SDImageRewardKeepGenerating": {"until": 4, "threshold": -100.0}},
+    ),
     "train_a_refl_lora": (
         ("Train ReFL LoRA", "LoRA at strength 0.5", "Strength 0", "Strength 0.5", "Strength 1"),
         SMALL | {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
     ),
 }
+TILE = 720  # pixels at most, a side
 BARS = (80, 120)  # pixels that the page's own bars take up on the left and above
 
 
@@ -133,7 +138,7 @@ def with_demo_pictures(graph: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_tile(canvas: Canvas, name: str, titles: tuple[str, ...]) -> None:
-    """The part of the graph that these nodes take up, as JPEG of 1200 pixels at most."""
+    """The part of the graph that these nodes take up, as JPEG."""
     canvas.fit(1.0)
     boxes = [box["edges"] for box in canvas.boxes().values() if box["title"].removeprefix("ImageReward ") in titles]
     left, top = (min(edges[side] for edges in boxes) - 20 for side in (0, 1))
@@ -156,7 +161,7 @@ def save_tile(canvas: Canvas, name: str, titles: tuple[str, ...]) -> None:
     origin = canvas.js("const {left, top} = window.app.canvas.canvas.getBoundingClientRect(); return [left, top]")
     x, y = (round(origin[side] + BARS[side]) for side in (0, 1))
     tile = picture.crop((x, y, x + round(scale * (right - left)), y + round(scale * (bottom - top))))
-    tile.thumbnail((1200, 1200))
+    tile.thumbnail((TILE, TILE))
     tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=82, optimize=True)
     print(f"{name}.jpg: {tile.width} x {tile.height}")
 

@@ -62,7 +62,7 @@ def overlap(one: Json, other: Json) -> bool:
 
 
 def test_both_folders_hold_what_the_page_offers() -> None:
-    assert len(TEMPLATES) == 5
+    assert len(TEMPLATES) == 6
     assert len(BLUEPRINTS) == 3
 
 

@@ -16,7 +16,8 @@ def enter_host(comfyui: str) -> None:
     sys.path[0] = comfyui  # in place of this folder, whose `server` is another
     sys.argv[1:] = ["--cpu"]
     importlib.import_module("comfy.options").enable_args_parsing()
-    importlib.import_module("utils.extra_config")  # before `nodes`, which puts another `utils` on the path
+    if importlib.util.find_spec("utils"):  # before `nodes`, which puts another `utils` on the path
+        importlib.import_module("utils.extra_config")
 
 
 def mount() -> None:

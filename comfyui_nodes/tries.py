@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..core.errors import ImageRewardError
 from ..core.files.console import counted
-from ..core.scoring.selection import best, rank, split
+from ..core.scoring.selection import rank, split
 from . import saving, scored_images
 from .captions import preview
 from .file_names import fill_in
@@ -217,7 +217,7 @@ def _keep(found: Found, scored: ScoredImages, chunks: Mapping[str, Any]) -> Foun
     passing = split(values, found.goal.threshold).kept
     kept = [_take(found, scored, i) for i in passing]
     if not kept and not found.kept:
-        first = best(values)
+        first = rank(values, top=1)[0]
         found.leader.offer(values[first], lambda: _take(found, scored, first))
     return dataclasses.replace(
         found,

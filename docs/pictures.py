@@ -115,7 +115,7 @@ TILES: dict[str, tuple[tuple[str, ...], Widgets]] = {  # titles of the nodes tha
         SMALL | {"SDImageRewardLoad": {"model": "tiny.pt"}, "SDImageRewardTrainReFL": TRAINING},
     ),
 }
-TILE = 720  # pixels at most, a side
+TILE = 640  # pixels at most, a side
 BARS = (80, 120)  # pixels that the page's own bars take up on the left and above
 
 
@@ -162,7 +162,7 @@ def save_tile(canvas: Canvas, name: str, titles: tuple[str, ...]) -> None:
     x, y = (round(origin[side] + BARS[side]) for side in (0, 1))
     tile = picture.crop((x, y, x + round(scale * (right - left)), y + round(scale * (bottom - top))))
     tile.thumbnail((TILE, TILE))
-    tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=82, optimize=True)
+    tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=80, optimize=True)
     print(f"{name}.jpg: {tile.width} x {tile.height}")
 
 

@@ -1,4 +1,4 @@
-"""Previews with the score written under each image."""
+"""Previews with the score written under each image, and many images as a table."""
 
 from __future__ import annotations
 
@@ -15,34 +15,120 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..core.files.atomic import replacing
-from ..core.pages.drawing import load_font, text_width, write_line
+from ..core.pages.drawing import shortened, text_width, write_line
 from .pictures import to_picture
-from .scores import Scores
+from .scores import Scores, number
 
-LONGEST_SIDE = 512  # of a preview; the images themselves go on as they are
-SMALLEST_TEXT = 17
-INK, PAPER, WARNING = (235, 235, 235), (28, 28, 28), (255, 190, 90)
+MOST_PREVIEWS = 16  # one picture an image; more are shown in a single table
+SIDE = 512  # of an image in its preview; the images themselves go on as they are
+SCORE, NAME = 88, 44  # pixels of the letters: sixteen previews share the width of a node
+STRIP, NAME_STRIP = 108, 52  # their lines
+INK, SOFT, PAPER = (235, 235, 235), (160, 160, 160), (28, 28, 28)
+BEST, WARNING = (130, 225, 145), (255, 190, 90)
+STAR = " *"  # as in charts
+
+MOST_CELLS, COLUMNS = 64, 4  # of a table
+CELL = (256, 76)
+THUMBNAIL = 68
+CELL_SCORE, CELL_NAME, HEAD_TEXT, HEAD = 34, 22, 26, 56
 
 
 def preview(pixels: Sequence[Tensor], scores: Scores) -> dict[str, Any]:
-    """The `ui` of a node: an image (3, H, W) with its score below, for each; the numbers reach the history too."""
-    saved = [_save(caption(image, scores, i)) for i, image in enumerate(pixels)]
-    return {"images": saved, "scores": list(map(_json_number, scores.total)), "text": [scores.text()]}
+    """The `ui` of a node: each image (3, H, W) with its score below, or all in a table; the numbers reach the history too."""
+    sheets = captions(pixels, scores) if len(pixels) <= MOST_PREVIEWS else [table(pixels, scores)]
+    return {
+        "images": [_save(sheet) for sheet in sheets],
+        "scores": list(map(_json_number, scores.total)),
+        "text": [scores.text()],
+    }
 
 
-def caption(pixels: Tensor, scores: Scores, i: int) -> Image.Image:
-    """The image with its score below, in letters that grow with it: a node shows many previews side by side."""
-    picture = to_picture(pixels)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    size = max(SMALLEST_TEXT, picture.width // 7)
-    text = f"{scores.total[i]:.4f}"
-    _, top, _, bottom = load_font(size).getbbox(text)
-    width, strip = max(picture.width, text_width(text, size) + 8), int((bottom - top) * 1.8)
-    sheet = Image.new("RGB", (width, picture.height + strip), PAPER)
-    sheet.paste(picture, ((width - picture.width) // 2, 0))
-    ink = WARNING if i in scores.notes else INK
-    write_line(ImageDraw.Draw(sheet), (width / 2, picture.height + strip / 2), text, "middle", ink, size)
+def captions(pixels: Sequence[Tensor], scores: Scores) -> list[Image.Image]:
+    """Each image with its score below, all of one size: the page fits them into equal cells, so that all letters are equal."""
+    pictures = [_fitted(to_picture(one), SIDE) for one in pixels]
+    texts = [_score_text(scores, i) for i in range(len(pictures))]
+    box = (
+        max(*(picture.width for picture in pictures), *(text_width(text, SCORE) + 16 for text in texts)),
+        max(picture.height for picture in pictures),
+    )
+    return [_sheet(picture, box, scores, i, texts[i]) for i, picture in enumerate(pictures)]
+
+
+def _sheet(picture: Image.Image, box: tuple[int, int], scores: Scores, i: int, text: str) -> Image.Image:
+    width, height = box
+    sheet = Image.new("RGB", (width, height + STRIP + (NAME_STRIP if scores.names else 0)), PAPER)
+    sheet.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+    canvas = ImageDraw.Draw(sheet)
+    write_line(canvas, (width / 2, height + STRIP / 2), text, "middle", _ink(scores, i), SCORE)
+    if scores.names:
+        name = _name(scores, i, width - 16, NAME)
+        write_line(canvas, (width / 2, height + STRIP + NAME_STRIP / 2 - 6), name, "middle", SOFT, NAME)
     return sheet
+
+
+def table(pixels: Sequence[Tensor], scores: Scores) -> Image.Image:
+    """A small image, score and name each, best first, down the columns; of more than `MOST_CELLS` the best of them."""
+    shown = scores.order()[:MOST_CELLS]
+    rows = math.ceil(len(shown) / COLUMNS)
+    width, height = CELL
+    sheet = Image.new("RGB", (COLUMNS * width, HEAD + rows * height), PAPER)
+    canvas = ImageDraw.Draw(sheet)
+    write_line(
+        canvas,
+        (8, HEAD / 2),
+        shortened(_heading(scores, len(shown)), sheet.width - 16, HEAD_TEXT),
+        "start",
+        INK,
+        HEAD_TEXT,
+    )
+    for place, i in enumerate(shown):
+        column, row = divmod(place, rows)
+        x, y = column * width + 4, HEAD + row * height
+        picture = _fitted(to_picture(pixels[i]), THUMBNAIL)
+        sheet.paste(picture, (x + (THUMBNAIL - picture.width) // 2, y + (THUMBNAIL - picture.height) // 2))
+        left, room = x + THUMBNAIL + 10, width - THUMBNAIL - 18
+        write_line(canvas, (left, y + 22), _score_text(scores, i), "start", _ink(scores, i), CELL_SCORE)
+        write_line(canvas, (left, y + 54), _name(scores, i, room, CELL_NAME), "start", SOFT, CELL_NAME)
+    return sheet
+
+
+def _heading(scores: Scores, shown: int) -> str:
+    many = f"the first {shown} of {len(scores)}" if shown < len(scores) else f"{shown} images"
+    return f"{scores.title}, {many}: {scores.summary()}"
+
+
+def _name(scores: Scores, i: int, room: int, size: int) -> str:
+    """Cut in the middle: files of one series differ at the end of their names."""
+    name = scores.name(i)
+    if text_width(name, size) <= room:
+        return name
+    kept = len(name) - 1
+    while kept > 1 and text_width(_clipped(name, kept), size) > room:
+        kept -= 1
+    return _clipped(name, kept)
+
+
+def _clipped(name: str, kept: int) -> str:
+    return f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"
+
+
+def _score_text(scores: Scores, i: int) -> str:
+    return number(scores.total[i]) + (STAR if _is_best(scores, i) else "")
+
+
+def _ink(scores: Scores, i: int) -> tuple[int, int, int]:
+    return WARNING if i in scores.notes else BEST if _is_best(scores, i) else INK
+
+
+def _is_best(scores: Scores, i: int) -> bool:
+    return len(scores) > 1 and scores.total[i] == scores.best
+
+
+def _fitted(picture: Image.Image, side: int) -> Image.Image:
+    """As large as fits into a square, small images enlarged."""
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def show(picture: Image.Image) -> dict[str, Any]:

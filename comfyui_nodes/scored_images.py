@@ -15,7 +15,7 @@ from . import carried, scoring
 from .carried import Carried
 from .hosting import expect_reward_model
 from .images import to_pixels
-from .scores import Scores, join
+from .scores import BYPASS, Scores, join
 from .types import RewardModelType, ScoresType
 
 CARRIED = ("latents", "masks", "conditioning")
@@ -119,7 +119,9 @@ def _scores(pixels: list[Any], scores: Any, reward_model: Any, prompt: Sequence[
             )
         return given
     if not reward_model:
-        raise ImageRewardError("Neither scores nor a reward model: connect 'scores', or 'reward_model' and 'prompt'.")
+        raise ImageRewardError(
+            f"Neither scores nor a reward model: connect 'scores', or 'reward_model' and 'prompt'. {BYPASS}"
+        )
     model = expect_reward_model(reward_model[0])
     return scoring.score(model, pixels, scoring.prompts_for(model, prompt, len(pixels), plain=True))
 

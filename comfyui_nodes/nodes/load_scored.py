@@ -24,7 +24,7 @@ from .. import stamps
 from ..contained import files_below, folder_below
 from ..host_version import Schema
 from ..pictures import to_image
-from ..scores import PLAIN_TITLE, Scores
+from ..scores import Scores
 from ..types import ScoresType
 
 BEST, WORST, NAME = "best first", "worst first", "by name"
@@ -98,8 +98,9 @@ def _loaded(chosen: list[tuple[Path, str, float]]) -> io.NodeOutput:
         bar.update_absolute(done, len(chosen))
     if not read:
         raise ImageRewardError(f"None of the {len(chosen)} scored files could be read; the log says why.")
-    scores = Scores(read[0][1] if read else PLAIN_TITLE, tuple(score for _, _, score in read), prompts=tuple(prompts))
-    return io.NodeOutput(images, scores, prompts, [file.stem for file, _, _ in read])
+    names = [file.stem for file, _, _ in read]
+    scores = Scores(read[0][1], tuple(score for _, _, score in read), prompts=tuple(prompts), names=tuple(names))
+    return io.NodeOutput(images, scores, prompts, names)
 
 
 def _labels(files: list[Path], score_name: str) -> Iterator[tuple[Path, str, float]]:

@@ -14,8 +14,10 @@ from ..file_names import SCORE_MARK, fill_in
 from ..host_version import Schema
 from ..images import to_pixels
 from ..saving import ENDINGS, FileSettings, save, workflow_chunks
-from ..scores import join
+from ..scores import BYPASS, join
 from ..types import ScoresType
+
+NOT_CONNECTED = object()
 
 
 class SaveScoredImages(io.ComfyNode):
@@ -32,7 +34,9 @@ class SaveScoredImages(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Image.Input("image", tooltip="A batch of images, or a list of images of any sizes."),
-                io.MultiType.Input("scores", [ScoresType, io.Float], tooltip="The scores of these images."),
+                io.MultiType.Input(
+                    "scores", [ScoresType, io.Float], optional=True, tooltip="The scores of these images. Needed."
+                ),
                 io.String.Input(
                     "filename_prefix",
                     default=f"ImageReward/{SCORE_MARK}",
@@ -66,13 +70,18 @@ class SaveScoredImages(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, image: Any = None, scores: Any = NOT_CONNECTED) -> bool | str:
+        """`scores` is optional in the schema so that the refusal, before anything runs, can name bypass."""
+        return f"Scores are not connected. {BYPASS}" if scores is NOT_CONNECTED else True
+
+    @classmethod
     def execute(
         cls,
         image: list[Any],
-        scores: list[Any],
         filename_prefix: list[str],
         format: list[str],
         quality: list[int],
+        scores: Sequence[Any] = (),
         components: Sequence[bool] = (True,),
     ) -> io.NodeOutput:
         pixels = to_pixels(image)

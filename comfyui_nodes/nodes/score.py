@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -46,6 +47,13 @@ class ScoreImages(io.ComfyNode):
                     tooltip="How many images to score at once, at most. Fewer if they take long or memory runs out.",
                     advanced=True,
                 ),
+                io.String.Input(
+                    "names",
+                    optional=True,
+                    force_input=True,
+                    tooltip="A name for each image, such as 'names' of ImageReward Load Image Folder. They are shown "
+                    "with the scores.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", is_output_list=True, tooltip="The images, as they came in."),
@@ -54,6 +62,12 @@ class ScoreImages(io.ComfyNode):
                 io.Float.Output("best", tooltip="The highest score."),
                 io.Float.Output("mean", tooltip="The mean score."),
                 io.String.Output("text", tooltip="A line for each image."),
+                io.Float.Output(
+                    "softmax",
+                    is_output_list=True,
+                    tooltip="The scores as shares that add up to 1: a softmax over these images, which should have the "
+                    "same prompt. An image without a score has 0.",
+                ),
             ],
         )
 
@@ -65,11 +79,19 @@ class ScoreImages(io.ComfyNode):
         prompt: list[str],
         plain_prompt: list[bool],
         chunk: list[int],
+        names: Sequence[str] = (),
     ) -> io.NodeOutput:
         model = expect_reward_model(reward_model[0])
         pixels = to_pixels(image)
         prompts = scoring.prompts_for(model, prompt, len(pixels), plain_prompt[0])
-        scores = scoring.score(model, pixels, prompts, chunk[0])
+        scores = scoring.score(model, pixels, prompts, chunk[0]).named(names)
         return io.NodeOutput(
-            image, scores, list(scores.total), scores.best, scores.mean, scores.text(), ui=preview(pixels, scores)
+            image,
+            scores,
+            list(scores.total),
+            scores.best,
+            scores.mean,
+            scores.text(),
+            list(scores.softmax()),
+            ui=preview(pixels, scores),
         )

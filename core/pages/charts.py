@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..files.console import counted
-from .drawing import Box, Dot, Drawing, Polyline, series_ink, text_width
+from .drawing import Box, Dot, Drawing, Polyline, series_ink, shortened, text_width
 from .kit import number
 
 EDGE = 2  # left free at each side
@@ -72,7 +72,7 @@ def bar_chart(
     if legend:
         for i, one in enumerate(series):
             _legend_entry(chart, EDGE, ROW * i, _summed_up(one), i)
-    labels = [_cut(label, MOST_LABEL * width) for label in rows]
+    labels = [shortened(label, MOST_LABEL * width) for label in rows]
     scale = _bar_scale(labels, series, width, decimals)
     for tick in ticks(scale.low, scale.high):
         chart.line((scale(tick), top), (scale(tick), bottom), "grid")
@@ -103,7 +103,7 @@ def _bar(chart: Drawing, scale: Scale, top: float, ink: str, value: float, decim
     if math.isfinite(value):
         left, right = sorted((scale(0.0), scale(value)))
         chart.shapes.append(Box(left, top + 2, max(right - left, 1.0), BAR - 4, ink))
-    text = "no score" if math.isnan(value) else number(value, decimals) + star
+    text = "no score" if math.isnan(value) else (number(value, decimals) if math.isfinite(value) else str(value)) + star
     chart.text(scale.stop + 10, top + BAR / 2, text, ink="ink")
 
 
@@ -121,7 +121,7 @@ def _summed_up(series: Series) -> str:
     if not numbers:
         return f"{series.name}: no scores"
     mean = sum(numbers) / len(numbers)
-    return f"{series.name}: best {number(max(numbers))}, mean {number(mean)}, {len(series.values)} in all"
+    return f"{series.name}: best {number(max(numbers))}, mean {number(mean)}, {len(numbers)} in all"
 
 
 def _best(values: Sequence[float]) -> int:
@@ -194,7 +194,7 @@ def _legend(chart: Drawing, names: Sequence[str], first_ink: int) -> int:
 
 def _legend_entry(chart: Drawing, x: float, y: float, name: str, place: int) -> None:
     chart.shapes.append(Box(x, y + 4, 12, 12, series_ink(place)))
-    chart.text(x + 18, y + 10, _cut(name, chart.width - x - 18), ink="ink")
+    chart.text(x + 18, y + 10, shortened(name, chart.width - x - 18), ink="ink")
 
 
 def histogram(title: str, falling: Sequence[float], *, width: int = 616, height: int = 170) -> Drawing | None:
@@ -222,15 +222,6 @@ def histogram(title: str, falling: Sequence[float], *, width: int = 616, height:
     for tick in ticks(low, high, 7):
         chart.text(_inside(values(tick), _short(tick), width), height - ROW / 2 + 2, _short(tick), "middle")
     return chart
-
-
-def _cut(label: str, most: float) -> str:
-    """As much of a label as `most` pixels hold."""
-    if text_width(label) <= most:
-        return label
-    while label and text_width(label + "...") > most:
-        label = label[:-1]
-    return label + "..."
 
 
 def _inside(x: float, text: str, width: int) -> float:

@@ -179,6 +179,15 @@ def text_width(text: str, size: int = TEXT) -> int:
     return math.ceil(font.getlength(text if isinstance(font, ImageFont.FreeTypeFont) else _latin(text)))
 
 
+def shortened(text: str, most: float, size: int = TEXT) -> str:
+    """As much of a text as `most` pixels hold."""
+    if text_width(text, size) <= most:
+        return text
+    while text and text_width(text + "...", size) > most:
+        text = text[:-1]
+    return text + "..."
+
+
 def _latin(text: str) -> str:
     """What a bitmap font can write."""
     return text.encode("latin-1", "replace").decode("latin-1")

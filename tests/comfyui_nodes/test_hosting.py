@@ -35,6 +35,11 @@ def load(name: str, **more: Any) -> hosting.RewardModel:
     return run(LoadRewardModel, model=name, **more)["reward_model"]
 
 
+def mix(*models: Any, **more: Any) -> hosting.RewardModel:
+    sockets = {f"model_{n}": model for n, model in enumerate(models, start=1)}
+    return run(MixRewardModels, models=sockets, **more)["mixed_model"]
+
+
 def options() -> list[str]:
     return next(one for one in LoadRewardModel.define_schema().inputs if one.id == "model").options
 
@@ -205,7 +210,7 @@ class TestMix:
         write_imagereward(base / "other", seed=1)
         shutil.copy(base / "other" / "ImageReward.pt", base / "models" / "ImageReward" / "other.pt")
         one, two = load(installed), load("other.pt")
-        mixed = run(MixRewardModels, model_1=one, weight_1=2.0, model_2=two, weight_2=-0.5)["mixed_model"]
+        mixed = mix(one, two, weights="2, -0.5")
         batch = pictures(3)
         first, second = (run(ScoreImages, reward_model=m, image=batch, prompt=PROMPT)["values"] for m in (one, two))
         out = run(ScoreImages, reward_model=mixed, image=batch, prompt=PROMPT)
@@ -215,19 +220,47 @@ class TestMix:
 
     def test_its_networks_keep_their_patchers(self, installed: str, pictures: Any) -> None:
         one = load(installed)
-        mixed = run(MixRewardModels, model_1=one, model_2=load(installed, dtype="bf16"))["mixed_model"]
+        mixed = mix(one, load(installed, dtype="bf16"))
         assert len(mixed.patchers) == 2
         assert mixed.patchers[0] is one.patchers[0]
 
     def test_keeps_its_components_in_memory(self, installed: str, pictures: Any) -> None:
-        mixed = run(MixRewardModels, model_1=load(installed), model_2=load(installed, dtype="bf16"))["mixed_model"]
+        mixed = mix(load(installed), load(installed, dtype="bf16"))
         gc.collect()
         assert len(loaded_scorers()) == 2
         run(ScoreImages, reward_model=mixed, image=pictures(1), prompt=PROMPT)
 
-    def test_errors(self, installed: str) -> None:
+    def test_a_model_without_a_weight_counts_once(self, installed: str) -> None:
+        models = [load(installed), load(installed, dtype="bf16"), load("technical")]
+        assert mix(*models, weights="0.5").scorer.weights == (0.5, 1.0, 1.0)
+        assert mix(*models, weights="").scorer.weights == (1.0, 1.0, 1.0)
+        assert mix(*models).scorer.weights == (1.0, 1.0, 1.0)
+
+    def test_models_count_in_the_order_of_the_sockets(self, installed: str) -> None:
+        one, two, three = load(installed), load(installed, dtype="bf16"), load("technical")
+        models = {"model_3": three, "model_1": one, "model_2": two}
+        mixed = run(MixRewardModels, models=models, weights="1, 2, 3")["mixed_model"]
+        assert mixed.keeps == (one, two, three)
+
+    @pytest.mark.parametrize(
+        ("weights", "said"),
+        [
+            ("0, 0", "All 2 weights are 0"),
+            ("1, 2, 3", "3 weights .* for 2 reward models"),
+            ("1; 2", r"such as 1, 0\.5, got '1; 2'"),
+            ("1, nan", "got 'nan'"),
+            ("1,, 2", "got ''"),
+        ],
+    )
+    def test_weights_that_cannot_be_are_said(self, installed: str, weights: str, said: str) -> None:
         one = load(installed)
-        with pytest.raises(ImageRewardError, match="weights are 0"):
-            run(MixRewardModels, model_1=one, weight_1=0.0, model_2=one, weight_2=0.0)
+        with pytest.raises(ImageRewardError, match=said):
+            mix(one, one, weights=weights)
+
+    def test_what_is_no_reward_model_is_said(self, installed: str) -> None:
         with pytest.raises(ImageRewardError, match="got str"):
-            run(MixRewardModels, model_1=one, model_2="imagereward")
+            mix(load(installed), "imagereward")
+
+    def test_a_component_that_brings_nothing_is_said(self, installed: str) -> None:
+        with pytest.raises(ImageRewardError, match="at least 2 reward models, got 1"):
+            mix(load(installed), None)

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from run_node import PROMPT, run
-from sd_imagereward.comfyui_nodes import hosting, scoring
+from sd_imagereward.comfyui_nodes import captions, hosting, scoring
 from sd_imagereward.comfyui_nodes.captions import preview
 from sd_imagereward.comfyui_nodes.nodes.score import ScoreImages
 from sd_imagereward.comfyui_nodes.scores import Scores
 from sd_imagereward.core.errors import BadImage, ImageRewardError
+from sd_imagereward.core.pages.drawing import text_width
 from sd_imagereward.core.pictures.resize import quantise
 from sd_imagereward.core.scorers.loading import load_scorer
 from sd_imagereward.core.scoring.score import score_images
@@ -131,24 +132,118 @@ def test_broken_and_black_images_are_scored_and_said(model: hosting.RewardModel,
     assert "black image" in out["text"]
 
 
+def shown(ui: dict[str, Any]) -> list[Image.Image]:
+    files = [Path(folder_paths.get_temp_directory()) / one["subfolder"] / one["filename"] for one in ui["images"]]
+    return [Image.open(file).convert("RGB") for file in files]
+
+
 def test_each_preview_carries_its_score(model: hosting.RewardModel, pictures: Any) -> None:
     out = score(model, pictures(3, 40, 200))
-    ui = out["ui"]
-    assert ui["scores"] == out["values"]
-    assert ui["text"] == [out["text"]]
-    for shown in ui["images"]:
-        file = Path(folder_paths.get_temp_directory()) / shown["subfolder"] / shown["filename"]
-        with Image.open(file) as opened:
-            strip = np.asarray(opened.convert("L"))[40:]
-        assert strip.shape[0] > 15
-        assert strip.max() > 200 > 60 > strip.min()  # light letters on a dark strip below the image
+    assert out["ui"]["scores"] == out["values"]
+    assert out["ui"]["text"] == [out["text"]]
+    for sheet in shown(out["ui"]):
+        strip = np.asarray(sheet.convert("L"))[-captions.STRIP :]
+        assert strip.max() > 180 > 60 > strip.min()  # light letters on a dark strip below the image
+
+
+def letter_heights(sheets: list[Image.Image]) -> list[int]:
+    """How many lines of pixels the letters take, below the image."""
+    strips = [np.asarray(sheet.convert("L"))[-captions.STRIP :] for sheet in sheets]
+    return [int((strip.max(axis=1) > 120).sum()) for strip in strips]
+
+
+def test_scores_have_one_size_whatever_the_size_of_the_image(pictures: Any) -> None:
+    sizes = [(8, 8), (64, 640), (900, 90), (1, 300), (1200, 1600)]
+    images = [pictures(1, *size)[0].permute(2, 0, 1) for size in sizes]
+    together = captions.captions(images, Scores("x", (0.5001,) * 5))
+    assert len({sheet.size for sheet in together}) == 1
+    alone = [captions.captions([image], Scores("x", (0.5001,)))[0] for image in images]
+    assert len({*letter_heights(together), *letter_heights(alone)}) == 1
+    assert letter_heights(alone)[0] > 0.1 * max(max(sheet.size) for sheet in together)
+
+
+def green(picture: Image.Image) -> int:
+    return int((np.abs(np.asarray(picture, dtype=int) - captions.BEST).sum(axis=2) < 20).sum())
+
+
+def test_the_best_stands_out(pictures: Any) -> None:
+    pixels = list(pictures(3).mul(0).permute(0, 3, 1, 2))
+    assert [green(one) > 100 for one in captions.captions(pixels, Scores("x", (0.5, 2.0, math.nan)))] == [
+        False,
+        True,
+        False,
+    ]
+    assert not any(map(green, captions.captions(pixels, Scores("x", (math.nan,) * 3))))
+    assert not any(map(green, captions.captions(pixels[:1], Scores("x", (1.0,)))))
+
+
+def test_more_than_sixteen_are_a_table_best_first(pictures: Any) -> None:
+    grey = [torch.full((3, 8, 8), i / 63) for i in range(64)]
+    one_a_piece = preview(grey[:16], Scores("x", tuple(map(float, range(16)))))
+    assert len(shown(one_a_piece)) == 16
+    (table,) = shown(preview(grey, Scores("x", tuple(map(float, range(64))))))
+    cells = [
+        (column * captions.CELL[0] + 38, captions.HEAD + row * captions.CELL[1] + 34)
+        for column in range(4)
+        for row in range(16)
+    ]
+    found = [table.getpixel(place)[0] for place in cells]  # type: ignore[index]
+    assert found == pytest.approx([255 * i / 63 for i in reversed(range(64))], abs=6)
+
+
+def test_a_table_of_more_shows_the_best(pictures: Any) -> None:
+    few, many = (captions.table([torch.zeros(3, 8, 8)] * n, Scores("x", (0.5,) * n)) for n in (64, 200))
+    assert few.size == many.size
+    assert np.abs(np.asarray(few, dtype=int) - np.asarray(many)).max() > 100  # the heading says so
+
+
+def test_names_are_shown_and_travel(model: hosting.RewardModel, pictures: Any) -> None:
+    out = score(model, pictures(2), names=["cat.png", "dog.png"])
+    assert out["scores"].names == ("cat.png", "dog.png")
+    assert "dog.png: ImageReward " in out["text"]
+    assert shown(out["ui"])[0].height > shown(score(model, pictures(2))["ui"])[0].height
+    with pytest.raises(ImageRewardError, match="1 name for 2 scores"):
+        score(model, pictures(2), names=["cat.png"])
+
+
+def test_a_long_name_keeps_its_end() -> None:
+    scores = Scores("x", (1.0,), names=("my_holiday_pictures_0042",))
+    name = captions._name(scores, 0, 160, captions.CELL_NAME)
+    assert name.startswith("my_")
+    assert "..." in name
+    assert name.endswith("0042")
+    assert text_width(name, captions.CELL_NAME) <= 160
+    assert captions._name(scores, 0, 1000, captions.CELL_NAME) == scores.names[0]
+
+
+def test_softmax_is_a_share_each(model: hosting.RewardModel, pictures: Any) -> None:
+    out = score(model, pictures(3))
+    assert out["softmax"] == pytest.approx(torch.tensor(out["values"]).softmax(0).tolist(), abs=1e-6)
+    assert Scores("x", (1000.0, 1000.0, math.nan)).softmax() == (0.5, 0.5, 0.0)
+    assert Scores("x", (math.inf, 3.0, -math.inf)).softmax() == (1.0, 0.0, 0.0)
+    assert Scores("x", (-math.inf, -math.inf)).softmax() == (0.5, 0.5)
+    assert Scores("x", (math.nan,) * 2).softmax() == (0.0, 0.0)
+
+
+def test_scores_read_well_where_other_nodes_print_them() -> None:
+    scores = Scores("x", (0.5, math.nan, math.inf), {"part": (1.0, math.nan, 2.0)}, notes={1: "black image"})
+    assert str(scores).splitlines() == [
+        "image 0: x 0.5000 (part 1.0000)",
+        "image 1: x no score (part no score)  [black image]",
+        "image 2: x inf (part 2.0000)",
+        "best inf, mean 0.5000 (left out: 1 without a score, 1 infinite)",
+    ]
+    assert str(Scores("x", (math.nan,))).endswith("no image has a score")
+    assert str(Scores("x", (math.inf,))).endswith("best inf, no mean (left out: 1 infinite)")
+    assert str(Scores("x", ())) == "no images"
+    assert scores.order() == [2, 0, 1]
 
 
 def test_a_score_without_end_leaves_the_history_readable(model: hosting.RewardModel, pictures: Any) -> None:
     values = (math.inf, -math.inf, math.nan, 0.5)
-    shown = preview(list(pictures(4).permute(0, 3, 1, 2)), Scores("x", values))
-    assert json.loads(json.dumps(shown, allow_nan=False))["scores"] == [None, None, None, 0.5]
-    assert "inf" in shown["text"][0]
+    ui = preview(list(pictures(4).permute(0, 3, 1, 2)), Scores("x", values))
+    assert json.loads(json.dumps(ui, allow_nan=False))["scores"] == [None, None, None, 0.5]
+    assert "inf" in ui["text"][0]
 
 
 def test_an_unchanged_image_is_never_scored_twice(model: hosting.RewardModel, pictures: Any, scored: list[int]) -> None:

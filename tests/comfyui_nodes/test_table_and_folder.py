@@ -10,6 +10,7 @@ import torch
 from damage import exif
 from PIL import Image
 from run_node import run
+from sd_imagereward.comfyui_nodes.nodes import score_table
 from sd_imagereward.comfyui_nodes.nodes.load_folder import LoadImageFolder
 from sd_imagereward.comfyui_nodes.nodes.score_table import ScoreTable
 from sd_imagereward.comfyui_nodes.scores import Scores
@@ -35,6 +36,52 @@ class TestScoreTable:
         ]
         assert heights == sorted(set(heights))
         assert run(ScoreTable, scores=mixed)["chart"].shape[1] == heights[0]
+
+    def test_is_sorted_named_and_at_most_a_screen_high(self, drawn: list[Any]) -> None:
+        run(
+            ScoreTable,
+            scores=[0.5, float("nan"), 2.0, float("inf")],
+            names=["a", "b", "c", "d"],
+            compare_with=[1.0, 2.0],
+        )
+        title, rows, (first, second) = drawn[-1]
+        assert (title, rows) == ("", ["d", "c", "a", "b"])
+        assert first.values[:3] == [float("inf"), 2.0, 0.5]
+        assert second.values[2:] == [1.0, 2.0]
+        many = run(ScoreTable, scores=[float(i) for i in range(500)])["chart"]
+        title, rows, (first,) = drawn[-1]
+        assert rows[:2] == ["image 499", "image 498"]
+        assert title == f"The first {len(rows)} of 500, best first"
+        assert len(first.values) == 500  # best and mean are those of all
+        assert 800 < many.shape[1] <= 950
+        mixed = Scores("Mix", (1.0,) * 64, {f"part {i}": (1.0,) * 64 for i in range(8)})
+        assert run(ScoreTable, scores=mixed, components=True)["chart"].shape[1] <= 950
+
+    def test_scores_bring_their_names(self, drawn: list[Any]) -> None:
+        scores = Scores("ImageReward", (0.5, 2.0), names=("cat", "dog"))
+        run(ScoreTable, scores=scores)
+        assert drawn[-1][1] == ["dog", "cat"]
+        run(ScoreTable, scores=[scores, scores.take([1])])
+        assert drawn[-1][1] == ["dog", "dog", "cat"]
+        run(ScoreTable, scores=scores, names=["x", "y"])
+        assert drawn[-1][1] == ["y", "x"]
+
+    @pytest.fixture
+    def drawn(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """Title, rows and series of each chart."""
+        real, calls = score_table.bar_chart, []
+
+        def watched(title: str, rows: list[str], series: list[Any], **more: Any) -> Any:
+            calls.append((title, rows, series))
+            return real(title, rows, series, **more)
+
+        monkeypatch.setattr(score_table, "bar_chart", watched)
+        return calls
+
+    @pytest.mark.parametrize("scores", [[], ["a text"], [None]])
+    def test_a_bypassed_score_is_named(self, scores: list[Any]) -> None:
+        with pytest.raises(ImageRewardError, match=r"bypassed or muted.*Ctrl\+B"):
+            run(ScoreTable, scores=scores)
 
     def test_takes_plain_numbers(self) -> None:
         assert run(ScoreTable, scores=[1.0, 2.0])["chart"].shape[0] == 1

@@ -20,6 +20,11 @@ def run(node: type[io.ComfyNode], hidden: io.HiddenHolder | None = None, **input
     missing = {one.id for one in schema.inputs if not one.optional} - given.keys()
     assert not unknown, f"inputs that {schema.node_id} does not have: {unknown}"
     assert not missing, f"inputs that {schema.node_id} needs: {missing}"
+    for one in schema.inputs:
+        if isinstance(one, io.Autogrow.Input):
+            sockets = given[one.id].keys()
+            assert sockets <= set(one.template.names), f"sockets that {one.id} does not have: {sockets}"
+            assert sockets >= set(one.template.names[: one.template.min]), f"{one.id} needs more than {sockets}"
     if schema.is_input_list:
         given = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
     clone = type(node.__name__, (node,), {"hidden": hidden or io.HiddenHolder()})

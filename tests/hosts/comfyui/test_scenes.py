@@ -73,8 +73,27 @@ class TestScore:
         run = server.run(scored(size=64, seed=8))
         for shown in run.outputs["3"]["images"]:
             picture = np.asarray(Image.open(server.file(shown)).convert("L"))
-            assert picture.shape[0] > 64
-            assert picture[64:].max() > 200
+            assert picture.shape == (620, 512)  # a small image is enlarged
+            assert picture[512:].max() > 200
+
+    def test_many_images_are_shown_as_a_table_and_named(self, server: Server) -> None:
+        names = node("TinyTexts", lines="\n".join(f"file{i}" for i in range(64)))
+        graph = {**scored(count=64, seed=11), "4": names, "3": score(names=["4", 0])}
+        run = server.run(graph)
+        assert len(scores_of(run)) == 64
+        (shown,) = run.outputs["3"]["images"]
+        assert Image.open(server.file(shown)).width == 1024
+        assert "file63: ImageReward " in run.outputs["3"]["text"][0]
+
+    def test_softmax_adds_up_to_one(self, server: Server) -> None:
+        run = server.run({**scored(seed=12), "4": see("3", 6)})
+        powers = np.exp(scores_of(run))
+        assert run.outputs["4"]["seen"] == pytest.approx(list(powers / powers.sum()))
+
+    def test_preview_as_text_shows_what_the_scores_say(self, server: Server) -> None:
+        run = server.run({**scored(seed=13), "4": node("PreviewAny", source=["3", 1])})
+        assert run.outputs["4"]["text"] == run.outputs["3"]["text"]
+        assert "image 0: ImageReward " in run.outputs["4"]["text"][0]
 
     def test_progress_arrives(self, server: Server) -> None:
         run = server.run({**scored(count=6, seed=9), "3": score(chunk=2)})
@@ -191,7 +210,7 @@ class TestMixAndTable:
         graph = {
             "1": load(),
             "4": load("other.pt"),
-            "5": node("SDImageRewardMix", model_1=["1", 0], weight_1=1.0, model_2=["4", 0], weight_2=0.5),
+            "5": node("SDImageRewardMix", weights="1, 0.5", **{"models.model_1": ["1", 0], "models.model_2": ["4", 0]}),
             "2": images(seed=50),
             "3": score(model="5"),
             "6": node("SDImageRewardScoreTable", scores=["3", 1]),
@@ -203,6 +222,50 @@ class TestMixAndTable:
             assert f"{title}: " in line
         chart = Image.open(server.file(run.outputs["6"]["images"][0]))
         assert chart.width == 640
+
+    def test_a_mixture_of_one_is_refused_before_anything_runs(self, server: Server) -> None:
+        graph = {**scored(seed=52), "5": node("SDImageRewardMix", weights="1, 1", **{"models.model_1": ["1", 0]})}
+        run = server.run({**graph, "3": score(model="5")})
+        assert run.status == "refused"
+        assert "models.model_2" in str(run.node_errors)
+
+    def test_a_table_of_many_named_scores_is_a_screen_high(self, server: Server) -> None:
+        names = node("TinyTexts", lines="\n".join(f"file{i}" for i in range(64)))
+        table = node("SDImageRewardScoreTable", scores=["3", 1], names=["4", 0])
+        run = server.run({**scored(count=64, seed=53), "4": names, "6": table})
+        assert 800 < Image.open(server.file(run.outputs["6"]["images"][0])).height < 950
+
+    @pytest.mark.parametrize("lines", ["NaN\nNaN", "Infinity\n-Infinity\nNaN\n0.5"])
+    def test_scores_that_are_no_numbers_are_drawn(self, server: Server, lines: str) -> None:
+        run = server.run(
+            {"4": node("TinyAnything", lines=lines), "6": node("SDImageRewardScoreTable", scores=["4", 0])}
+        )
+        assert run.status == "execution_success", run.error
+
+
+class TestBypass:
+    """A bypassed Score passes the images on, and the page posts a graph in which no scores are connected."""
+
+    def test_save_is_refused_before_anything_runs(self, server: Server) -> None:
+        settings = {"filename_prefix": "a", "format": "PNG", "quality": 95}
+        run = server.run({"2": images(seed=90), "4": node("SDImageRewardSave", image=["2", 0], **settings)})
+        assert run.status == "refused"
+        assert "bypassed" in str(run.node_errors)
+
+    @pytest.mark.parametrize(
+        "reader",
+        [node("SDImageRewardScoreTable"), node("SDImageRewardRank", image=["2", 0], top=0)],
+        ids=["table", "rank"],
+    )
+    def test_the_message_names_it(self, server: Server, reader: dict[str, Any]) -> None:
+        shown = node("PreviewAny", source=["4", 0])
+        assert "bypassed" in server.run({"2": images(seed=91), "4": reader, "5": shown}).error
+
+    def test_something_else_than_scores_names_it_too(self, server: Server) -> None:
+        text = node("TinyAnything", lines='"a text"')
+        run = server.run({"4": text, "5": node("SDImageRewardScoreTable", scores=["4", 0])})
+        assert "got str" in run.error
+        assert "bypassed" in run.error
 
     def test_a_mixture_file_beside_the_weights(self, server: Server) -> None:
         models = server.get("/object_info/SDImageRewardLoad")["SDImageRewardLoad"]["input"]["required"]["model"]

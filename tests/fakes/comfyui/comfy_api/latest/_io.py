@@ -158,6 +158,24 @@ class MultiType:
             self.io_type = ",".join(one.io_type for one in types)
 
 
+class Autogrow:
+    """An input that has a socket more than are connected; comes to the node as {name of socket: value}."""
+
+    class TemplateNames:
+        def __init__(self, input: Input, names: list[str], min: int = 1) -> None:
+            self.input, self.names, self.min = input, names, min
+
+    class Input(Input):
+        io_type = "COMFY_AUTOGROW_V3"
+
+        def __init__(
+            self, id: str, template: Autogrow.TemplateNames, display_name: str | None = None, optional: bool = False,
+            tooltip: str | None = None, lazy: bool | None = None, extra_dict: dict[str, Any] | None = None,
+        ) -> None:  # fmt: skip
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+            self.template = template
+
+
 @dataclass
 class Schema:
     node_id: str

@@ -47,7 +47,8 @@ def schemas() -> dict[str, io.Schema]:
 
 
 def widgets(schema: io.Schema) -> list[io.Input]:
-    return [one for one in schema.inputs if type(one).__qualname__.split(".")[0] in WIDGETS]
+    typed = [one for one in schema.inputs if type(one).__qualname__.split(".")[0] in WIDGETS]
+    return [one for one in typed if not getattr(one, "force_input", False)]
 
 
 def rectangle(node: Json) -> tuple[float, float, float, float]:

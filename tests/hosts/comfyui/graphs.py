@@ -63,7 +63,8 @@ def _widget_values(one: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     left = list(one.get("widgets_values", []))
     values = {}
     for name, (kind, *options) in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
-        if isinstance(kind, list) or kind in WIDGETS:
+        socket_alone = bool(options) and options[0].get("forceInput", False)
+        if (isinstance(kind, list) or kind in WIDGETS) and not socket_alone:
             values[name] = left.pop(0) if left else options[0]["default"]
             if left and left[0] in SEED_CONTROLS:
                 left.pop(0)

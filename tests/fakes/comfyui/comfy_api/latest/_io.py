@@ -131,7 +131,7 @@ class String(Custom("STRING")):  # type: ignore[misc]
             advanced: bool | None = None,
         ) -> None:  # fmt: skip
             super().__init__(id, display_name, optional, tooltip, lazy, advanced=advanced)
-            self.default, self.multiline = default, multiline
+            self.default, self.multiline, self.force_input = default, multiline, force_input
 
 
 class Combo(Custom("COMBO")):  # type: ignore[misc]

@@ -85,6 +85,43 @@ def test_every_node_is_found_by_the_word_imagereward(canvas: Canvas, server: Ser
     canvas.wait(lambda: sum(title in canvas.js(results) for title in titles) == len(titles), "all nodes in the list")
 
 
+def test_mix_grows_a_socket_for_each_model_and_runs(canvas: Canvas, server: Server) -> None:
+    canvas.js(
+        "const {app, LiteGraph} = window; app.graph.clear();"
+        "const add = (type, x, y) => {"
+        " const node = LiteGraph.createNode(type); node.pos = [x, y]; app.graph.add(node); return node; };"
+        "window.loads = [0, 1, 2].map(i => add('SDImageRewardLoad', 0, 250 * i));"
+        "window.mix = add('SDImageRewardMix', 450, 0); window.score = add('SDImageRewardScore', 900, 0);"
+        "const images = add('TinyImages', 450, 400);"
+        "window.mix.connect(0, window.score, 0); images.connect(0, window.score, 1)"
+    )
+    canvas.set("SDImageRewardLoad", model="tiny.pt")
+    canvas.set("TinyImages", count=16, size=32, channels=3)
+    canvas.set("SDImageRewardScore", prompt="the sea")
+    canvas.set("SDImageRewardMix", weights="1, 0.5, 2")
+    sockets = "return window.mix.inputs.filter(i => i.type == 'REWARD_MODEL').length"
+    connect = "window.loads[arguments[0]].connect(0, window.mix, arguments[0])"
+    for i in range(3):
+        canvas.wait(lambda: canvas.js(sockets) > i, "a free socket")  # noqa: B023, waits before the next turn
+        canvas.js(connect, i)
+    canvas.wait(lambda: canvas.js(sockets) == 4, "a fourth socket")
+    canvas.run()
+    canvas.show_all()
+    assert str(canvas.js("return window.score.id")) in canvas.previews()
+    history = next(iter(server.get("/history?max_items=1").values()))
+    (text,) = (one["text"][0] for one in history["outputs"].values() if "text" in one)
+    assert "ImageReward 3" in text
+
+
+def test_a_bypassed_score_is_named(canvas: Canvas, server: Server) -> None:
+    """The page leaves out what a bypassed node cannot pass on."""
+    write_demo(server.base / "input" / "my_pictures")
+    open_small(canvas, WORKFLOWS / "score_a_folder.json")
+    canvas.js("for (const node of window.app.graph._nodes) if (node.type == 'SDImageRewardScore') node.mode = 4")
+    run = server.run(canvas.js("return window.app.graphToPrompt().then(made => made.output)"))
+    assert "bypassed" in f"{run.node_errors} {run.events}"
+
+
 def with_tiny_models(workflow: dict[str, Any]) -> dict[str, Any]:
     for node in workflow["nodes"]:
         if node["type"] == "CheckpointLoaderSimple":

@@ -123,10 +123,7 @@ class ReflConfig:
     guard: bool = _setting(
         True, "evaluate against a held-out scorer, keep the best checkpoint, stop when the two part ways"
     )
-    held_out: str = _setting(
-        "technical",
-        "scorer that is not in the reward: name, file or hub:repo; none: the reward alone chooses the best checkpoint",
-    )
+    held_out: str = _setting("technical", "scorer that is not in the reward, or none to do without")
     evaluate_every: int = _setting(20, "updates between evaluations")
     evaluation_images: int = _setting(
         8, "pictures of an evaluation; prompts and noises stay the same all through the run"

@@ -23,9 +23,10 @@ def test_comfyui_manager_reads_the_ids_of_our_nodes_and_no_others(repository: Pa
 
 
 def python_files(folder: Path) -> Iterator[Path]:
-    """The Manager reads every folder, tests too."""
+    """The Manager reads every folder of the repository, tests too."""
     for file in sorted(folder.rglob("*.py")):
-        if not any(".git" in part or part in ("__pycache__", "build") for part in file.relative_to(folder).parts):
+        parts = file.relative_to(folder).parts
+        if not any(part.startswith(".") or part in ("__pycache__", "build") for part in parts):
             yield file
 
 

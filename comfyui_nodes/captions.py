@@ -21,11 +21,10 @@ from .scores import Scores, number
 
 MOST_PREVIEWS = 16  # one picture an image; more are shown in a single table
 SIDE = 512  # of an image in its preview; the images themselves go on as they are
-SCORE, NAME = 88, 44  # pixels of the letters: sixteen previews share the width of a node
-STRIP, NAME_STRIP = 108, 52  # their lines
+SCORE, NAME = 120, 48  # pixels of the letters: the page shows sixteen previews in rows of six
+STRIP, NAME_STRIP = 140, 60  # their lines
 INK, SOFT, PAPER = (235, 235, 235), (160, 160, 160), (28, 28, 28)
 BEST, WARNING = (130, 225, 145), (255, 190, 90)
-STAR = " *"  # as in charts
 
 MOST_CELLS, COLUMNS = 64, 4  # of a table
 CELL = (256, 76)
@@ -46,23 +45,24 @@ def preview(pixels: Sequence[Tensor], scores: Scores) -> dict[str, Any]:
 def captions(pixels: Sequence[Tensor], scores: Scores) -> list[Image.Image]:
     """Each image with its score below, all of one size: the page fits them into equal cells, so that all letters are equal."""
     pictures = [_fitted(to_picture(one), SIDE) for one in pixels]
-    texts = [_score_text(scores, i) for i in range(len(pictures))]
-    box = (
-        max(*(picture.width for picture in pictures), *(text_width(text, SCORE) + 16 for text in texts)),
-        max(picture.height for picture in pictures),
-    )
-    return [_sheet(picture, box, scores, i, texts[i]) for i, picture in enumerate(pictures)]
+    widths = [max(picture.width, text_width(number(scores.total[i]), SCORE) + 16) for i, picture in enumerate(pictures)]
+    box = max(widths), max(picture.height for picture in pictures)
+    return [_sheet(picture, box, scores, i) for i, picture in enumerate(pictures)]
 
 
-def _sheet(picture: Image.Image, box: tuple[int, int], scores: Scores, i: int, text: str) -> Image.Image:
+def _sheet(picture: Image.Image, box: tuple[int, int], scores: Scores, i: int) -> Image.Image:
     width, height = box
     sheet = Image.new("RGB", (width, height + STRIP + (NAME_STRIP if scores.names else 0)), PAPER)
     sheet.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
     canvas = ImageDraw.Draw(sheet)
-    write_line(canvas, (width / 2, height + STRIP / 2), text, "middle", _ink(scores, i), SCORE)
+    ink, ground = _ink(scores, i), PAPER
+    if _is_best(scores, i):
+        ink, ground = PAPER, ink
+    canvas.rectangle((0, height, width, height + STRIP - 1), fill=ground)
+    write_line(canvas, (width / 2, height + STRIP / 2), number(scores.total[i]), "middle", ink, SCORE)
     if scores.names:
         name = _name(scores, i, width - 16, NAME)
-        write_line(canvas, (width / 2, height + STRIP + NAME_STRIP / 2 - 6), name, "middle", SOFT, NAME)
+        write_line(canvas, (width / 2, height + STRIP + NAME_STRIP / 2), name, "middle", SOFT, NAME)
     return sheet
 
 
@@ -87,7 +87,7 @@ def table(pixels: Sequence[Tensor], scores: Scores) -> Image.Image:
         picture = _fitted(to_picture(pixels[i]), THUMBNAIL)
         sheet.paste(picture, (x + (THUMBNAIL - picture.width) // 2, y + (THUMBNAIL - picture.height) // 2))
         left, room = x + THUMBNAIL + 10, width - THUMBNAIL - 18
-        write_line(canvas, (left, y + 22), _score_text(scores, i), "start", _ink(scores, i), CELL_SCORE)
+        write_line(canvas, (left, y + 22), number(scores.total[i]), "start", _ink(scores, i), CELL_SCORE)
         write_line(canvas, (left, y + 54), _name(scores, i, room, CELL_NAME), "start", SOFT, CELL_NAME)
     return sheet
 
@@ -110,10 +110,6 @@ def _name(scores: Scores, i: int, room: int, size: int) -> str:
 
 def _clipped(name: str, kept: int) -> str:
     return f"{name[: kept // 2]}...{name[-(kept - kept // 2) :]}"
-
-
-def _score_text(scores: Scores, i: int) -> str:
-    return number(scores.total[i]) + (STAR if _is_best(scores, i) else "")
 
 
 def _ink(scores: Scores, i: int) -> tuple[int, int, int]:

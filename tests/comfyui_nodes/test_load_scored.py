@@ -46,6 +46,7 @@ def load(**changes: object) -> dict[str, object]:
 def test_which_and_in_what_order(folder: Path, changes: dict[str, object], names: list[str]) -> None:
     out = load(**changes)
     assert out["names"] == names
+    assert out["scores"].names == tuple(names)
     assert out["prompts"] == [f"a {name}" for name in names]
     sign = -1 if changes.get("score_name") else 1
     assert out["scores"].total == tuple(sign * SCORES[name] for name in names)

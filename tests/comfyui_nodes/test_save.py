@@ -244,3 +244,11 @@ def test_a_prefix_that_leads_out_is_said(pictures: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(folder_paths, "get_save_image_path", refuse)
     with pytest.raises(ImageRewardError, match=r"No image could be saved\. image 1: .*stays in ComfyUI's out"):
         save(pictures(2), filename_prefix="../x")
+
+
+def test_a_bypassed_score_is_named_before_anything_runs() -> None:
+    """The host gives a linked input as None, and leaves out what is not connected."""
+    assert "bypassed" in str(SaveScoredImages.validate_inputs(image=[None]))
+    assert SaveScoredImages.validate_inputs(image=[None], scores=[None]) is True
+    with pytest.raises(ImageRewardError, match="bypassed"):
+        run(SaveScoredImages, image=torch.zeros(1, 8, 8, 3))

@@ -107,7 +107,7 @@ class TestRank:
     @pytest.mark.parametrize(
         ("more", "said"),
         [
-            ({}, "connect 'scores', or 'reward_model' and 'prompt'"),
+            ({}, r"connect 'scores', or 'reward_model' and 'prompt'\..*bypassed"),
             ({"scores": scores((1.0, 2.0))}, "2 scores for 4 images"),
             ({"scores": ["good"]}, "got str"),
             ({"scores": scores(), "latent": {"samples": torch.zeros(3, 4, 1, 1)}}, "3 latents for 4 images"),

@@ -73,7 +73,7 @@ class TestScore:
         run = server.run(scored(size=64, seed=8))
         for shown in run.outputs["3"]["images"]:
             picture = np.asarray(Image.open(server.file(shown)).convert("L"))
-            assert picture.shape == (620, 512)  # a small image is enlarged
+            assert picture.shape == (652, 512)  # a small image is enlarged
             assert picture[512:].max() > 180
 
     def test_many_images_are_shown_as_a_table_and_named(self, server: Server) -> None:

@@ -70,6 +70,15 @@ def inputs() -> list[io.Input]:
     ]
 
 
+def names_input() -> io.Input:
+    return io.String.Input(
+        "names",
+        optional=True,
+        force_input=True,
+        tooltip="A name for each image, such as 'names' of ImageReward Load Image Folder. They are shown with the scores.",
+    )
+
+
 def outputs(prefix: str = "", which: str = "images") -> list[io.Output]:
     """The five outputs of `ScoredImages.take`."""
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from server import PromptServer
 
 from ..file_names import SCORE_MARK
-from ..host_version import Schema, fit
+from ..host_version import Schema
 from ..saving import workflow_chunks
 from ..tries import (
     BEST,
@@ -144,8 +144,7 @@ class KeepGenerating(io.ComfyNode):
                     default=False,
                     tooltip="Saves each passing image (PNG) as soon as it is found, so that no interrupt or error loses it.",
                 ),
-                fit(
-                    io.String.Input,
+                io.String.Input(
                     "filename_prefix",
                     default=f"ImageReward/{SCORE_MARK}",
                     tooltip=f"Name of these files below the output folder. {SCORE_MARK} becomes the score.",

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .. import scoring
+from .. import scored_images, scoring
 from ..captions import preview
 from ..host_version import Schema
 from ..hosting import expect_reward_model
@@ -47,13 +47,7 @@ class ScoreImages(io.ComfyNode):
                     tooltip="How many images to score at once, at most. Fewer if they take long or memory runs out.",
                     advanced=True,
                 ),
-                io.String.Input(
-                    "names",
-                    optional=True,
-                    force_input=True,
-                    tooltip="A name for each image, such as 'names' of ImageReward Load Image Folder. They are shown "
-                    "with the scores.",
-                ),
+                scored_images.names_input(),
             ],
             outputs=[
                 io.Image.Output("images", is_output_list=True, tooltip="The images, as they came in."),

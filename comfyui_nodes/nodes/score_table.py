@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...core.pages.charts import BAR, GAP, ROW, Series, bar_chart
+from .. import scored_images
 from ..captions import show
 from ..host_version import Schema
 from ..pictures import to_image
@@ -46,13 +47,7 @@ class ScoreTable(io.ComfyNode):
                     optional=True,
                     tooltip="Bars of their own for the components of a mixture, or the measures of 'technical'.",
                 ),
-                io.String.Input(
-                    "names",
-                    optional=True,
-                    force_input=True,
-                    tooltip="A name for each image, such as 'names' of ImageReward Load Image Folder. They are shown "
-                    "with the scores.",
-                ),
+                scored_images.names_input(),
             ],
             outputs=[io.Image.Output("chart", tooltip="The chart as an image.")],
         )

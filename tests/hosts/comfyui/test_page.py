@@ -54,19 +54,14 @@ def canvas(page: Canvas) -> Iterator[Canvas]:
 
 
 def test_keep_generating_shows_what_it_has_found(canvas: Canvas) -> None:
-    workflow = json.loads((WORKFLOWS / "generate_until_good.json").read_text(encoding="utf-8"))
-    for one in workflow["nodes"]:
-        if one["type"] == "CheckpointLoaderSimple":
-            one.update(type="TinyCheckpoint", widgets_values=[0, "sd1"], properties={})
-    canvas.load(workflow)
-    canvas.set("SDImageRewardLoad", model="tiny.pt")
-    canvas.set("EmptyLatentImage", width=64, height=64, batch_size=1)
-    canvas.set("KSampler", steps=2)
+    open_small(canvas, WORKFLOWS / "generate_until_good.json")
+    canvas.set("EmptyLatentImage", batch_size=1)
     canvas.set("SDImageRewardKeepGenerating", threshold=-100, until=3)
-    canvas.run("SDImageRewardSave")
-    canvas.fit(0.75)
+    canvas.run()
+    canvas.show_all()
     node = "const node = window.app.graph._nodes.find(n => n.type == 'SDImageRewardKeepGenerating');"
-    canvas.wait(lambda: canvas.js(f"{node} return node.imgs && node.imgs.length") == 3, "three images on the node")
+    number = str(canvas.js(f"{node} return node.id"))
+    canvas.wait(lambda: len(canvas.previews().get(number, ())) == 3, "three images on the node")
     texts = canvas.js(f"{node} return node.widgets.map(w => String(w.value))")
     assert any("3 of 3 images pass after 3 tries." in text for text in texts), texts
 
@@ -243,5 +238,6 @@ def test_a_blueprint_runs_as_one_node(canvas: Canvas, server: Server, path: Path
     if canvas.js(
         "return !!document.querySelector('[data-node-id]')"
     ):  # the classic canvas draws no previews from inside
-        (pictures,) = canvas.previews().values()
+        shown = canvas.wait(canvas.previews, "the picture of the node")
+        (pictures,) = shown.values()
         assert max(picture["height"] for picture in pictures) >= LEAST

@@ -158,3 +158,10 @@ def test_a_blueprint_is_one_node_whose_sockets_are_its_subgraphs(path: Path) -> 
     inner = {str(one["id"]) for one in subgraph["nodes"]}
     assert all(number in inner for number, _ in node["properties"]["proxyWidgets"])
     assert {one["sourceNodeId"] for one in node["properties"]["previewExposures"]} <= inner
+
+
+def test_nodes_inside_blueprints_have_numbers_of_their_own() -> None:
+    """The page numbers a node anew whose number the workflow has already, and then shows its picture no more."""
+    numbers = [node["id"] for path in BLUEPRINTS for graph in graphs(read(path))[1:] for node in graph["nodes"]]
+    assert len(set(numbers)) == len(numbers)
+    assert min(numbers) > 9000  # beyond those of a workflow that people draw

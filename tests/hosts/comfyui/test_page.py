@@ -62,8 +62,8 @@ def test_keep_generating_shows_what_it_has_found(canvas: Canvas) -> None:
     node = "const node = window.app.graph._nodes.find(n => n.type == 'SDImageRewardKeepGenerating');"
     number = str(canvas.js(f"{node} return node.id"))
     canvas.wait(lambda: len(canvas.previews().get(number, ())) == 3, "three images on the node")
-    texts = canvas.js(f"{node} return node.widgets.map(w => String(w.value))")
-    assert any("3 of 3 images pass after 3 tries." in text for text in texts), texts
+    told = canvas.js("return JSON.stringify(window.app.nodeOutputs)")
+    assert "3 of 3 images pass after 3 tries." in told
 
 
 def test_every_node_is_found_by_the_word_imagereward(canvas: Canvas, server: Server) -> None:
@@ -170,6 +170,28 @@ def test_training_ends_with_its_curve(canvas: Canvas, server: Server) -> None:
     canvas.show_all()
     (number,) = (n for n, box in canvas.boxes().items() if box["type"] == "SDImageRewardTrainReFL")
     (picture,) = canvas.previews()[number]
+    assert "/view?filename=ImageReward_" in picture["source"]
+
+
+def test_optimising_noise_ends_with_its_curve(canvas: Canvas) -> None:
+    canvas.js(
+        "const {app, LiteGraph} = window; app.graph.clear();"
+        "const add = (type, x, y) => {"
+        " const node = LiteGraph.createNode(type); node.pos = [x, y]; app.graph.add(node); return node; };"
+        "const tiny = add('TinyCheckpoint', 0, 0), reward = add('SDImageRewardLoad', 0, 300);"
+        "const latent = add('EmptyLatentImage', 0, 600), reno = add('SDImageRewardOptimiseNoise', 450, 0);"
+        "const join = (node, slot, name) => node.connect(slot, reno, reno.inputs.findIndex(i => i.name == name));"
+        "['model', 'clip', 'vae'].forEach((name, slot) => join(tiny, slot, name));"
+        "join(reward, 0, 'reward_model'); join(latent, 0, 'latent'); window.reno = reno"
+    )
+    for kind in ("SDImageRewardLoad", "EmptyLatentImage"):
+        canvas.set(kind, **SMALL[kind])
+    canvas.set("TinyCheckpoint", kind="sd1")
+    canvas.set("SDImageRewardOptimiseNoise", prompt="a red fox", iterations=4, steps=1)
+    canvas.run()
+    canvas.show_all()
+    number = str(canvas.js("return window.reno.id"))
+    (picture,) = canvas.wait(lambda: canvas.previews().get(number), "the curve")
     assert "/view?filename=ImageReward_" in picture["source"]
 
 

@@ -76,7 +76,8 @@ def summary(result: ReflResult, file: str) -> str:
     first, best = result.evaluations[0], result.best
     assert best is not None  # as above
     strength = result.recommended_strength
-    advice = result.reason if strength is None else f"recommended strength {strength:.1f} ({result.reason})"
+    reason = f"{result.reason}; {result.verdict}" if result.verdict else result.reason
+    advice = reason if strength is None else f"recommended strength {strength:.1f} ({reason})"
     held_out = f", held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}" if first.held_out else ""
     return (
         f"{file}: {counted(len(result.records), 'update')}, kept that after {best.update}; on fixed pictures "

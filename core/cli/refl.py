@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..files.console import counted
-from . import EXIT_OK, add_command
+from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command, add_rare
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if trainer.backend.first:
         _finish(trainer, result)
     trainer.backend.stop()
-    return EXIT_OK
+    return EXIT_PARTIAL if result.verdict else EXIT_OK
 
 
 def config_of(args: argparse.Namespace) -> ReflConfig:
@@ -196,6 +196,7 @@ def _say_how_to_go_on(trainer: ReflTrainer) -> None:
 
 def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
     from ..refl.diffusers_generator import DiffusersGenerator
+    from ..refl.guard import ENDS
     from ..refl.report import write_report
     from ..training.outputs import OutputFile
 
@@ -209,6 +210,8 @@ def _finish(trainer: ReflTrainer, result: ReflResult) -> None:
         files += [checkpoint] if checkpoint else []
     report = OutputFile(trainer.folder.path / "report.html")
     files.append(report.write(lambda path: write_report(path, trainer.name, trainer.config, result)))
-    print(f"{result.ended} after {counted(result.updates, 'update')}", file=sys.stderr)
+    print(f"{ENDS[result.ended]} after {counted(result.updates, 'update')}", file=sys.stderr)
+    if result.verdict:
+        print(f"imagereward: {result.verdict}", file=sys.stderr)
     for file in files:
         print(file)

@@ -3,10 +3,12 @@
 At fixed intervals the same prompts are drawn from the same noises with the tuned weights, and scored by the reward and by a
 held-out scorer. Both are compared picture by picture with what the untuned model drew, so the noise of the drawing cancels.
 
-The rule. The held-out score *has fallen* when its mean change is below -tolerance standard errors of that mean. The best
-checkpoint is the one of highest reward among those whose held-out score has not fallen (if it fell at all of them, the one
-with the highest held-out score). The run stops when, `patience` evaluations in a row, the reward is up on the untuned model
-and the held-out score has fallen. Without a held-out scorer nothing falls: the highest reward is kept.
+The rule. A score *has fallen* when its mean change is below -tolerance standard errors of that mean, and *has risen* when it
+is above +tolerance of them. The best checkpoint is the one of highest reward among those whose held-out score has not fallen
+(if it fell at all of them, the one with the highest held-out score). It *improves* on the untuned model when its reward has
+risen and its held-out score has not fallen; what does not improve is never recommended. The run stops when, `patience`
+evaluations in a row, the held-out score has fallen and the reward is up on the untuned model (it is hacked) or has fallen as
+well (the run diverges). Without a held-out scorer nothing falls but the reward.
 """
 
 from __future__ import annotations
@@ -21,6 +23,13 @@ from torch import Tensor
 from ..files.console import counted
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+# How a run may end, and what the guard saw then.
+ENDS = {
+    "finished": "finished",
+    "early_stopped": "stopped early by the guard (the reward rose while the held-out score fell)",
+    "diverged": "stopped early by the guard (every score fell below the untuned model's)",
+}
 
 
 @dataclass(frozen=True)
@@ -77,38 +86,59 @@ class Guard:
         """Is the held-out score below the untuned model's by more than its standard error allows?"""
         if not self.untuned.held_out:
             return False
-        mean, error = _mean_and_error(evaluation.held_out, self.untuned.held_out)
-        return not mean >= -self.tolerance * error  # NaN has fallen
+        return self._is_below(evaluation.held_out, self.untuned.held_out)
 
-    def has_stopped_early(self, evaluation: Evaluation) -> bool:
+    def has_risen(self, evaluation: Evaluation) -> bool:
+        """Is the reward above the untuned model's by more than its standard error allows?"""
+        mean, error = _mean_and_error(evaluation.reward, self.untuned.reward)
+        return mean > self.tolerance * error
+
+    def improves(self, evaluation: Evaluation) -> bool:
+        """Is it better than the untuned model, beyond the noise of the fixed pictures?"""
+        return self.has_risen(evaluation) and not self.has_fallen(evaluation)
+
+    def is_hacked(self, evaluation: Evaluation) -> bool:
         return evaluation.mean_reward > self.untuned.mean_reward and self.has_fallen(evaluation)
 
+    def has_diverged(self, evaluation: Evaluation) -> bool:
+        """Have all scores fallen?"""
+        held_out = self.has_fallen(evaluation) or not self.untuned.held_out
+        return held_out and self._is_below(evaluation.reward, self.untuned.reward)
+
     @property
-    def should_stop(self) -> bool:
+    def end(self) -> str:
+        """A key of `ENDS`: why the run should end now, "finished" if there is no reason."""
         last = self.evaluations[1:][-self.patience :]
-        return len(last) == self.patience and all(map(self.has_stopped_early, last))
+        if len(last) < self.patience:
+            return "finished"
+        if all(map(self.is_hacked, last)):
+            return "early_stopped"
+        return "diverged" if all(map(self.has_diverged, last)) else "finished"
+
+    def _is_below(self, values: Sequence[float], baseline: Sequence[float]) -> bool:
+        mean, error = _mean_and_error(values, baseline)
+        return not mean >= -self.tolerance * error  # NaN has fallen
 
     @property
     def best_tuned(self) -> Evaluation | None:
         """The tuned weights to keep: highest reward of the sound ones; with none sound, highest held-out score."""
         tuned = self.evaluations[1:]
-        return self._choose(tuned) if tuned else None
-
-    def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation:
-        sound = [each for each in evaluations if not self.has_fallen(each)]
+        if not tuned:
+            return None
+        sound = [each for each in tuned if not self.has_fallen(each)]
         if sound:
             return max(sound, key=lambda each: each.mean_reward)
-        return max(evaluations, key=lambda each: each.mean_held_out)
+        return max(tuned, key=lambda each: each.mean_held_out)
 
-    def recommend(self, sweep: Sequence[Evaluation]) -> tuple[float, str]:
-        """A LoRA strength out of a sweep, by the same rule, and the reason in words."""
-        pick = self._choose(sweep)
-        if self.has_fallen(pick):
-            return (
-                pick.strength,
-                "the held-out score has fallen at every strength; this one costs it least. Look at the pictures before use",
-            )
-        return pick.strength, "highest reward of the strengths at which the held-out score has not fallen"
+    def recommend(self, sweep: Sequence[Evaluation]) -> tuple[float | None, str]:
+        """The LoRA strength of a sweep that improves most, None where none improves, and the reason in words."""
+        better = [each for each in sweep if self.improves(each)]
+        if better:
+            best = max(better, key=lambda each: each.mean_reward)
+            return best.strength, "highest reward of the strengths at which the held-out score has not fallen"
+        if any(map(self.has_risen, sweep)):
+            return None, "the held-out score has fallen at every strength that raises the reward"
+        return None, "the reward is above the untuned model's beyond noise at no strength"
 
     def forget_tuned(self) -> None:
         """For a run that has lost its best weights."""

@@ -26,7 +26,7 @@ from .data import RunInputs
 from .evaluator import Evaluator
 from .generator import Generator
 from .gradients import Gradients
-from .guard import SWEEP, Evaluation, Guard
+from .guard import ENDS, SWEEP, Evaluation, Guard
 from .lora_files import LoraRecord, write_lora
 from .observers import Observer
 from .result import ReflResult
@@ -155,12 +155,10 @@ class ReflTrainer(Trainer):
                 self.report(text)
             self.run()
             self.save()
+            ended = self._end
             if self.should_stop:
-                self.report(
-                    f"stopped after {counted(self.update, 'update')}: the reward rose while the held-out score fell for "
-                    f"{self.config.patience} evaluations in a row"
-                )
-            ended = "early_stopped" if self.should_stop else "finished"
+                rows = counted(self.config.patience, "evaluation")
+                self.report(f"{ENDS[ended]} after {counted(self.update, 'update')}: {rows} in a row")
             sweep, strength, reason = self._conclude()
         finally:
             for observer in self.observers:
@@ -208,7 +206,11 @@ class ReflTrainer(Trainer):
 
     @property
     def should_stop(self) -> bool:
-        return self.config.guard and self.guard.should_stop
+        return self._end != "finished"
+
+    @property
+    def _end(self) -> str:
+        return self.guard.end if self.config.guard else "finished"
 
     @property
     def evaluated_at(self) -> int | None:
@@ -276,8 +278,14 @@ class ReflTrainer(Trainer):
         lower = [self._show(*self._scores_at(strength)) for strength in SWEEP[:-1]]
         sweep = [*lower, self.guard.best_tuned or self.guard.untuned]
         strength, reason = self.guard.recommend(sweep)
-        self.report(f"recommended strength {strength:.1f}: {reason}")
+        self.report(
+            f"{'no strength is recommended' if strength is None else f'recommended strength {strength:.1f}'}: {reason}"
+        )
         return sweep, strength, reason
+
+    def _improved(self, sweep: Sequence[Evaluation]) -> bool | None:
+        best = self.guard.best_tuned
+        return None if best is None else any(map(self.guard.improves, (best, *sweep)))
 
     # saving
 
@@ -346,6 +354,7 @@ class ReflTrainer(Trainer):
             records=self.records,
             evaluations=self.guard.evaluations,
             best=self.guard.best_tuned,
+            improved=self._improved(sweep),
             sweep=sweep,
             before=self.pictures.get("before"),
             after=self.pictures.get("after"),

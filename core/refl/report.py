@@ -15,7 +15,7 @@ from ..pages.charts import line_chart
 from ..pages.drawing import Drawing
 from ..pages.kit import write_page
 from .config import ReflConfig
-from .guard import Evaluation, Guard
+from .guard import ENDS, Evaluation, Guard
 from .result import ReflResult
 
 CHART_WIDTH, CHART_HEIGHT = 500, 220
@@ -66,14 +66,12 @@ def write_report(path: str | Path, name: str, config: ReflConfig, result: ReflRe
 
 
 def _summary(config: ReflConfig, result: ReflResult) -> str:
-    how = (
-        "stopped early by the guard: the reward rose while the held-out score fell"
-        if result.ended == "early_stopped"
-        else result.ended
-    )
+    how = ENDS[result.ended]
     parts = [f"{config.model}, tuned ({config.tune}) for {config.reward}: {counted(result.updates, 'update')}, {how}."]
     if result.best is not None:
         parts.append(f"Best checkpoint: the weights after {counted(result.best.update, 'update')}.")
+    if result.verdict:
+        parts.append(f"{result.verdict[0].upper()}{result.verdict[1:]}.")
     if result.recommended_strength is not None:
         parts.append(f"Recommended strength {result.recommended_strength:.1f}: {result.reason}.")
     else:

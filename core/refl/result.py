@@ -19,10 +19,11 @@ class ReflResult:
     """The generator's network still draws with the tuned weights."""
 
     updates: int
-    ended: str  # "finished", or "early_stopped" when the guard stopped the run
+    ended: str  # a key of `guard.ENDS`: "finished", or how the guard stopped the run
     records: list[dict[str, Any]]  # one per update: reward, loss, gradient_norm, learning_rate, seconds
     evaluations: list[Evaluation]
     best: Evaluation | None  # the one whose weights were kept; None without a guard
+    improved: bool | None  # on the untuned model, beyond noise, by the guard's rule; None without a guard
     sweep: list[Evaluation]
     before: Tensor | None  # pictures of the untuned model, (N, 3, H, W) uint8; same prompts and noises as `after`
     after: Tensor | None
@@ -34,6 +35,16 @@ class ReflResult:
     @property
     def recommended_strength(self) -> float | None:
         return self.record.recommended_strength
+
+    @property
+    def verdict(self) -> str:
+        """What is to be said of a run that made nothing better, "" of any other."""
+        if self.improved is not False:
+            return ""
+        return (
+            "the tuned model is no better than the untuned one, beyond the noise of the fixed pictures: use the untuned one, "
+            "or try a lower learning rate, more prompts or more fixed pictures"
+        )
 
     @property
     def reason(self) -> str:

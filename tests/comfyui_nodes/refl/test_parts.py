@@ -51,6 +51,7 @@ def result_of(**record: Any) -> ReflResult:
         records=[{"update": n + 1, "reward": 0.0} for n in range(6)],
         evaluations=evaluations,
         best=evaluations[1],
+        improved=True,
         sweep=[],
         before=None,
         after=None,

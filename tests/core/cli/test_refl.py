@@ -99,6 +99,9 @@ SETTINGS = {
 }
 
 
+RAN = (cli.EXIT_OK, cli.EXIT_PARTIAL)  # the second where nothing improved
+
+
 @pytest.fixture
 def call(prompts: Path, tmp_path: Path, tiny_checkpoint: Path) -> list[str]:
     """The command up to what each test asks for, on a tiny pipeline in `model` beside the prompts."""
@@ -114,17 +117,20 @@ def call(prompts: Path, tmp_path: Path, tiny_checkpoint: Path) -> list[str]:
 def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "my_refl"
     wanted = ["--lora-rank", "2", "--steps", "1", "--dtype", "float32", "--output", str(run)]
-    assert cli.main([*call, *wanted]) == cli.EXIT_OK
-    printed = capsys.readouterr().out.split()
+    ended = cli.main([*call, *wanted])
+    told = capsys.readouterr()
+    printed = told.out.split()
+    assert ended in RAN
     assert printed == [str(run / "my_refl.safetensors"), str(run / "report.html")]
     report = (run / "report.html").read_text()
     assert report.count("data:image/webp;base64") == 4  # two pictures, before and after
     assert "<polyline" in report
-    assert "Recommended strength" in report
+    assert all(("no better than the untuned one" in text) is (ended == cli.EXIT_PARTIAL) for text in (told.err, report))
+    assert ("ecommended strength" in report) is (ended == cli.EXIT_OK)
     assert "<script" not in report
     assert "http" not in report.replace("http-equiv", "")
 
-    assert cli.main(["refl", "--resume", "--output", str(run), "--steps", "2"]) == cli.EXIT_OK
+    assert cli.main(["refl", "--resume", "--output", str(run), "--steps", "2"]) in RAN
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["update"] for line in lines] == [1, 2]
     assert RunFolder(run).config().steps == 2
@@ -135,7 +141,7 @@ def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, caps
 
 def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert cli.main([*call, "--no-sweep", "--steps", "1", "--dtype", "float32", "--output", str(run)]) == cli.EXIT_OK
+    assert cli.main([*call, "--no-sweep", "--steps", "1", "--dtype", "float32", "--output", str(run)]) in RAN
     report = (run / "report.html").read_text()
     assert "Held-out score (technical) of the fixed pictures" in report
     assert "Best checkpoint: the weights after 1 update." in report
@@ -147,7 +153,7 @@ def test_the_technical_scorer_alone_needs_no_other(call: list[str], tmp_path: Pa
     """The road without a download."""
     run = tmp_path / "run"
     wanted = ["--reward", "technical", "--held-out", "none", "--steps", "1", "--dtype", "float32", "--output", str(run)]
-    assert cli.main([*call, *wanted, "--width", "64", "--height", "64"]) == cli.EXIT_OK
+    assert cli.main([*call, *wanted, "--width", "64", "--height", "64"]) in RAN
     report = (run / "report.html").read_text()
     assert "No strength is recommended: no held-out scorer watched the run" in report
     assert "Held-out score (none)" not in report
@@ -191,7 +197,7 @@ def test_full_tuning_leaves_a_folder_and_one_file_with_only_the_unet_changed(
 ) -> None:
     run = tmp_path / "run"
     options = ["--tune", "full", "--single-file", "--learning-rate", "0.1", "--steps", "1", "--output", str(run)]
-    assert cli.main([*call, *options, "--dtype", "bfloat16"]) == cli.EXIT_OK
+    assert cli.main([*call, *options, "--dtype", "bfloat16"]) in RAN
     made = [run / "pipeline", run / "run.safetensors", run / "report.html"]
     assert capsys.readouterr().out.split() == list(map(str, made))
     for part, file, same in (("vae", "diffusion_pytorch_model", True), ("unet", "diffusion_pytorch_model", False),

@@ -164,8 +164,10 @@ def test_the_guard_stops_a_planted_hack_and_keeps_the_weights_before_it() -> Non
     assert result.updates < 40
     assert all(e.mean_held_out < result.evaluations[0].mean_held_out for e in result.evaluations[-2:])
     assert result.best.mean_held_out == max(e.mean_held_out for e in result.evaluations[1:])
-    assert result.recommended_strength == 0.3  # the one that costs the held-out score least
+    assert result.recommended_strength is None
     assert "fallen at every strength" in result.reason
+    assert result.improved is False
+    assert "use the untuned one" in result.verdict
 
 
 def test_the_best_weights_are_the_ones_kept(tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_a_run_without_a_folder_goes_to_its_file_by_one_call(tmp_path: Path) -> 
     assert all(torch.equal(a.up, b.up) for (_, a), (_, b) in zip(written.items(), result.lora.items(), strict=True))
     assert file.metadata["ss_output_name"] == "mine"
     assert file.metadata["refl_reward"] == "Red"  # the scorer that was given, whatever the config calls it
-    assert file.metadata["refl_recommended_strength"] == f"{result.recommended_strength:.2f}"
+    assert file.metadata["refl_note"] == result.reason
     assert file.metadata["refl_note"] == result.reason
     _, whole = train(TINY.but(steps=1, tune="full"))
     with pytest.raises(ImageRewardError, match="no LoRA to write"):

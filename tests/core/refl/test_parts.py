@@ -120,10 +120,10 @@ def test_the_guards_rule() -> None:
     guard.add(evaluation(0, 0.0, [1.0, 2.0, 3.0]))
     guard.add(evaluation(10, 0.5, [1.1, 1.9, 3.0]))  # no change beyond its error
     guard.add(evaluation(20, 1.0, [0.5, 1.4, 2.6]))  # fallen everywhere
-    assert not guard.should_stop
+    assert guard.end == "finished"
     assert guard.best_tuned is guard.evaluations[1]
     guard.add(evaluation(30, 2.0, [0.4, 1.3, 2.5]))
-    assert guard.should_stop
+    assert guard.end == "early_stopped"
     assert guard.best_tuned is guard.evaluations[1]
     strength, reason = guard.recommend(
         [evaluation(30, s, [1.0, 2.0, 3.0 - max(0, s - 0.5)], s) for s in (0.3, 0.5, 0.9)]
@@ -147,11 +147,34 @@ def test_the_defaults_of_drawing_are_the_runs() -> None:
     )
 
 
-def test_a_reward_that_also_falls_is_no_hack() -> None:
-    guard = Guard(patience=1)
+def test_a_run_whose_scores_all_fall_diverges() -> None:
+    guard = Guard(patience=2)
     guard.add(evaluation(0, 0.0, [1.0, 2.0]))
     guard.add(evaluation(10, -1.0, [0.0, 1.0]))
-    assert not guard.should_stop
+    assert guard.end == "finished"  # once may be a dip
+    guard.add(evaluation(20, float("nan"), [float("nan"), 1.0]))
+    assert guard.end == "diverged"
+    assert not guard.improves(guard.best_tuned)
+
+
+def test_a_gain_within_the_noise_is_no_improvement_and_not_recommended() -> None:
+    guard = Guard()
+    guard.add(Evaluation(0, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    luck = Evaluation(10, 1.0, (1.0, -0.9, 0.0), (1.0, 1.0, 1.0))  # one picture better, one as much worse
+    gain = Evaluation(10, 0.5, (0.2, 0.1, 0.3), (1.0, 1.0, 1.0))
+    guard.add(luck)
+    assert guard.best_tuned is luck
+    assert not guard.improves(luck)
+    strength, reason = guard.recommend([luck])
+    assert strength is None
+    assert "at no strength" in reason
+    assert guard.recommend([luck, gain])[0] == 0.5
+    hacked = Evaluation(10, 0.7, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    assert guard.recommend([hacked, luck]) == (
+        None,
+        "the held-out score has fallen at every strength that raises the reward",
+    )
+    assert guard.recommend([hacked, gain])[0] == 0.5
 
 
 def test_nan_from_the_held_out_scorer_counts_as_fallen() -> None:
@@ -160,16 +183,18 @@ def test_nan_from_the_held_out_scorer_counts_as_fallen() -> None:
     assert guard.has_fallen(evaluation(1, 1.0, [float("nan"), 2.0]))
 
 
-def test_without_a_held_out_scorer_the_highest_reward_is_kept_and_nothing_stops_the_run() -> None:
+def test_without_a_held_out_scorer_the_highest_reward_is_kept_and_only_its_fall_stops_the_run() -> None:
     guard = Guard(patience=1)
     for update, reward in enumerate((0.0, 2.0, 1.0)):
         guard.add(Evaluation(update, 1.0, (reward,) * 2, ()))
-        assert not guard.should_stop
+        assert guard.end == "finished"
     assert guard.best_tuned is guard.evaluations[1]
     again = Guard()
     again.restore(guard.state(), 2)
     assert again.evaluations == guard.evaluations
     assert guard.evaluations[1].in_words() == "reward +2.0000"
+    guard.add(Evaluation(3, 1.0, (-1.0, -1.0), ()))
+    assert guard.end == "diverged"
 
 
 # settings

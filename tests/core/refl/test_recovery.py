@@ -16,6 +16,7 @@ import torch
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.files import atomic
 from sd_imagereward.core.refl import Observer, ReflConfig, ReflTrainer, read_lora
+from sd_imagereward.core.refl.guard import ENDS
 from sd_imagereward.core.refl.lora_files import lora_from_tensors
 from sd_imagereward.core.refl.run_folder import RunFolder
 from sd_imagereward.core.training import states
@@ -278,8 +279,9 @@ def test_a_run_reports_its_early_end_and_no_trouble_that_it_had_not(hacked: bool
     held_out = ColourScorer(0, sign=-1.0 if hacked else 1.0)
     result = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=held_out, observers=(ear,)).train()
     assert (result.ended == "early_stopped") is hacked
-    assert any(text.startswith("stopped after") for text in ear.messages) is hacked
-    assert f"recommended strength {result.recommended_strength:.1f}: {result.reason}" in ear.messages
+    assert any(text.startswith(ENDS["early_stopped"]) for text in ear.messages) is hacked
+    advice = "no strength is recommended" if hacked else f"recommended strength {result.recommended_strength:.1f}"
+    assert f"{advice}: {result.reason}" in ear.messages
     assert not any("cannot be replaced" in text for text in ear.messages)
 
 

@@ -39,9 +39,10 @@ def test_each_strength_says_whether_the_held_out_score_has_fallen(tmp_path: Path
     fallen, sound = page(tmp_path, sign=-1.0), page(tmp_path)
     assert fallen.count("held-out score has fallen</td></tr>") == 8
     assert sound.count("held-out score has fallen</td></tr>") == 0
+    assert [text.count('class="chosen"') for text in (fallen, sound)] == [0, 1]
+    assert [text.count("The tuned model is no better than the untuned one") for text in (fallen, sound)] == [1, 0]
     for text in (fallen, sound):
         assert re.search(r">0\.0</th><td>[^<]+</td><td>[^<]+</td><td class=\"lead\">untuned</td></tr>", text)
-        assert text.count('class="chosen"') == 1
         assert "Held-out score (technical) of the fixed pictures" in text
         assert text.count("data:image/webp;base64") == 4
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from modules import scripts
 
-from . import assembled, results, settings
+from . import assembled, host, results, settings
 from .job import Job, job_of
 from .request import Request
 from .service import service
@@ -27,9 +27,11 @@ class ImageRewardCompanion(scripts.Script):
     def ui(self, is_img2img: bool) -> None:
         return None
 
+    @host.guarded("see what a caller of the API wants saved")
     def setup(self, p: Any, *args: Any) -> None:
         assembled.mark_the_callers_choice(p)
 
+    @host.guarded("begin a run of *Score every image*")
     def process(self, p: Any, *args: Any) -> None:
         if job_of(p) is not None or not settings.get("image_reward_always"):
             return
@@ -38,16 +40,19 @@ class ImageRewardCompanion(scripts.Script):
         else:
             Job(Request(settings.default_scorer()), finishes_itself=True, tells_settings=False).attach(p)
 
+    @host.guarded("end the images of a batch")
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         job = job_of(p)
         if job is not None:
             job.end_of_images(p)
 
+    @host.guarded("score an image")
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         job = job_of(p)
         if job is not None:
             job.score(p, pp.image)
 
+    @host.guarded("end a run of *Score every image*")
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         job = job_of(p)
         if job is None:

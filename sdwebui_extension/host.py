@@ -1,22 +1,198 @@
-"""What the three hosts offer under different names: a device, room on it, a place for messages."""
+"""All that hosts differ in, as questions about what a host has, and the guarded door through which it calls us.
+
+No other file knows a host by name: it asks here whether a hook, an argument, a setting or a flag is there.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from typing import Any
+import traceback
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import torch
-from modules import devices
+from modules import devices, scripts, shared
 
 from ..core.files.console import Console
 
-# Forge's and reForge's memory managers; AUTOMATIC1111 has none.
+P = ParamSpec("P")
+
+# -- the door ------------------------------------------------------------------------------------------------------
+
+_told: set[tuple[str, str]] = set()
+
+
+def guarded(doing: str, otherwise: Callable[[], Any] = lambda: None) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Decorates what the host calls: an exception ends here, and the host gets `otherwise()` instead.
+
+    Many hosts call a hook without a guard of their own, and lose the image, the page or every answer of their API with it.
+
+    Args:
+        doing: what fails then, to stand after "could not".
+        otherwise: makes the value that means "nothing" to the host.
+    """
+
+    def decorate(function: Callable[P, Any]) -> Callable[P, Any]:
+        @functools.wraps(function)
+        def door(*args: P.args, **kwargs: P.kwargs) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                tell(doing, error)
+                return otherwise()
+
+        door.is_guarded = True  # type: ignore[attr-defined]  # for the test that no method is forgotten
+        return door
+
+    return decorate
+
+
+def tell(doing: str, error: Exception) -> None:
+    """A line in the console and the traceback; each failure once, as a hook would repeat it for every image."""
+    reason = f"{type(error).__name__}: {error}"
+    if (doing, reason) in _told:
+        return
+    _told.add((doing, reason))
+    log(f"could not {doing} ({reason}); the WebUI goes on without it. Please report it with the lines below.")
+    log("".join(traceback.format_exception(error)).rstrip())
+
+
+# -- what the host has ---------------------------------------------------------------------------------------------
+
+
+def has_hook(name: str) -> bool:
+    """Whether scripts of this host have the method: one that they have not is never called."""
+    return hasattr(scripts.Script, name)
+
+
+def takes(function: Callable[..., Any], parameter: str) -> bool:
+    """Whether a function of the host takes the argument, by name."""
+    parameters = inspect.signature(function).parameters
+    return parameter in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def known_to(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    """Those of the arguments that a function of the host takes."""
+    return {name: value for name, value in arguments.items() if takes(function, name)}
+
+
+def after_component(script: Any, callback: Callable[[Any], None], elem_id: str) -> None:
+    """`callback(on_component)` once the host has made a component of its page; never where it cannot tell."""
+    if has_hook("on_after_component"):
+        script.on_after_component(guarded(f"follow {elem_id} of the page")(callback), elem_id=elem_id)
+
+
+# -- its API -------------------------------------------------------------------------------------------------------
+
+TXT2IMG = "/sdapi/v1/txt2img"
+
+
+def add_route(app: Any, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+    """Adds a route beside the host's own, behind the same passwords; none where the host has no API.
+
+    The host's own means comes first: it knows the users, and the paths below which the API is served.
+    """
+    api = getattr(shared, "api", None)
+    if hasattr(api, "add_api_route"):
+        api.add_api_route(path, endpoint, **more)
+        return
+    for route in app.routes:
+        if getattr(route, "path", None) == TXT2IMG:
+            if len(route.dependant.dependencies) == len(route.dependencies):
+                app.add_api_route(path, endpoint, dependencies=list(route.dependencies), **more)
+            else:  # it asks for the password in a way of its own, so that ours would stand open
+                log(f"{path} is not offered: how this WebUI protects {TXT2IMG} is not known.")
+            return
+
+
+# -- settings and command line -------------------------------------------------------------------------------------
+
+# Every setting of the host that is read, with what holds where it has none of that name.
+OPTIONS: dict[str, Any] = {
+    "enable_pnginfo": True,
+    "grid_extended_filename": False,
+    "grid_format": "png",
+    "grid_only_if_multiple": True,
+    "grid_save": True,
+    "outdir_extras_samples": "",
+    "outdir_img2img_samples": "",
+    "outdir_samples": "",
+    "outdir_save": "",
+    "outdir_txt2img_samples": "",
+    "return_grid": True,
+    "return_mask": False,
+    "return_mask_composite": False,
+}
+
+# Every flag of its command line, likewise.
+FLAGS: dict[str, Any] = {
+    "cors_allow_origins": None,
+    "cors_allow_origins_regex": None,
+    "listen": False,
+    "ngrok": None,
+    "server_name": None,
+    "share": False,
+}
+
+
+def option(key: str, p: Any = None) -> Any:
+    """A setting of the host; with `p` as it was during that generation, whose caller may override it."""
+    default = OPTIONS[key]
+    overridden = getattr(p, "override_settings", None) or {}
+    return overridden[key] if key in overridden else getattr(shared.opts, key, default)
+
+
+def own_option(key: str) -> Any:
+    """A setting of this extension, None where the host holds none."""
+    return getattr(shared.opts, key, None)
+
+
+def flag(name: str) -> Any:
+    """A flag of the host's command line."""
+    default = FLAGS[name]
+    return getattr(shared.cmd_opts, name, default)
+
+
+# -- a generation that is going on ---------------------------------------------------------------------------------
+
+
+def interrupted() -> bool:
+    """Whether the user wants it to end now."""
+    return bool(getattr(shared.state, "interrupted", False))
+
+
+def stopping() -> bool:
+    """Whether the user wants it to end, now or after the current image."""
+    return interrupted() or bool(getattr(shared.state, "stopping_generation", False))
+
+
+def say(text: str) -> None:
+    """What the progress bar shows."""
+    shared.state.textinfo = text
+
+
+def comment(p: Any, text: str) -> None:
+    """A line under the gallery, where the host has such lines."""
+    if hasattr(p, "comment"):
+        p.comment(text)
+
+
+def log(text: str) -> None:
+    """A line in the WebUI's console; never raises, whatever the console's code page lacks and even if there is none."""
+    print(f"[ImageReward] {text}", file=Console(sys.stdout))
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+# Memory managers of those hosts that have one.
 MEMORY_MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")
 
 
 def device() -> torch.device:
     """The device that the host generates on."""
-    return torch.device(devices.device)
+    return torch.device(getattr(devices, "device", "cpu"))
 
 
 def free_memory(needed: int, on: torch.device) -> None:
@@ -26,18 +202,10 @@ def free_memory(needed: int, on: torch.device) -> None:
         if manager is not None:
             manager.free_memory(needed, on)
             break
-    devices.torch_gc()
+    collect()
 
 
 def collect() -> None:
-    devices.torch_gc()
-
-
-def comment(p: Any, text: str) -> None:
-    """A line under the gallery."""
-    p.comment(text)
-
-
-def log(text: str) -> None:
-    """A line in the WebUI's console; never raises, whatever the console's code page lacks and even if there is none."""
-    print(f"[ImageReward] {text}", file=Console(sys.stdout))
+    """Lets the host's allocator give back what is free."""
+    if hasattr(devices, "torch_gc"):
+        devices.torch_gc()

@@ -8,11 +8,10 @@ from typing import Any
 
 from modules import images as host_images
 from modules import processing
-from modules.shared import opts
 
 from ..core.infotext.scores import format_score
 from ..core.scoring.selection import rank
-from . import saving, settings
+from . import host, saving, settings
 from .job import TAG, Job, Picture
 from .request import scorer_title
 
@@ -63,12 +62,7 @@ def collect(p: Any, job: Job, processed: Any) -> Round:
 def _masks_per_picture(p: Any) -> int:
     if getattr(p, "mask_for_overlay", None) is None:
         return 0
-    return bool(_option(p, "return_mask")) + bool(_option(p, "return_mask_composite"))
-
-
-def _option(p: Any, key: str) -> Any:
-    """A setting of the host as it was during the generation."""
-    return p.override_settings.get(key, getattr(opts, key))
+    return bool(host.option("return_mask", p)) + bool(host.option("return_mask_composite", p))
 
 
 def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
@@ -122,8 +116,8 @@ def _fill(processed: Any, shown: list[Shown], others: list[Any]) -> None:
 
 def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
     """The grid as the host makes it, of the pictures that are kept; its text has no score."""
-    returned, saved = _option(p, "return_grid"), _option(p, "grid_save")
-    too_few = len(pictures) < 2 and _option(p, "grid_only_if_multiple")
+    returned, saved = host.option("return_grid", p), host.option("grid_save", p)
+    too_few = len(pictures) < 2 and host.option("grid_only_if_multiple", p)
     if not job.host_makes_grid or not pictures or too_few or not (returned or saved):
         return
     grid = host_images.image_grid(pictures, p.batch_size)
@@ -137,7 +131,7 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
         all_negative_prompts=p.all_negative_prompts,
     )
     if returned:
-        if _option(p, "enable_pnginfo"):
+        if host.option("enable_pnginfo", p):
             grid.info["parameters"] = text
         processed.images.insert(0, grid)
         processed.infotexts.insert(0, text)
@@ -149,9 +143,9 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
             "grid",
             p.all_seeds[0],
             p.all_prompts[0],
-            _option(p, "grid_format"),
+            host.option("grid_format", p),
             info=text,
-            short_filename=not _option(p, "grid_extended_filename"),
+            short_filename=not host.option("grid_extended_filename", p),
             p=p,
             grid=True,
         )

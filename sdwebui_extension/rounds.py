@@ -9,7 +9,7 @@ from modules import processing
 from modules.shared import state
 
 from ..core.files.console import counted
-from . import results
+from . import host, results
 from .job import Job
 from .request import Request
 from .service import service
@@ -37,9 +37,7 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
     while _wants_more(job, len(rounds)):
         _advance_seeds(p)
         state.job_count += jobs_of_a_round
-        state.textinfo = (
-            f"ImageReward: {job.passed()} of {counted(job.request.until, 'image')} pass, try {len(rounds) + 1}"
-        )
+        host.say(f"ImageReward: {job.passed()} of {counted(job.request.until, 'image')} pass, try {len(rounds) + 1}")
         try:
             rounds.append(_one_round(p, job))
         except Exception as error:  # the images of the rounds before must not be lost with it
@@ -47,7 +45,7 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
                 f"Try {len(rounds) + 1} failed ({type(error).__name__}: {error}); these are the images made before it."
             )
             break
-    if 0 < job.passed() < job.request.until and not _stopped():
+    if 0 < job.passed() < job.request.until and not host.stopping():
         job.note(f"{job.passed()} of {counted(job.request.until, 'image')} pass after {len(rounds)} tries.")
     return rounds
 
@@ -59,11 +57,7 @@ def _one_round(p: Any, job: Job) -> results.Round:
 def _wants_more(job: Job, tries: int) -> bool:
     enough = job.passed() >= job.request.until
     unscorable = all(picture.score != picture.score for picture in job.pictures)  # NaN: more would not help
-    return not (enough or unscorable or tries >= job.request.tries or _stopped())
-
-
-def _stopped() -> bool:
-    return bool(state.interrupted or getattr(state, "stopping_generation", False))
+    return not (enough or unscorable or tries >= job.request.tries or host.stopping())
 
 
 def _advance_seeds(p: Any) -> None:

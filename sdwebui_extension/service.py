@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from modules import shared
 
 from ..core.errors import DownloadFailed, ImageRewardError
 from ..core.infotext.syntax import plain_prompt
@@ -132,10 +131,10 @@ class Service:
 
 
 def _show_download(done: int, total: int) -> None:
-    if shared.state.interrupted:
+    if host.interrupted():
         raise DownloadFailed("the download was interrupted; the next run continues it")
     share = f"{100 * done / total:.0f}%" if total else f"{done / MEBIBYTE:.0f} MB"
-    shared.state.textinfo = f"ImageReward: downloading the model, {share}"
+    host.say(f"ImageReward: downloading the model, {share}")
 
 
 service = Service()

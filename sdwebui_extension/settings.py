@@ -73,7 +73,7 @@ def register() -> None:
 
 
 def get(key: str) -> Any:
-    value = getattr(shared.opts, key, None)
+    value = host.own_option(key)
     return DEFAULTS[key] if value is None else value
 
 

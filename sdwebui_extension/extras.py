@@ -23,6 +23,7 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
     name = TITLE
     order = 90_000  # after every step that changes the picture
 
+    @host.guarded("make the step of the Extras tab", dict)
     def ui(self) -> dict[str, Any]:
         with InputAccordion(False, label=TITLE, elem_id="extras_image_reward") as enable:
             scorer = gr.Dropdown(
@@ -38,6 +39,7 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
             )
         return {"enable": enable, "scorer": scorer, "prompt": prompt}
 
+    @host.guarded("read the prompt of an image in the Extras tab")
     def process_firstpass(self, pp: Any, enable: bool | None = None, **_: Any) -> None:
         """Reads the prompt while the picture still carries its text: a step that resizes it would lose it."""
         if enable:
@@ -47,6 +49,7 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
                 origin = origin_of({"parameters": parameters}) if parameters else origin
             setattr(pp.shared, ORIGIN_ATTRIBUTE, origin)
 
+    @host.guarded("score an image in the Extras tab")
     def process(
         self, pp: Any, enable: bool | None = None, scorer: str | None = None, prompt: str | None = None
     ) -> None:

@@ -94,7 +94,7 @@ def add_route(app: Any, path: str, endpoint: Callable[..., Any], **more: Any) ->
 
     The host's own means comes first: it knows the users, and the paths below which the API is served.
     """
-    api = getattr(shared, "api", None)
+    api: Any = getattr(shared, "api", None)
     if hasattr(api, "add_api_route"):
         api.add_api_route(path, endpoint, **more)
         return
@@ -171,6 +171,24 @@ def stopping() -> bool:
 def say(text: str) -> None:
     """What the progress bar shows."""
     shared.state.textinfo = text
+
+
+def jobs() -> int:
+    """How many steps (batches, and their second passes) the progress bar counts to."""
+    return int(getattr(shared.state, "job_count", 0))
+
+
+def expect_jobs(count: int) -> None:
+    shared.state.job_count = count
+
+
+def of_image(p: Any, name: str, position: int) -> Any:
+    """The item of an image in one of the batch's lists (`prompts`, `seeds`, ...).
+
+    Where a batch yields more images than prompts (frames of a video), hosts go on with the last one.
+    """
+    items = getattr(p, name)
+    return items[min(position, len(items) - 1)]
 
 
 def comment(p: Any, text: str) -> None:

@@ -22,6 +22,7 @@ from .service import ScorerUnavailable, service
 ATTRIBUTE = "image_reward_job"
 TAG = "image_reward_number"  # in `Image.info`, which copies and conversions of an image inherit; never written to files
 AESTHETIC_KEY = "aesthetic_score"
+BY_US = 1  # as good as True, but distinct from the True that a host sets for the frames of a video
 
 
 @dataclass(eq=False)
@@ -30,7 +31,8 @@ class Picture:
 
     number: int  # in the order of generation
     image: Any
-    position: int  # within its batch
+    position: int  # in its batch, as the host counts the images
+    index: int  # in the batch's lists, which may be shorter
     prompt: str
     negative_prompt: str
     seed: int
@@ -52,7 +54,7 @@ class Job:
         self.finishes_itself = finishes_itself
         self.settings = request.infotext() if tells_settings else {}
         self.pictures: list[Picture] = []
-        self.live: Picture | None = None  # the picture whose text the host may ask for now
+        self._live: Picture | None = None  # the last one whose score is known
         self.notes: list[str] = []  # for the user, each once
         self.unavailable = False
         self.host_makes_grid = True
@@ -62,10 +64,10 @@ class Job:
 
     def attach(self, p: Any) -> None:
         """Takes over the grid when the gallery may change, and writes the run's settings into the parameters."""
-        setattr(p, ATTRIBUTE, self)
-        self.host_makes_grid = not p.do_not_save_grid
-        p.do_not_save_grid = True  # of the host; `results` makes the grid, without a score and of what is kept
         p.extra_generation_params.update(self.settings)
+        self.host_makes_grid = not p.do_not_save_grid
+        p.do_not_save_grid = BY_US  # `results` makes the grid, without a score and of what is kept
+        setattr(p, ATTRIBUTE, self)
 
     def detach(self, p: Any) -> None:
         self.end_of_images(p)
@@ -78,29 +80,35 @@ class Job:
 
     def score(self, p: Any, image: Any) -> Picture:
         """Scores the image that the user gets; failing leaves it unscored, with one note."""
+        self.end_of_images(p)  # whatever fails below, the picture before is not in charge of this one's text and file
         position = p.batch_index
         picture = Picture(
             number=len(self.pictures),
             image=image,
             position=position,
-            prompt=p.prompts[position],
-            negative_prompt=p.negative_prompts[position],
-            seed=p.seeds[position],
-            subseed=p.subseeds[position],
+            index=min(position, len(p.prompts) - 1),
+            prompt=host.of_image(p, "prompts", position),
+            negative_prompt=host.of_image(p, "negative_prompts", position),
+            seed=host.of_image(p, "seeds", position),
+            subseed=host.of_image(p, "subseeds", position),
         )
         image.info[TAG] = picture.number
         self.pictures.append(picture)
-        self.live = picture
         self._scorer(picture)
-        picture.rejected = (
-            self.request.filter and not math.isnan(picture.score) and not self.request.passes(picture.score)
-        )
         self._publish(p, picture)
+        unscored = math.isnan(picture.score)
+        picture.rejected = self.request.filter and not unscored and not self.request.passes(picture.score)
+        self._live = picture
         return picture
+
+    def in_charge(self, p: Any) -> Picture | None:
+        """The picture whose text and file the host makes now; none for an image that was not scored."""
+        live = self._live
+        return live if live is not None and getattr(p, "batch_index", live.position) == live.position else None
 
     def end_of_images(self, p: Any) -> None:
         """From here on no text carries a score: what is left in the dictionary would leak into the next image's."""
-        self.live = None
+        self._live = None
         for key in self._published:
             p.extra_generation_params.pop(key, None)
         self._published.clear()
@@ -132,11 +140,12 @@ class Job:
     def _text_of(self, key: str) -> Callable[..., str | None]:
         """What the host calls for the value of `key`, with the position of the image in its batch."""
 
+        @host.guarded(f"write {key} into the parameters")
         def text(p: Any = None, index: int = 0, use_main_prompt: bool = False, **_: Any) -> str | None:
-            live = self.live
-            if live is None or use_main_prompt or index != live.position:
+            picture = self.in_charge(p)
+            if picture is None or use_main_prompt or index not in (picture.position, picture.index):
                 return None
-            return live.texts.get(key)
+            return picture.texts.get(key)
 
         return text
 

@@ -31,31 +31,35 @@ class Round:
 
     processed: Any
     shown: list[Shown]
-    others: list[Any]  # what belongs to no picture: a ControlNet map, say
+    others: list[tuple[Any, str]]  # image and text of what belongs to no picture: a ControlNet map, say
 
 
 def collect(p: Any, job: Job, processed: Any) -> Round:
     """Tells which of the host's images is which picture. Pictures below the threshold are rejected at once."""
     pictures = {picture.number: picture for picture in job.pictures}
     masks = _masks_per_picture(p)
-    texts = list(processed.infotexts[processed.index_of_first_image :])
-    found = Round(processed, [], list(processed.images[: processed.index_of_first_image]))
+    first = processed.index_of_first_image
+    images, texts = processed.images[first:], list(processed.infotexts[first:])
+    text_for_each = len(texts) == len(images)  # else one for each picture, and none for a mask or a map
+    found = Round(processed, [], [(image, "") for image in processed.images[:first]])
     remaining = 0  # masks of the last picture that are still to come
-    for image in processed.images[processed.index_of_first_image :]:
+    for image in images:
         picture = pictures.pop(image.info.pop(TAG, None), None)
+        text = texts.pop(0) if texts and (text_for_each or picture is not None) else ""
         if picture is not None:
-            text = texts.pop(0) if texts else ""
             found.shown.append(Shown(picture, [image], text))
             remaining = masks
         elif remaining and found.shown:
             found.shown[-1].images.append(image)
             remaining -= 1
         else:
-            found.others.append(image)
+            found.others.append((image, text))
     found.shown = [shown for shown in found.shown if not shown.picture.rejected]
     for picture in job.pictures:
         if picture.rejected:
             picture.image = None
+    if p.do_not_save_grid is True:  # not by us: the host makes none of the frames of a video
+        job.host_makes_grid = False
     return found
 
 
@@ -69,7 +73,7 @@ def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
     """One `Processed` of all rounds: best first and only the best, if the request says so; the grid; the notes for the user."""
     processed = rounds[0].processed
     shown = [one for found in rounds for one in found.shown]
-    others = [image for found in rounds for image in found.others]
+    others = [one for found in rounds for one in found.others]
     shown = _choose(job, shown)
     if job.request.chooses and job.pictures:
         _fill(processed, shown, others)
@@ -97,10 +101,12 @@ def _choose(job: Job, shown: list[Shown]) -> list[Shown]:
     return [shown[i] for i in positions]
 
 
-def _fill(processed: Any, shown: list[Shown], others: list[Any]) -> None:
-    processed.images = [image for one in shown for image in one.images] + others
+def _fill(processed: Any, shown: list[Shown], others: list[tuple[Any, str]]) -> None:
+    processed.images = [image for one in shown for image in one.images] + [image for image, _ in others]
     # One text per image, masks included, so that the text under the gallery is that of the image clicked.
     processed.infotexts = [one.infotext for one in shown for _ in one.images]
+    if any(text for _, text in others):
+        processed.infotexts += [text for _, text in others]
     processed.index_of_first_image = 0
     if not shown:
         return  # the lists stay as the host made them: it reads their first item
@@ -126,9 +132,9 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
         p.all_prompts,
         p.all_seeds,
         p.all_subseeds,
-        use_main_prompt=True,
         index=0,
         all_negative_prompts=p.all_negative_prompts,
+        **host.known_to(processing.create_infotext, use_main_prompt=True),
     )
     if returned:
         if host.option("enable_pnginfo", p):
@@ -145,9 +151,9 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
             p.all_prompts[0],
             host.option("grid_format", p),
             info=text,
-            short_filename=not host.option("grid_extended_filename", p),
             p=p,
             grid=True,
+            **host.known_to(host_images.save_image, short_filename=not host.option("grid_extended_filename", p)),
         )
 
 
@@ -155,7 +161,8 @@ def _tell(job: Job, processed: Any) -> None:
     """Notes go under the gallery, and into the API's `info` as `ImageReward note`."""
     notes = list(job.notes)
     if notes:
-        processed.comments = "\n".join(filter(None, [processed.comments.rstrip("\n"), *notes]))
+        before = getattr(processed, "comments", "").rstrip("\n")
+        processed.comments = "\n".join(filter(None, [before, *notes]))
     if job.pictures and all(picture.rejected for picture in job.pictures):
         processed.info = _none_passed(job)
         notes.append(processed.info)

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 from modules import processing
-from modules.shared import state
 
 from ..core.files.console import counted
 from . import host, results
@@ -21,25 +20,39 @@ def run(p: Any, request: Request) -> Any:
         # The gallery's Upscale replaces one image by exactly one.
         request = dataclasses.replace(request, filter=False, sort=False, keep_best=0, until=0)
     job = Job(request)
+    made: list[Any] = []
     seeds = p.seed, p.subseed
-    job.attach(p)
     try:
-        return results.finish(p, job, _generate(p, job))
+        job.attach(p)
+        return results.finish(p, job, _generate(p, job, made))
+    except Exception as error:
+        if not made:  # nothing is lost with it: the user reads the reason
+            raise
+        host.tell("choose among the images, all are shown", error)
+        return _as_made(made)
     finally:
-        job.detach(p)
+        host.guarded("end the run")(job.detach)(p)
         p.seed, p.subseed = seeds
-        service.settle()
+        host.guarded("move the model away")(service.settle)()
 
 
-def _generate(p: Any, job: Job) -> list[results.Round]:
-    rounds = [_one_round(p, job)]
-    jobs_of_a_round = state.job_count
+def _as_made(made: list[Any]) -> Any:
+    """All images of all tries, as the host gave them."""
+    first, *more = made
+    first.images = [image for processed in (first, *more) for image in processed.images]
+    return first
+
+
+def _generate(p: Any, job: Job, made: list[Any]) -> list[results.Round]:
+    """made: gets what the host makes, try by try."""
+    rounds = [_one_round(p, job, made)]
+    jobs_of_a_round = host.jobs()
     while _wants_more(job, len(rounds)):
         _advance_seeds(p)
-        state.job_count += jobs_of_a_round
+        host.expect_jobs(host.jobs() + jobs_of_a_round)
         host.say(f"ImageReward: {job.passed()} of {counted(job.request.until, 'image')} pass, try {len(rounds) + 1}")
         try:
-            rounds.append(_one_round(p, job))
+            rounds.append(_one_round(p, job, made))
         except Exception as error:  # the images of the rounds before must not be lost with it
             job.note(
                 f"Try {len(rounds) + 1} failed ({type(error).__name__}: {error}); these are the images made before it."
@@ -50,8 +63,9 @@ def _generate(p: Any, job: Job) -> list[results.Round]:
     return rounds
 
 
-def _one_round(p: Any, job: Job) -> results.Round:
-    return results.collect(p, job, processing.process_images(p))
+def _one_round(p: Any, job: Job, made: list[Any]) -> results.Round:
+    made.append(processing.process_images(p))
+    return results.collect(p, job, made[-1])
 
 
 def _wants_more(job: Job, tries: int) -> bool:

@@ -46,7 +46,8 @@ def register() -> None:
         shared.opts.add_option(key, info)
         return info
 
-    option("image_reward_scorer", "Default scorer", gr.Dropdown, lambda: {"choices": scorer_titles()}).needs_reload_ui()
+    scorers = host.guarded("list the scorers", dict)(lambda: {"choices": scorer_titles()})
+    option("image_reward_scorer", "Default scorer", gr.Dropdown, scorers).needs_reload_ui()
     option("image_reward_always", "Score every image, whichever script is chosen").info(
         "with Prompt matrix, Loopback or no script too; nothing is filtered or sorted then. Tiles of SD upscale are left alone"
     )

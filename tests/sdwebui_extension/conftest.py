@@ -55,6 +55,7 @@ FAKE_MODULES = (
     "scripts_postprocessing",
 )
 EXTENSION_MODULES = (
+    "host",
     "request",
     "settings",
     "service",

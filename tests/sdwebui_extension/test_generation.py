@@ -252,3 +252,57 @@ def test_bad_arguments_are_told_before_anything_is_generated(
 def test_an_empty_threshold_is_the_default(run: Any) -> None:
     run(filter=True, threshold=None)
     run(filter=True, threshold="")
+
+
+# -- a batch that yields more images than prompts --------------------------------------------------------------------
+
+
+@pytest.fixture
+def video(p: Any) -> Any:
+    """Five frames of one prompt."""
+    p.n_iter, p.batch_size, p.frames = 1, 1, 5
+    return p
+
+
+def saved_scores(folder: Path) -> list[float]:
+    return [score_of(read_parameters(file)) for file in files(folder / "images")]
+
+
+def test_each_frame_has_its_own_score(run: Any, video: Any, host: SimpleNamespace, tmp_path: Path) -> None:
+    processed = run()
+    scores = [score_of(text) for text in processed.infotexts]
+    assert scores == pytest.approx([scored(host, image, "a cat") for image in processed.images], abs=1e-4)
+    assert len(set(scores)) == 5
+    assert saved_scores(tmp_path) == scores
+    assert files(tmp_path / "grids") == []  # the host makes none of frames
+
+
+def test_frames_are_filtered_and_sorted_one_by_one(run: Any, video: Any, tmp_path: Path) -> None:
+    scores = [score_of(text) for text in run().infotexts]
+    before = len(files(tmp_path))
+    processed = run(filter=True, sort=True, threshold=sorted(scores)[2])
+    assert [score_of(text) for text in processed.infotexts] == sorted(scores, reverse=True)[:3]
+    assert saved_scores(tmp_path)[before:] == [score for score in scores if score >= sorted(scores)[2]]
+
+
+# -- a hook that fails ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_hook_that_fails_leaves_no_picture_in_charge(
+    run: Any, p: Any, host: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    real, calls = host.host.of_image, []
+
+    def fail_once(p: Any, name: str, position: int) -> Any:
+        calls.extend([1] if name == "seeds" else [])
+        if name == "seeds" and len(calls) == failing + 1:
+            raise IndexError("list index out of range")
+        return real(p, name, position)
+
+    monkeypatch.setattr(host.host, "of_image", fail_once)
+    texts = run(filter=True, threshold=99, sort=True).infotexts
+    assert [text.count("ImageReward: ") for text in texts] == [0]  # three are rejected; this one was not scored
+    assert f"Seed: {5 + failing}," in texts[0]
+    [file] = files(tmp_path / "images")
+    assert read_parameters(file) == texts[0]

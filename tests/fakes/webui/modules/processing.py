@@ -37,6 +37,7 @@ class StableDiffusionProcessing:
     txt2img_upscale: bool = False
     is_api: bool = False
     comments: dict[str, int] = field(default_factory=dict)
+    frames: int = 1  # images that each seed of a batch yields: those of a video
     all_prompts: list[str] = field(default_factory=list, init=False)
     all_negative_prompts: list[str] = field(default_factory=list, init=False)
     all_seeds: list[int] = field(default_factory=list, init=False)
@@ -107,6 +108,8 @@ def process_images(p: Any) -> Processed:
         p.seed if isinstance(p.seed, list) else [p.seed + (i if not p.subseed_strength else 0) for i in range(count)]
     )
     p.all_subseeds = [p.subseed + i for i in range(count)]
+    if p.frames > 1:
+        p.do_not_save_grid = True
     _hook(p, "process", p)
     if state.job_count == -1:
         state.job_count = p.n_iter
@@ -134,11 +137,13 @@ def _one_batch(p: Any, n: int, shown: list[Any], texts: list[str]) -> None:
     def infotext(index: int) -> str:
         return create_infotext(p, p.prompts, p.seeds, p.subseeds, index=index, all_negative_prompts=p.negative_prompts)
 
-    for i, seed in enumerate(p.seeds):
-        p.batch_index = i
+    for number in range(len(p.seeds) * p.frames):
+        p.batch_index = number
+        i = min(number, len(p.seeds) - 1)
+        seed = p.seeds[i]
         before = infotext(i)  # of a file saved before the picture is finished
         assert "ImageReward: " not in before, before
-        pp = PostprocessImageArgs(noise(seed + (p.subseeds[i] if p.subseed_strength else 0)))
+        pp = PostprocessImageArgs(noise(seed + (number - i) * 1000 + (p.subseeds[i] if p.subseed_strength else 0)))
         _hook(p, "postprocess_image_after_composite", p, pp)
         image = pp.image
         if p.save_samples():

@@ -24,34 +24,46 @@ def run(p: Any, request: Request) -> Any:
     seeds = p.seed, p.subseed
     job.attach(p)
     try:
-        return results.finish(p, job, _generate(p, job))
+        rounds = _generate(p, job)
+        return results.finish(p, job, rounds) if rounds else None
     finally:
         job.detach(p)
         p.seed, p.subseed = seeds
         service.settle()
 
 
+# What some hosts fill only where it is empty, so that a second generation with the same `p` would make the same images.
+LISTS = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
+
+
 def _generate(p: Any, job: Job) -> list[results.Round]:
-    rounds = [_one_round(p, job)]
-    jobs_of_a_round = state.job_count
-    while _wants_more(job, len(rounds)):
+    """The rounds; none where the host made nothing, which it tells by itself."""
+    rounds = _one_round(p, job)
+    first_lists = {name: getattr(p, name, None) for name in LISTS}
+    jobs_of_a_round = getattr(state, "job_count", 0)
+    while rounds and _wants_more(job, len(rounds)):
         _advance_seeds(p)
-        state.job_count += jobs_of_a_round
+        state.job_count = getattr(state, "job_count", 0) + jobs_of_a_round
         host.say(f"ImageReward: {job.passed()} of {counted(job.request.until, 'image')} pass, try {len(rounds) + 1}")
         try:
-            rounds.append(_one_round(p, job))
+            another = _one_round(p, job)
         except Exception as error:  # the images of the rounds before must not be lost with it
             job.note(
                 f"Try {len(rounds) + 1} failed ({type(error).__name__}: {error}); these are the images made before it."
             )
             break
+        if not another:
+            break
+        rounds += another
+    vars(p).update(first_lists)
     if 0 < job.passed() < job.request.until and not host.stopping():
         job.note(f"{job.passed()} of {counted(job.request.until, 'image')} pass after {len(rounds)} tries.")
     return rounds
 
 
-def _one_round(p: Any, job: Job) -> results.Round:
-    return results.collect(p, job, processing.process_images(p))
+def _one_round(p: Any, job: Job) -> list[results.Round]:
+    processed = processing.process_images(p)
+    return [results.collect(p, job, processed)] if processed is not None else []
 
 
 def _wants_more(job: Job, tries: int) -> bool:
@@ -67,3 +79,4 @@ def _advance_seeds(p: Any) -> None:
     else:
         p.seed = p.all_seeds[0]
         p.subseed = p.all_subseeds[-1] + 1
+    vars(p).update(dict.fromkeys(LISTS))

@@ -11,7 +11,6 @@ from .job import Job, job_of
 from .request import Request
 from .service import service
 
-
 HOOKS_TITLE = "ImageReward hooks"
 
 

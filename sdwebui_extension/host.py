@@ -10,10 +10,11 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import torch
-from modules import devices, processing, scripts, shared
+from modules import devices, paths, processing, scripts, scripts_postprocessing, shared
 
 from ..core.files.console import Console
 
@@ -97,6 +98,16 @@ def asks_for_values() -> bool:
     return takes(processing.create_infotext, "use_main_prompt")
 
 
+def restricts_settings() -> bool:
+    """Whether the host can keep callers of its API from changing a setting; some swallow the argument."""
+    return "restrict_api" in inspect.signature(shared.OptionInfo).parameters
+
+
+def has_first_pass() -> bool:
+    """Whether a step of *Extras* sees each image before any step changes it, and is drawn without an accordion around it."""
+    return hasattr(scripts_postprocessing.ScriptPostprocessing, "process_firstpass")
+
+
 def offer_on_every_tab(*titles: str) -> None:
     """Some hosts show on a tab only the scripts of a list; ours make do with any tab."""
     listed = getattr(sys.modules.get("installer"), "control_extensions", None)
@@ -147,6 +158,7 @@ OPTIONS: dict[str, Any] = {
     "grid_only_if_multiple": True,
     "grid_save": True,
     "include_mask": False,
+    "outdir_control_samples": "",
     "outdir_extras_samples": "",
     "outdir_img2img_samples": "",
     "outdir_samples": "",
@@ -161,6 +173,8 @@ OPTIONS: dict[str, Any] = {
 FLAGS: dict[str, Any] = {
     "cors_allow_origins": None,
     "cors_allow_origins_regex": None,
+    "cors_origins": None,
+    "cors_regex": None,
     "listen": False,
     "ngrok": None,
     "server_name": None,
@@ -185,6 +199,24 @@ def flag(name: str) -> Any:
     """A flag of the host's command line."""
     default = FLAGS[name]
     return getattr(shared.cmd_opts, name, default)
+
+
+OUTPUT_FOLDERS = (
+    "outdir_samples",
+    "outdir_txt2img_samples",
+    "outdir_img2img_samples",
+    "outdir_control_samples",
+    "outdir_extras_samples",
+    "outdir_save",
+)
+
+
+def output_folders() -> list[Path]:
+    """Where the settings let the host save pictures, whether the folders exist or not."""
+    base = option("outdir_samples")
+    below_base = getattr(paths, "resolve_output_path", lambda _base, folder: folder)
+    chosen = filter(None, (below_base(base, option(name)) for name in OUTPUT_FOLDERS))
+    return [Path(paths.data_path) / folder for folder in chosen]
 
 
 # -- a generation that is going on ---------------------------------------------------------------------------------

@@ -37,7 +37,12 @@ def autoencoder() -> AutoencoderKL:
 
 def text_encoder() -> CLIPTextModel:
     config = CLIPTextConfig(
-        hidden_size=32, intermediate_size=64, num_attention_heads=4, num_hidden_layers=2, vocab_size=49408, projection_dim=32
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        vocab_size=49408,
+        projection_dim=32,
     )
     return CLIPTextModel(config)
 
@@ -45,7 +50,12 @@ def text_encoder() -> CLIPTextModel:
 def main(folder: Path, tokenizer: Path) -> None:
     torch.manual_seed(0)
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
     StableDiffusionPipeline(
         vae=autoencoder(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,7 +38,7 @@ class SDNext(WebUI):
             shutil.copytree(self.checkpoint, model)
         return super().start()
 
-    def settings(self) -> dict[str, Any]:
+    def _config(self) -> dict[str, Any]:
         return {
             "sd_model_checkpoint": self.checkpoint.name,
             "offline_mode": True,
@@ -48,7 +47,7 @@ class SDNext(WebUI):
             "samples_format": "png",
         }
 
-    def command(self) -> list[str]:
+    def _command(self) -> list[str]:
         skipped = [f"--skip-{what}" for what in ("all", "git", "torch", "requirements", "env")]
         folders = ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", self.checkpoint.name]
         command = [self.python, "launch.py", *skipped, *folders, "--port", str(self.port)]

@@ -31,7 +31,7 @@ class WebUI:
     data: Path
     models: Path
     checkpoint: Path
-    extension: Path
+    extension: Path | None  # None: the host without us
     arguments: tuple[str, ...] = ()
     side: int = 128  # of the pictures
     steps: int = 2
@@ -43,7 +43,10 @@ class WebUI:
     boot_log: str = field(init=False, default="")
 
     default_arguments: ClassVar[str] = "--use-cpu all --no-half --precision full"
-    defaults: ClassVar[dict[str, Any]] = {"return_mask": False, "save_mask": False}  # of settings that not every host has
+    defaults: ClassVar[dict[str, Any]] = {
+        "return_mask": False,
+        "save_mask": False,
+    }  # of settings that not every host has
 
     @classmethod
     def checkpoint_maker(cls, root: Path, folder: Path) -> tuple[str, Path, list[str]]:
@@ -52,14 +55,14 @@ class WebUI:
 
     def start(self) -> WebUI:
         (self.data / "extensions").mkdir(parents=True, exist_ok=True)
-        if not self.extension_link.exists():
+        if self.extension is not None and not self.extension_link.exists():
             self.extension_link.symlink_to(self.extension, target_is_directory=True)
         neighbours = self.data / "extensions" / "neighbours" / "scripts"
         neighbours.mkdir(parents=True, exist_ok=True)
         for name in ("wordcards.py", "nested.py"):
             shutil.copyfile(Path(__file__).with_name(name), neighbours / name)
         (self.data / "styles.csv").write_text("name,prompt,negative_prompt\npencil,drawn with a pencil,\n", "utf-8")
-        (self.data / "config.json").write_text(json.dumps(self.settings()), encoding="utf-8")
+        (self.data / "config.json").write_text(json.dumps(self._config()), encoding="utf-8")
         self.log = self.data / "webui.log"
         self.port = _free_port()
         self.temporary.mkdir(exist_ok=True)
@@ -73,7 +76,7 @@ class WebUI:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self.command(), cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
+                self._command(), cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.time() + START_SECONDS
         # The first request must not come before the host has added its middleware.
@@ -84,11 +87,10 @@ class WebUI:
         self.boot_log = self.log.read_text(errors="replace")
         return self
 
-    def settings(self) -> dict[str, Any]:
-        """What `config.json` holds at the start."""
+    def _config(self) -> dict[str, Any]:
         return {"live_previews_enable": False}  # previews need a model that reForge would download
 
-    def command(self) -> list[str]:
+    def _command(self) -> list[str]:
         command = [self.python, "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--api"]
         command += ["--no-download-sd-model", "--no-hashing", "--port", str(self.port)]
         command += ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", str(self.checkpoint)]
@@ -114,7 +116,7 @@ class WebUI:
 
     def answers(self) -> bool:
         try:
-            self.call("/imagereward/scorers")
+            self.call("/sdapi/v1/options")
         except (OSError, ValueError):
             return False
         return True

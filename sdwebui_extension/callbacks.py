@@ -8,10 +8,13 @@ from typing import Any
 from modules import script_callbacks
 
 from . import api, gallery_tab, saving, settings, xyz
-from .host import guarded
+from .companion import HOOKS_TITLE
+from .host import guarded, offer_on_every_tab
+from .request import TITLE
 
 
 def register() -> None:
+    guarded("show the scripts on every tab")(offer_on_every_tab)(TITLE, HOOKS_TITLE)
     guarded("offer [image_reward] for file names")(saving.register_pattern)()
     add_axes = guarded("add the axes of the X/Y/Z plot")(xyz.register)
     add_axes()  # now as well: reForge with --nowebui lists the axes for its API before `on_before_ui`

@@ -11,6 +11,8 @@ from .job import Job, job_of
 from .request import Request
 from .service import service
 
+HOOKS_TITLE = "ImageReward hooks"
+
 
 class ImageRewardCompanion(scripts.Script):
     """Does nothing unless a job hangs on the processing object, or the settings ask for a score on every image."""
@@ -19,7 +21,7 @@ class ImageRewardCompanion(scripts.Script):
     sorting_priority = 1000  # reForge sorts by it: after those that change the image
 
     def title(self) -> str:
-        return "ImageReward hooks"
+        return HOOKS_TITLE
 
     def show(self, is_img2img: bool) -> Any:
         return scripts.AlwaysVisible
@@ -47,9 +49,16 @@ class ImageRewardCompanion(scripts.Script):
             job.end_of_images(p)
 
     @host.guarded("score an image")
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
+        self._score(p, pp, "postprocess_image")
+
+    @host.guarded("score an image")
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
+        self._score(p, pp, "postprocess_image_after_composite")
+
+    def _score(self, p: Any, pp: Any, hook: str) -> None:
         job = job_of(p)
-        if job is not None:
+        if job is not None and hook == host.last_image_hook():
             job.score(p, pp.image)
 
     @host.guarded("end a run of *Score every image*")

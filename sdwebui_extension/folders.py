@@ -16,7 +16,7 @@ WEIGHTS_FOLDER = "image_reward_weights_folder"  # its key in the settings
 def add_weights_folders() -> None:
     """Lets the scorers' files be found there."""
     add_folder(Path(paths.models_path) / "ImageReward")
-    chosen = host.own_option(WEIGHTS_FOLDER)
+    chosen = host.own_option(WEIGHTS_FOLDER) if host.restricts_settings() else None
     if chosen:
         add_folder(Path(chosen))
 

@@ -10,10 +10,11 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import torch
-from modules import devices, scripts, shared
+from modules import devices, paths, processing, scripts, scripts_postprocessing, shared
 
 from ..core.files.console import Console
 
@@ -78,9 +79,49 @@ def known_to(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if takes(function, name)}
 
 
+# The hooks that see an image alone, in their order. Behind the earlier one some hosts still grade, overlay and resize.
+IMAGE_HOOKS = ("postprocess_image", "postprocess_image_after_composite")
+
+
+def last_image_hook() -> str:
+    """The last hook of this host that sees each image."""
+    return [hook for hook in IMAGE_HOOKS if has_hook(hook)][-1]
+
+
+def finishes_images_later() -> bool:
+    """Whether the host may still make another image of one, behind the last hook that sees it."""
+    return last_image_hook() != IMAGE_HOOKS[-1]
+
+
+def asks_for_values() -> bool:
+    """Whether a value in `extra_generation_params` may be a function, which the host calls for each text it makes."""
+    return takes(processing.create_infotext, "use_main_prompt")
+
+
+def restricts_settings() -> bool:
+    """Whether the host can keep callers of its API from changing a setting; some swallow the argument."""
+    return "restrict_api" in inspect.signature(shared.OptionInfo).parameters
+
+
+def has_first_pass() -> bool:
+    """Whether a step of *Extras* sees each image before any step changes it, and is drawn without an accordion around it."""
+    return hasattr(scripts_postprocessing.ScriptPostprocessing, "process_firstpass")
+
+
+def offer_on_every_tab(*titles: str) -> None:
+    """Some hosts show on a tab only the scripts of a list; ours make do with any tab."""
+    listed = getattr(sys.modules.get("installer"), "control_extensions", None)
+    if isinstance(listed, list):
+        listed.extend(title for title in titles if title not in listed)
+
+
 def after_component(script: Any, callback: Callable[[Any], None], elem_id: str) -> None:
-    """`callback(on_component)` once the host has made a component of its page; never where it cannot tell."""
+    """`callback(on_component)` once the host has made a component of its page; never where it cannot tell.
+
+    elem_id: with `{tab}` in the place of the tab's name.
+    """
     if has_hook("on_after_component"):
+        elem_id = elem_id.format(tab=script.tabname)
         script.on_after_component(guarded(f"follow {elem_id} of the page")(callback), elem_id=elem_id)
 
 
@@ -116,6 +157,8 @@ OPTIONS: dict[str, Any] = {
     "grid_format": "png",
     "grid_only_if_multiple": True,
     "grid_save": True,
+    "include_mask": False,
+    "outdir_control_samples": "",
     "outdir_extras_samples": "",
     "outdir_img2img_samples": "",
     "outdir_samples": "",
@@ -130,6 +173,8 @@ OPTIONS: dict[str, Any] = {
 FLAGS: dict[str, Any] = {
     "cors_allow_origins": None,
     "cors_allow_origins_regex": None,
+    "cors_origins": None,
+    "cors_regex": None,
     "listen": False,
     "ngrok": None,
     "server_name": None,
@@ -140,8 +185,9 @@ FLAGS: dict[str, Any] = {
 def option(key: str, p: Any = None) -> Any:
     """A setting of the host; with `p` as it was during that generation, whose caller may override it."""
     default = OPTIONS[key]
-    overridden = getattr(p, "override_settings", None) or {}
-    return overridden[key] if key in overridden else getattr(shared.opts, key, default)
+    overridden = getattr(p, "override_settings", {}).get(key)
+    chosen = getattr(p, key, None) if overridden is None else overridden  # some hosts keep them on `p` itself
+    return getattr(shared.opts, key, default) if chosen is None else chosen
 
 
 def own_option(key: str) -> Any:
@@ -153,6 +199,24 @@ def flag(name: str) -> Any:
     """A flag of the host's command line."""
     default = FLAGS[name]
     return getattr(shared.cmd_opts, name, default)
+
+
+OUTPUT_FOLDERS = (
+    "outdir_samples",
+    "outdir_txt2img_samples",
+    "outdir_img2img_samples",
+    "outdir_control_samples",
+    "outdir_extras_samples",
+    "outdir_save",
+)
+
+
+def output_folders() -> list[Path]:
+    """Where the settings let the host save pictures, whether the folders exist or not."""
+    base = option("outdir_samples")
+    below_base = getattr(paths, "resolve_output_path", lambda _base, folder: folder)
+    chosen = filter(None, (below_base(base, option(name)) for name in OUTPUT_FOLDERS))
+    return [Path(paths.data_path) / folder for folder in chosen]
 
 
 # -- a generation that is going on ---------------------------------------------------------------------------------

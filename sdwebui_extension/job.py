@@ -134,7 +134,7 @@ class Job:
 
     def _publish(self, p: Any, picture: Picture) -> None:
         for key in picture.texts:
-            p.extra_generation_params[key] = self._text_of(key)
+            p.extra_generation_params[key] = self._text_of(key) if host.asks_for_values() else picture.texts[key]
             self._published.add(key)
 
     def _text_of(self, key: str) -> Callable[..., str | None]:

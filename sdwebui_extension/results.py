@@ -9,6 +9,7 @@ from typing import Any
 from modules import images as host_images
 from modules import processing
 
+from ..core.infotext.parameters import parse_parameters
 from ..core.infotext.scores import format_score
 from ..core.scoring.selection import rank
 from . import host, saving, settings
@@ -18,7 +19,7 @@ from .request import scorer_title
 
 @dataclass
 class Shown:
-    """A picture, the masks that the host shows right after it, and its text."""
+    """A picture, its text, and the image first, then the masks that the host shows beside it."""
 
     picture: Picture
     images: list[Any]
@@ -38,22 +39,23 @@ def collect(p: Any, job: Job, processed: Any) -> Round:
     """Tells which of the host's images is which picture. Pictures below the threshold are rejected at once."""
     pictures = {picture.number: picture for picture in job.pictures}
     masks = _masks_per_picture(p)
-    first = processed.index_of_first_image
-    images, texts = processed.images[first:], list(processed.infotexts[first:])
-    text_for_each = len(texts) == len(images)  # else one for each picture, and none for a mask or a map
-    found = Round(processed, [], [(image, "") for image in processed.images[:first]])
+    texts = _Texts(processed)
+    found = Round(processed, [], [(image, "") for image in processed.images[: processed.index_of_first_image]])
     remaining = 0  # masks of the last picture that are still to come
-    for image in images:
-        picture = pictures.pop(image.info.pop(TAG, None), None)
-        text = texts.pop(0) if texts and (text_for_each or picture is not None) else ""
+    early: list[Any] = []  # masks of the next picture
+    for position, image in enumerate(processed.images[processed.index_of_first_image :]):
+        picture = _picture_of(image, pictures)
         if picture is not None:
-            found.shown.append(Shown(picture, [image], text))
-            remaining = masks
+            found.shown.append(Shown(picture, [image, *early], texts.of(image, position)))
+            remaining, early = masks, []
         elif remaining and found.shown:
             found.shown[-1].images.append(image)
             remaining -= 1
+        elif host.option("include_mask", p):
+            early.append(image)
         else:
-            found.others.append((image, text))
+            found.others.append((image, texts.beside(position)))
+    found.others += [(image, "") for image in early]
     found.shown = [shown for shown in found.shown if not shown.picture.rejected]
     for picture in job.pictures:
         if picture.rejected:
@@ -61,6 +63,42 @@ def collect(p: Any, job: Job, processed: Any) -> Round:
     if p.do_not_save_grid is True:  # not by us: the host makes none of the frames of a video
         job.host_makes_grid = False
     return found
+
+
+class _Texts:
+    """The host's texts behind that of the grid: one for each image, or for each picture where masks have none."""
+
+    def __init__(self, processed: Any) -> None:
+        first = processed.index_of_first_image
+        self._texts = list(processed.infotexts[first:])
+        self._parallel = len(self._texts) == len(processed.images) - first
+
+    def of(self, image: Any, position: int) -> str:
+        if self._parallel:
+            return str(self._texts[position])
+        # An interrupted host may have lost the texts of the first batches, but the images carry theirs.
+        own = image.info.get("parameters")
+        return str(own or (self._texts.pop(0) if self._texts else ""))
+
+    def beside(self, position: int) -> str:
+        """Of an image that is no picture of ours."""
+        return str(self._texts[position]) if self._parallel else ""
+
+
+def _picture_of(image: Any, pictures: dict[int, Picture]) -> Picture | None:
+    """Takes the picture that an image shows out of `pictures`.
+
+    By its tag, or, where the host made another image of it after the last hook, by the seeds in the text that it carries.
+    """
+    tag = image.info.pop(TAG, None)
+    if tag in pictures or not host.finishes_images_later():
+        return pictures.pop(tag, None)
+    fields = parse_parameters(image.info.get("parameters") or "").fields
+    for number, picture in pictures.items():
+        subseed = str(picture.subseed)
+        if fields.get("Seed") == str(picture.seed) and fields.get("Variation seed", subseed) == subseed:
+            return pictures.pop(number)
+    return None
 
 
 def _masks_per_picture(p: Any) -> int:
@@ -71,7 +109,7 @@ def _masks_per_picture(p: Any) -> int:
 
 def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
     """One `Processed` of all rounds: best first and only the best, if the request says so; the grid; the notes for the user."""
-    processed = rounds[0].processed
+    processed = rounds[-1].processed  # the host may look again at the last that it made
     shown = [one for found in rounds for one in found.shown]
     others = [one for found in rounds for one in found.others]
     shown = _choose(job, shown)
@@ -127,6 +165,7 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
     if not job.host_makes_grid or not pictures or too_few or not (returned or saved):
         return
     grid = host_images.image_grid(pictures, p.batch_size)
+    shape = f"{grid.height // pictures[0].height}x{grid.width // pictures[0].width}"
     text = processing.create_infotext(
         p,
         p.all_prompts,
@@ -134,7 +173,7 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
         p.all_subseeds,
         index=0,
         all_negative_prompts=p.all_negative_prompts,
-        **host.known_to(processing.create_infotext, use_main_prompt=True),
+        **host.known_to(processing.create_infotext, use_main_prompt=True, grid=shape),
     )
     if returned:
         if host.option("enable_pnginfo", p):

@@ -24,7 +24,8 @@ def run(p: Any, request: Request) -> Any:
     seeds = p.seed, p.subseed
     try:
         job.attach(p)
-        return results.finish(p, job, _generate(p, job, made))
+        rounds = _generate(p, job, made)
+        return results.finish(p, job, rounds) if rounds else None
     except Exception as error:
         if not made:  # nothing is lost with it: the user reads the reason
             raise
@@ -38,34 +39,48 @@ def run(p: Any, request: Request) -> Any:
 
 def _as_made(made: list[Any]) -> Any:
     """All images of all tries, as the host gave them."""
-    first, *more = made
-    first.images = [image for processed in (first, *more) for image in processed.images]
-    return first
+    *before, last = made
+    last.images = [image for processed in (*before, last) for image in processed.images]
+    return last
+
+
+# What some hosts fill only where it is empty, so that a second generation with the same `p` would make the same images.
+LISTS = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
 
 
 def _generate(p: Any, job: Job, made: list[Any]) -> list[results.Round]:
-    """made: gets what the host makes, try by try."""
-    rounds = [_one_round(p, job, made)]
+    """The rounds; none where the host made nothing, which it tells by itself. made: gets what it makes, try by try."""
+    rounds = _one_round(p, job, made)
+    first_lists = {name: getattr(p, name, None) for name in LISTS}
     jobs_of_a_round = host.jobs()
-    while _wants_more(job, len(rounds)):
+    while rounds and _wants_more(job, len(rounds)):
         _advance_seeds(p)
         host.expect_jobs(host.jobs() + jobs_of_a_round)
         host.say(f"ImageReward: {job.passed()} of {counted(job.request.until, 'image')} pass, try {len(rounds) + 1}")
         try:
-            rounds.append(_one_round(p, job, made))
+            another = _one_round(p, job, made)
         except Exception as error:  # the images of the rounds before must not be lost with it
+            if len(made) > len(rounds):  # nor those of this one
+                raise
             job.note(
                 f"Try {len(rounds) + 1} failed ({type(error).__name__}: {error}); these are the images made before it."
             )
             break
+        if not another:
+            break
+        rounds += another
+    vars(p).update(first_lists)
     if 0 < job.passed() < job.request.until and not host.stopping():
         job.note(f"{job.passed()} of {counted(job.request.until, 'image')} pass after {len(rounds)} tries.")
     return rounds
 
 
-def _one_round(p: Any, job: Job, made: list[Any]) -> results.Round:
-    made.append(processing.process_images(p))
-    return results.collect(p, job, made[-1])
+def _one_round(p: Any, job: Job, made: list[Any]) -> list[results.Round]:
+    processed = processing.process_images(p)
+    if processed is None:
+        return []
+    made.append(processed)
+    return [results.collect(p, job, processed)]
 
 
 def _wants_more(job: Job, tries: int) -> bool:
@@ -81,3 +96,4 @@ def _advance_seeds(p: Any) -> None:
     else:
         p.seed = p.all_seeds[0]
         p.subseed = p.all_subseeds[-1] + 1
+    vars(p).update(dict.fromkeys(LISTS))

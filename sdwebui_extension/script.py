@@ -24,7 +24,7 @@ class ImageRewardScript(scripts.Script):
         panel = Panel(self.elem_id)
         self.infotext_fields = panel.infotext_fields()
         self.paste_field_names = [key for _, key in self.infotext_fields if isinstance(key, str)]
-        host.after_component(self, panel.refresh_after, f"generation_info_{self.tabname}")
+        host.after_component(self, panel.refresh_after, "generation_info_{tab}")
         return panel.inputs
 
     def run(self, p: Any, *args: Any) -> Any:

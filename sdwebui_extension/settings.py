@@ -60,9 +60,10 @@ def register() -> None:
     option("image_reward_after", "After scoring", gr.Radio, {"choices": [KEEP, TO_RAM, UNLOAD]}).info(
         "what happens to the model when a generation ends"
     )
-    option(WEIGHTS_FOLDER, "Folder of the weights", restrict_api=True).info(
-        "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
-    )
+    if host.restricts_settings():  # else callers of the API could have files looked for anywhere
+        option(WEIGHTS_FOLDER, "Folder of the weights", restrict_api=True).info(
+            "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
+        )
     option("image_reward_decimals", "Decimals of a score", gr.Slider, {"minimum": 1, "maximum": 6, "step": 1})
     option("image_reward_aesthetic_pair", "Also write aesthetic_score when an aesthetic scorer ran").info(
         "image browsers read that key"

@@ -23,6 +23,7 @@ class ImageRewardCompanion(scripts.Script):
     def title(self) -> str:
         return HOOKS_TITLE
 
+    @host.guarded("hide the script of the hooks", bool)
     def show(self, is_img2img: bool) -> Any:
         return scripts.AlwaysVisible
 
@@ -36,6 +37,8 @@ class ImageRewardCompanion(scripts.Script):
     @host.guarded("begin a run of *Score every image*")
     def process(self, p: Any, *args: Any) -> None:
         if job_of(p) is not None or not settings.get("image_reward_always"):
+            return
+        if not (host.last_image_hook() and host.has_hook("postprocess")):  # nobody would score, or end it
             return
         if assembled.makes_pieces(p):
             assembled.score_what_is_saved(p)

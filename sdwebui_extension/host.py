@@ -84,8 +84,8 @@ IMAGE_HOOKS = ("postprocess_image", "postprocess_image_after_composite")
 
 
 def last_image_hook() -> str:
-    """The last hook of this host that sees each image."""
-    return [hook for hook in IMAGE_HOOKS if has_hook(hook)][-1]
+    """The last hook of this host that sees each image, "" if none does."""
+    return next(filter(has_hook, reversed(IMAGE_HOOKS)), "")
 
 
 def finishes_images_later() -> bool:

@@ -116,7 +116,8 @@ def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
     if job.request.chooses and job.pictures:
         _fill(processed, shown, others)
     try:
-        _add_grid(p, job, processed, [one.images[0] for one in shown])
+        # Where no hook saw an image, the grid is of all, as the host would have made it.
+        _add_grid(p, job, processed, [one.images[0] for one in shown] if job.pictures else list(processed.images))
     except Exception as error:  # a full disk, say: the images themselves are there
         job.note(f"The grid could not be made or saved ({type(error).__name__}: {error}); the images are not affected.")
     _tell(job, processed)

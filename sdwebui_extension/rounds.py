@@ -40,7 +40,8 @@ def run(p: Any, request: Request) -> Any:
 def _as_made(made: list[Any]) -> Any:
     """All images of all tries, as the host gave them."""
     *before, last = made
-    last.images = [image for processed in (*before, last) for image in processed.images]
+    for processed in reversed(before):
+        last.images = [*processed.images, *last.images]
     return last
 
 

@@ -59,6 +59,8 @@ class ScriptRunner:
         self.alwayson_scripts = list(alwayson)
 
     def call(self, hook: str, *args: Any) -> None:
+        if not hasattr(Script, hook):
+            return
         for script in self.alwayson_scripts:
             try:
                 getattr(script, hook)(*args)

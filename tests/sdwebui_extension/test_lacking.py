@@ -1,0 +1,151 @@
+"""On a host that lacks any one thing that the extension uses, the host itself works as without the extension.
+
+The things are read off the extension's own code, so that none is forgotten. Callbacks and `ui` are called without a guard, as
+some hosts call them: what raises there costs the page, or every answer of the API.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hosts.webui.contract.uses import uses_of
+
+from .lacking import take
+from .test_generation import files
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class AxisOption:
+    def __init__(self, label: str, type: Any, apply: Any, cost: float = 0.0, choices: Any = None) -> None:
+        self.label, self.type, self.apply, self.cost, self.choices = label, type, apply, cost, choices
+
+
+class AxisOptions(list[AxisOption]): ...
+
+
+def things() -> list[tuple[str, str]]:
+    """Dotted path and argument of each; `launch` is of the installer, which runs in a process of its own."""
+    found = {(use.paths[0], use.keyword) for use in uses_of(ROOT) if not use.positional}
+    return sorted((path, keyword) for path, keyword in found if not path.startswith("launch."))
+
+
+# What the extension cannot be imported without: the host tells so and goes on without it.
+NEEDED = {
+    "modules.call_queue.queue_lock",
+    "modules.call_queue.wrap_queued_call",
+    "modules.devices",
+    "modules.images",
+    "modules.paths",
+    "modules.processing",
+    "modules.script_callbacks",
+    "modules.scripts",
+    "modules.scripts.Script",
+    "modules.scripts_postprocessing",
+    "modules.scripts_postprocessing.ScriptPostprocessing",
+    "modules.shared",
+    "modules.ui_components.InputAccordion",
+}
+
+
+@pytest.fixture
+def host(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The stand-ins before anything of ours is imported, with an X/Y/Z plot."""
+    grid: Any = ModuleType("scripts.xyz_grid")
+    grid.axis_options, grid.AxisOption = AxisOptions([AxisOption("Nothing", str, None)]), AxisOption
+    monkeypatch.setitem(sys.modules, grid.__name__, grid)
+    webui.scripts.scripts_data[:] = [SimpleNamespace(path="/webui/scripts/xyz_grid.py", module=grid)]
+    return webui
+
+
+@pytest.mark.parametrize(("path", "keyword"), things(), ids=lambda value: value)
+def test_a_host_that_lacks_one_thing(
+    host: SimpleNamespace,
+    path: str,
+    keyword: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    take(path, keyword, monkeypatch)
+    try:
+        door = open_door()
+    except (ImportError, AttributeError):
+        assert path in NEEDED
+        assert host.script_callbacks.callbacks == {}
+        return
+    assert path not in NEEDED
+    show_page(host, door)
+    grid = generate(host, door, tmp_path / "always")
+    assert grid or "could not" in capsys.readouterr().out
+    run_script(host, door, tmp_path / "script")
+    use_extras(host, door)
+    assert host.scripts.errors == []
+
+
+def open_door() -> SimpleNamespace:
+    spec = importlib.util.spec_from_file_location("image_reward.py", ROOT / "scripts" / "image_reward.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return SimpleNamespace(
+        script=module.ImageRewardScript, companion=module.ImageRewardCompanion, step=module.ImageRewardStep
+    )
+
+
+def show_page(host: SimpleNamespace, door: SimpleNamespace) -> None:
+    import fastapi
+
+    for event in ("ui_settings", "before_ui", "ui_tabs"):
+        host.script_callbacks.call(event)
+    for key, info in getattr(host.shared.opts, "data_labels", {}).items():
+        if key.startswith("image_reward_") and callable(info.component_args):
+            info.component_args()
+    for script in (door.script(), door.companion()):
+        script.title()
+        script.show(False)
+        list(script.ui(False) or [])
+    app = fastapi.FastAPI()
+    app.add_api_route("/sdapi/v1/txt2img", lambda: None)
+    host.script_callbacks.call("app_started", None, app)
+
+
+def generate(host: SimpleNamespace, door: SimpleNamespace, folder: Path) -> bool:
+    """With *Score every image*: four images come out and are saved. Returns whether their grid is, too."""
+    host.shared.opts.data |= {"image_reward_always": True, "image_reward_scorer": "Technical"}
+    p = host.processing.processing_for(folder, door.companion())
+    processed = host.processing.process_images(p)
+    assert len(files(folder / "images")) == 4
+    assert all("Seed:" in text for text in processed.infotexts)
+    assert len(processed.images) - processed.index_of_first_image == 4
+    return processed.index_of_first_image == len(files(folder / "grids")) == 1
+
+
+def run_script(host: SimpleNamespace, door: SimpleNamespace, folder: Path) -> None:
+    """The script may refuse to run, but not once the host has generated anything."""
+    host.shared.opts.data["image_reward_always"] = False
+    p = host.processing.processing_for(folder, door.companion())
+    try:
+        processed = door.script().run(p, "Technical", False, 0.0, True, 3, True, 0, 1)
+    except Exception:
+        assert files(folder) == []
+    else:
+        assert len(processed.images) >= 3
+        assert len(files(folder / "images")) >= 3
+
+
+def use_extras(host: SimpleNamespace, door: SimpleNamespace) -> None:
+    step = door.step()
+    controls = step.ui()
+    pp = host.scripts_postprocessing.PostprocessedImage(host.processing.noise(1))
+    values = {
+        name: value for name, value in {"enable": True, "scorer": "Technical", "prompt": ""}.items() if name in controls
+    }
+    step.process_firstpass(pp, **values)
+    step.process(pp, **values)

@@ -27,7 +27,8 @@ def mark_the_callers_choice(p: Any) -> None:
 
 def makes_pieces(p: Any) -> bool:
     """Whether a script, and not the caller, keeps the host from saving what it generates."""
-    return p.do_not_save_samples is True
+    marked = host.sets_up_scripts()
+    return p.do_not_save_samples is True and (marked or host.chosen_script(p) is not None)
 
 
 def score_what_is_saved(p: Any) -> None:

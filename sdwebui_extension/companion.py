@@ -11,8 +11,6 @@ from .job import Job, job_of
 from .request import Request
 from .service import service
 
-HOOKS_TITLE = "ImageReward hooks"
-
 
 class ImageRewardCompanion(scripts.Script):
     """Does nothing unless a job hangs on the processing object, or the settings ask for a score on every image."""
@@ -21,7 +19,7 @@ class ImageRewardCompanion(scripts.Script):
     sorting_priority = 1000  # reForge sorts by it: after those that change the image
 
     def title(self) -> str:
-        return HOOKS_TITLE
+        return "ImageReward hooks"
 
     @host.guarded("hide the script of the hooks", bool)
     def show(self, is_img2img: bool) -> Any:
@@ -36,7 +34,10 @@ class ImageRewardCompanion(scripts.Script):
 
     @host.guarded("begin a run of *Score every image*")
     def process(self, p: Any, *args: Any) -> None:
-        if job_of(p) is not None or not settings.get("image_reward_always"):
+        job = job_of(p)
+        if job is not None and not job.belongs_to(p):
+            job.in_cell(p)
+        if job is not None or not settings.get("image_reward_always"):
             return
         if not (host.last_image_hook() and host.has_hook("postprocess")):  # nobody would score, or end it
             return
@@ -61,7 +62,7 @@ class ImageRewardCompanion(scripts.Script):
 
     def _score(self, p: Any, pp: Any, hook: str) -> None:
         job = job_of(p)
-        if job is not None and hook == host.last_image_hook():
+        if job is not None and job.belongs_to(p) and hook == host.last_image_hook():
             job.score(p, pp.image)
 
     @host.guarded("end a run of *Score every image*")

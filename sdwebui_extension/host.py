@@ -108,6 +108,24 @@ def has_first_pass() -> bool:
     return hasattr(scripts_postprocessing.ScriptPostprocessing, "process_firstpass")
 
 
+def in_plot(p: Any) -> bool:
+    """Whether an always-on script makes a plot of this generation; its cells are copies of `p`."""
+    return bool(getattr(p, "xyz", False))
+
+
+def chosen_script(p: Any) -> Any:
+    """The script of the dropdown that `p` is generated with; None without one."""
+    arguments = getattr(p, "script_args", None)
+    index = arguments[0] if isinstance(arguments, (list, tuple)) and arguments else 0
+    offered = getattr(getattr(p, "scripts", None), "selectable_scripts", [])
+    return offered[index - 1] if isinstance(index, int) and 0 < index <= len(offered) else None
+
+
+def sets_up_scripts() -> bool:
+    """Whether the host calls `setup` of its scripts before one of them runs; some define it and never do."""
+    return hasattr(scripts.ScriptRunner, "setup_scrips")
+
+
 def offer_on_every_tab(*titles: str) -> None:
     """Some hosts show on a tab only the scripts of a list; ours make do with any tab."""
     listed = getattr(sys.modules.get("installer"), "control_extensions", None)
@@ -157,7 +175,6 @@ OPTIONS: dict[str, Any] = {
     "grid_format": "png",
     "grid_only_if_multiple": True,
     "grid_save": True,
-    "include_mask": False,
     "outdir_control_samples": "",
     "outdir_extras_samples": "",
     "outdir_img2img_samples": "",

@@ -58,6 +58,8 @@ class Job:
         self.notes: list[str] = []  # for the user, each once
         self.unavailable = False
         self.host_makes_grid = True
+        self._owner: Any = None
+        self._in_plot = False
         self._published: set[str] = set()
 
     # -- life on a processing object -----------------------------------------------------------------------------
@@ -67,7 +69,21 @@ class Job:
         p.extra_generation_params.update(self.settings)
         self.host_makes_grid = not p.do_not_save_grid
         p.do_not_save_grid = BY_US  # `results` makes the grid, without a score and of what is kept
+        self._owner, self._in_plot = p, host.in_plot(p)
         setattr(p, ATTRIBUTE, self)
+
+    def belongs_to(self, p: Any) -> bool:
+        """Whether the images that are made with `p` now are this run's: a copy of `p` may be the cell of a plot, and what the
+        host gets in the end is the plot itself."""
+        return p is self._owner and self._in_plot == host.in_plot(p)
+
+    def in_cell(self, p: Any) -> Job:
+        """Such a run for a copy of `p` that another script made of it."""
+        p.extra_generation_params = dict(p.extra_generation_params)  # else shared with the other cells
+        cell = Job(self.request, finishes_itself=True)
+        cell.settings = self.settings
+        cell.attach(p)
+        return cell
 
     def detach(self, p: Any) -> None:
         self.end_of_images(p)

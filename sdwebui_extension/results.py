@@ -32,7 +32,7 @@ class Round:
 
     processed: Any
     shown: list[Shown]
-    others: list[tuple[Any, str]]  # image and text of what belongs to no picture: a ControlNet map, say
+    others: list[tuple[Any, str]]  # image and text of what belongs to no one picture: a ControlNet map, a mask of all
 
 
 def collect(p: Any, job: Job, processed: Any) -> Round:
@@ -42,20 +42,16 @@ def collect(p: Any, job: Job, processed: Any) -> Round:
     texts = _Texts(processed)
     found = Round(processed, [], [(image, "") for image in processed.images[: processed.index_of_first_image]])
     remaining = 0  # masks of the last picture that are still to come
-    early: list[Any] = []  # masks of the next picture
     for position, image in enumerate(processed.images[processed.index_of_first_image :]):
         picture = _picture_of(image, pictures)
         if picture is not None:
-            found.shown.append(Shown(picture, [image, *early], texts.of(image, position)))
-            remaining, early = masks, []
+            found.shown.append(Shown(picture, [image], texts.of(image, position)))
+            remaining = masks
         elif remaining and found.shown:
             found.shown[-1].images.append(image)
             remaining -= 1
-        elif host.option("include_mask", p):
-            early.append(image)
         else:
             found.others.append((image, texts.beside(position)))
-    found.others += [(image, "") for image in early]
     found.shown = [shown for shown in found.shown if not shown.picture.rejected]
     for picture in job.pictures:
         if picture.rejected:

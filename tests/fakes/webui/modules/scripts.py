@@ -58,6 +58,9 @@ class ScriptRunner:
     def __init__(self, *alwayson: Script) -> None:
         self.alwayson_scripts = list(alwayson)
 
+    def setup_scrips(self, p: Any, *, is_ui: bool = True) -> None:
+        self.call("setup", p)
+
     def call(self, hook: str, *args: Any) -> None:
         if not hasattr(Script, hook):
             return

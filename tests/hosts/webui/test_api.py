@@ -147,7 +147,7 @@ def test_generates_until_enough_pass(four: Result, fresh: WebUI) -> None:
 
 def test_until_tells_how_many_pass(fresh: WebUI) -> None:
     result = fresh.generate("ImageReward", False, NO_THRESHOLD, False, 0, True, 99, 1)
-    assert "4 of the 99 images asked for" in result.info["extra_generation_params"]["ImageReward note"]
+    assert "4 of 99 images pass" in result.info["extra_generation_params"]["ImageReward note"]
 
 
 def test_tries_are_capped(fresh: WebUI) -> None:

@@ -121,6 +121,10 @@ class Service:
 
     # -- state -------------------------------------------------------------------------------------------------
 
+    def holds(self, name: str) -> bool:
+        """Whether this scorer is the one that is loaded."""
+        return self._scorer is not None and self._key[0] == name
+
     def state(self) -> str:
         """One line for the panel: which model, where, how large."""
         scorer = self._scorer

@@ -1,7 +1,7 @@
 """Pictures that another script puts together itself: SD upscale from tiles, Outpainting from strips, Prompt matrix a grid.
 
 A script that makes one picture of many pieces tells the host to save nothing, generates the pieces, and saves what it made of
-them. *Score every image* leaves the pieces alone and scores what is saved. A grid has no score.
+them. The accordion leaves the pieces alone and scores what is saved. A grid has no score.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..core.infotext.parameters import parse_parameters, without_fields
 from ..core.infotext.scores import score_pair, set_scores
 from . import host, settings
 from .job import Job, advice
+from .request import Request
 from .service import service
 
 ATTRIBUTE = "image_reward_assembled"  # on the processing object: its `Pieces`
@@ -44,11 +45,11 @@ def makes_pieces(p: Any) -> bool:
     return p.do_not_save_samples is True and (marked or host.chosen_script(p) is not None)
 
 
-def score_what_is_saved(p: Any) -> None:
+def score_what_is_saved(p: Any, request: Request) -> None:
     """Before some of the pieces are generated; a script may do so in many parts."""
     global _latest
     if getattr(p, ATTRIBUTE, None) is None:
-        setattr(p, ATTRIBUTE, Pieces(settings.default_scorer()))
+        setattr(p, ATTRIBUTE, Pieces(request.scorer))
     _latest = weakref.ref(p)
 
 

@@ -9,12 +9,14 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import gradio as gr
 import torch
-from modules import devices, images, paths, processing, scripts, scripts_postprocessing, shared
+from modules import devices, images, paths, processing, scripts, scripts_postprocessing, shared, ui_components
 
 from ..core.files.console import Console
 from ..core.pages.drawing import load_font
@@ -250,6 +252,11 @@ def stopping() -> bool:
     return interrupted() or bool(getattr(shared.state, "stopping_generation", False))
 
 
+def running_job() -> Any:
+    """Tells one press of *Generate* from the next; None where the host does not say."""
+    return getattr(shared.state, "time_start", None)
+
+
 def say(text: str) -> None:
     """What the progress bar shows."""
     shared.state.textinfo = text
@@ -314,3 +321,18 @@ def collect() -> None:
     """Lets the host's allocator give back what is free."""
     if hasattr(devices, "torch_gc"):
         devices.torch_gc()
+
+
+# -- its page ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def switchable_accordion(label: str, elem_id: str) -> Iterator[Any]:
+    """A closed accordion with a checkbox that enables it, in the host's own way where it has one; yields the checkbox."""
+    switch = getattr(ui_components, "InputAccordion", None)
+    if switch is not None:
+        with switch(False, label=label, elem_id=elem_id) as enabled:
+            yield enabled
+        return
+    with gr.Accordion(label, open=False):
+        yield gr.Checkbox(False, label="Enable", elem_id=elem_id)

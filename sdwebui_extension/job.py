@@ -6,8 +6,9 @@ of its own) is left alone.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ ATTRIBUTE = "image_reward_job"
 TAG = "image_reward_number"  # in `Image.info`, which copies and conversions of an image inherit; never written to files
 AESTHETIC_KEY = "aesthetic_score"
 BY_US = 1  # as good as True, but distinct from the True that a host sets for the frames of a video
+_numbers = itertools.count()
 
 
 @dataclass(eq=False)
 class Picture:
     """One generated image and all that the host keeps in lists parallel to it."""
 
-    number: int  # in the order of generation
+    number: int  # its own among all pictures, rising in the order of generation
     image: Any
     position: int  # in its batch, as the host counts the images
     index: int  # in the batch's lists, which may be shorter
@@ -47,16 +49,27 @@ class Picture:
 
 class Job:
     """finishes_itself: nobody waits for the end of the run (a cell of the X/Y/Z plot, say), so the last hook ends it.
-    tells_settings: the parameters get the script and its settings, for *Send to txt2img*.
+    is_part: of the run of another script, at whose end the user is told of all.
+    settings: pairs for the parameters, for *Send to txt2img*.
     """
 
-    def __init__(self, request: Request, *, finishes_itself: bool = False, tells_settings: bool = True) -> None:
+    def __init__(
+        self,
+        request: Request,
+        *,
+        finishes_itself: bool = False,
+        is_part: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.request = request
         self.finishes_itself = finishes_itself
-        self.settings = request.infotext() if tells_settings else {}
+        self.is_part = is_part
+        self.settings = dict(settings or {})
         self.pictures: list[Picture] = []
         self._live: Picture | None = None  # the last one whose score is known
         self.notes: list[str] = []  # for the user, each once
+        for correction in request.corrections:
+            self.note(correction)
         self.unavailable = False
         self.host_makes_grid = True
         self.is_cell = False  # of a plot, which shows an image for each
@@ -102,7 +115,7 @@ class Job:
         self.end_of_images(p)  # whatever fails below, the picture before is not in charge of this one's text and file
         position = p.batch_index
         picture = Picture(
-            number=len(self.pictures),
+            number=next(_numbers),
             image=image,
             position=position,
             index=min(position, len(p.prompts) - 1),
@@ -116,8 +129,7 @@ class Job:
         self.pictures.append(picture)
         self._scorer(picture)
         self._publish(p, picture)
-        unscored = math.isnan(picture.score)
-        picture.rejected = self.request.filter and not unscored and not self.request.passes(picture.score)
+        picture.rejected = self.request.rejects(picture.score)
         self._live = picture
         return picture
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,11 @@ from modules import images as host_images
 from modules import processing
 
 from ..core.infotext.parameters import parse_parameters
-from ..core.infotext.scores import format_score
 from ..core.scoring.selection import rank
-from . import host, saving, settings
+from . import host, saving
 from .job import TAG, Job, Picture
-from .request import scorer_title
+from .request import Request
+from .summary import none_passed_text, summary
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Round:
 def collect(p: Any, job: Job, processed: Any) -> Round:
     """Tells which of the host's images is which picture. Pictures below the threshold are rejected at once."""
     pictures = {picture.number: picture for picture in job.pictures}
-    masks = _masks_per_picture(p)
+    masks = masks_per_picture(p)
     texts = _Texts(processed)
     found = Round(processed, [], [(image, "") for image in processed.images[: processed.index_of_first_image]])
     remaining = 0  # masks of the last picture that are still to come
@@ -86,7 +87,7 @@ def _picture_of(image: Any, pictures: dict[int, Picture]) -> Picture | None:
 
     By its tag, or, where the host made another image of it after the last hook, by the seeds in the text that it carries.
     """
-    tag = image.info.pop(TAG, None)
+    tag = image.info.get(TAG)
     if tag in pictures or not host.finishes_images_later():
         return pictures.pop(tag, None)
     fields = parse_parameters(image.info.get("parameters") or "").fields
@@ -97,7 +98,8 @@ def _picture_of(image: Any, pictures: dict[int, Picture]) -> Picture | None:
     return None
 
 
-def _masks_per_picture(p: Any) -> int:
+def masks_per_picture(p: Any) -> int:
+    """How many masks the host shows after each picture."""
     if getattr(p, "mask_for_overlay", None) is None:
         return 0
     return bool(host.option("return_mask", p)) + bool(host.option("return_mask_composite", p))
@@ -108,7 +110,9 @@ def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
     processed = rounds[-1].processed  # the host may look again at the last that it made
     shown = [one for found in rounds for one in found.shown]
     others = [one for found in rounds for one in found.others]
-    shown = _choose(job, shown)
+    by_number = {one.picture.number: one for one in shown}
+    kept = choose(job.request, [one.picture for one in shown], job.note)
+    shown = [by_number[picture.number] for picture in kept]
     if job.request.chooses and job.pictures:
         _fill(processed, shown, others)
     try:
@@ -116,24 +120,26 @@ def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
         _add_grid(p, job, processed, [one.images[0] for one in shown] if job.pictures else list(processed.images))
     except Exception as error:  # a full disk, say: the images themselves are there
         job.note(f"The grid could not be made or saved ({type(error).__name__}: {error}); the images are not affected.")
-    _tell(job, processed)
+    if not job.is_part:
+        tell(processed, job.request, job.pictures, kept, job.notes)
     return processed
 
 
-def _choose(job: Job, shown: list[Shown]) -> list[Shown]:
-    request = job.request
-    scores = [one.picture.score for one in shown]
-    best_first = rank(scores)
+def choose(request: Request, pictures: list[Picture], note: Callable[[str], None]) -> list[Picture]:
+    """Those that are kept, in the order in which they are shown. Files of the others are put away, or a note says why not."""
+    scores = [picture.score for picture in pictures]
+    best_first = [i for i in rank(scores) if not request.rejects(scores[i])]
     if request.keep_best:
         scored = [i for i in best_first if not math.isnan(scores[i])]
         unscored = [i for i in best_first if math.isnan(scores[i])]  # never lost to us
         kept = {*scored[: request.keep_best], *unscored}
-        for i in set(best_first) - kept:
-            for failure in saving.dispose(shown[i].picture):
-                job.note(failure)
         best_first = [i for i in best_first if i in kept]
+    for i in set(range(len(pictures))) - set(best_first):
+        pictures[i].rejected = request.rejects(scores[i])
+        for failure in saving.dispose(pictures[i]):
+            note(failure)
     positions = best_first if request.sort else sorted(best_first)
-    return [shown[i] for i in positions]
+    return [pictures[i] for i in positions]
 
 
 def _fill(processed: Any, shown: list[Shown], others: list[tuple[Any, str]]) -> None:
@@ -177,6 +183,7 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
             grid.info["parameters"] = text
         processed.images.insert(0, grid)
         processed.infotexts.insert(0, text)
+        processed.info = text
         processed.index_of_first_image = 1
     if saved:
         host_images.save_image(
@@ -193,22 +200,18 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
         )
 
 
-def _tell(job: Job, processed: Any) -> None:
-    """Notes go under the gallery, and into the API's `info` as `ImageReward note`."""
-    notes = list(job.notes)
-    if notes:
-        before = getattr(processed, "comments", "").rstrip("\n")
-        processed.comments = "\n".join(filter(None, [before, *notes]))
-    if job.pictures and all(picture.rejected for picture in job.pictures):
-        processed.info = _none_passed(job)
-        notes.append(processed.info)
-    if notes:
-        shown = {**processed.extra_generation_params, "ImageReward note": " ".join(notes)}
+def tell(processed: Any, request: Request, pictures: list[Picture], kept: list[Picture], notes: Sequence[str]) -> None:
+    """Notes and a summary go under the gallery; notes into the API's `info` as well, as `ImageReward note`.
+
+    kept: the pictures that the gallery shows, in its order.
+    """
+    none_passed = bool(pictures) and all(picture.rejected for picture in pictures)
+    line = none_passed_text(request, pictures) if none_passed else summary(request, pictures, kept)
+    below = [getattr(processed, "comments", "").rstrip("\n"), *notes, line]
+    noted = [*notes, line] if none_passed else notes
+    if none_passed and not processed.images:
+        processed.info = below.pop()  # the place that people look at then
+    processed.comments = "\n".join(filter(None, below))
+    if noted:
+        shown = {**processed.extra_generation_params, "ImageReward note": " ".join(noted)}
         processed.extra_generation_params = shown
-
-
-def _none_passed(job: Job) -> str:
-    return (
-        f"No image passed the threshold {job.request.threshold:g}: the best score ({scorer_title(job.request.scorer)}) of "
-        f"{len(job.pictures)} was {format_score(job.best(), settings.decimals())}. Lower the threshold or generate more images."
-    )

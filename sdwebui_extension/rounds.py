@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from modules import processing
@@ -10,7 +9,7 @@ from modules import processing
 from ..core.files.console import counted
 from . import host, results
 from .job import Job
-from .request import Request
+from .request import TITLE, Request
 from .service import service
 
 
@@ -18,8 +17,8 @@ def run(p: Any, request: Request) -> Any:
     """The `Processed` of a run. `p` is left as it was found: batch img2img and loopbacks call with the same one again."""
     if getattr(p, "txt2img_upscale", False):
         # The gallery's Upscale replaces one image by exactly one.
-        request = dataclasses.replace(request, filter=False, sort=False, keep_best=0, until=0)
-    job = Job(request)
+        request = request.scoring_only()
+    job = Job(request, settings={"Script": TITLE, **request.infotext()})
     made: list[Any] = []
     seeds = p.seed, p.subseed
     try:

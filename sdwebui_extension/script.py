@@ -8,7 +8,7 @@ import gradio as gr
 from modules import scripts
 
 from . import host, rounds
-from .panel import Panel
+from .panel import Panel, is_of_script
 from .request import TITLE, read_request
 
 
@@ -21,10 +21,9 @@ class ImageRewardScript(scripts.Script):
 
     @host.guarded("make the panel", list)
     def ui(self, is_img2img: bool) -> list[gr.components.Component]:
-        panel = Panel(self.elem_id)
-        self.infotext_fields = panel.infotext_fields()
-        self.paste_field_names = [key for _, key in self.infotext_fields if isinstance(key, str)]
-        host.after_component(self, panel.refresh_after, "generation_info_{tab}")
+        panel = Panel(self.elem_id, repeats=True)
+        self.infotext_fields = panel.infotext_fields(is_of_script)
+        host.after_component(self, panel.refresh_after_generation, "generation_info_{tab}")
         return panel.inputs
 
     def run(self, p: Any, *args: Any) -> Any:

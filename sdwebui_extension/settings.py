@@ -26,7 +26,6 @@ DEFAULT_REJECTED_FOLDER = "rejected"
 
 DEFAULTS: dict[str, Any] = {
     "image_reward_scorer": TITLE,
-    "image_reward_always": False,
     "image_reward_device": AUTOMATIC,
     "image_reward_dtype": AUTOMATIC,
     "image_reward_after": TO_RAM,
@@ -48,9 +47,6 @@ def register() -> None:
 
     scorers = host.guarded("list the scorers", dict)(lambda: {"choices": scorer_titles()})
     option("image_reward_scorer", "Default scorer", gr.Dropdown, scorers).needs_reload_ui()
-    option("image_reward_always", "Score every image, whichever script is chosen").info(
-        "with Prompt matrix, Loopback or no script too; nothing is filtered or sorted then. Tiles of SD upscale are left alone"
-    )
     option("image_reward_device", "Device", gr.Radio, {"choices": [AUTOMATIC, "GPU", "CPU"]}).info(
         "Automatic takes the device that the WebUI generates on, and the CPU when that has no room"
     )

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from ..core.files.console import counted
 from ..core.infotext.scores import format_score
-from . import host, settings
+from . import beside, host, settings
 from .job import Job, job_of
 from .request import Request, scorer_name, scorer_titles
 
@@ -60,12 +60,18 @@ def _apply(change: Callable[[Request, Any], Request]) -> Callable[[Any, Any, Any
         p.extra_generation_params = dict(p.extra_generation_params)  # the copy of `p` shares it with the other cells
         if earlier is not None:
             earlier.detach(p)
-        request = earlier.request if earlier is not None else Request(scorer=settings.default_scorer())
-        cell = Job(change(request, value), finishes_itself=True)
+        request = change(earlier.request if earlier is not None else _usual(p), value)
+        cell = Job(request, finishes_itself=True, settings=request.infotext())
         cell.is_cell = True
         cell.attach(p)
 
     return apply
+
+
+def _usual(p: Any) -> Request:
+    """What the accordion asks for where it is on, without its choices: those are made when the plot is whole."""
+    run = beside.run_of(p)
+    return run.request.scoring_only() if run is not None else Request(scorer=settings.default_scorer())
 
 
 def fill_empty_cell(job: Job, processed: Any) -> None:

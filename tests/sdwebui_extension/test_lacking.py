@@ -117,9 +117,10 @@ def show_page(host: SimpleNamespace, door: SimpleNamespace) -> None:
 
 
 def generate(host: SimpleNamespace, door: SimpleNamespace, folder: Path) -> bool:
-    """With *Score every image*: four images come out and are saved. Returns whether their grid is, too."""
-    host.shared.opts.data |= {"image_reward_always": True, "image_reward_scorer": "Technical"}
-    p = host.processing.processing_for(folder, door.companion())
+    """With the accordion on: four images come out and are saved. Returns whether their grid is, too."""
+    companion = door.companion()
+    companion.args_from, companion.args_to = 1, 3
+    p = host.processing.processing_for(folder, companion, script_args=(0, True, "Technical"))
     processed = host.processing.process_images(p)
     assert len(files(folder / "images")) == 4
     assert all("Seed:" in text for text in processed.infotexts)
@@ -129,7 +130,6 @@ def generate(host: SimpleNamespace, door: SimpleNamespace, folder: Path) -> bool
 
 def run_script(host: SimpleNamespace, door: SimpleNamespace, folder: Path) -> None:
     """The script may refuse to run, but not once the host has generated anything."""
-    host.shared.opts.data["image_reward_always"] = False
     p = host.processing.processing_for(folder, door.companion())
     try:
         processed = door.script().run(p, "Technical", False, 0.0, True, 3, True, 0, 1)

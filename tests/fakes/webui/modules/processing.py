@@ -33,6 +33,7 @@ class StableDiffusionProcessing:
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
     override_settings: dict[str, Any] = field(default_factory=dict)
     scripts: ScriptRunner | None = None
+    script_args: tuple[Any, ...] = (0,)
     mask_for_overlay: Any = None
     txt2img_upscale: bool = False
     is_api: bool = False
@@ -177,13 +178,12 @@ def _hook(p: Any, name: str, *args: Any) -> None:
         p.scripts.call(name, *args)
 
 
-def processing_for(folder: Path, *scripts: Any, **fields: Any) -> StableDiffusionProcessing:
-    """A processing object that saves into `folder`. Not of the host: a help for the tests."""
+def processing_for(folder: Path, *scripts: Any, chosen: Any = None, **fields: Any) -> StableDiffusionProcessing:
+    """A processing object that saves into `folder`. Not of the host: a help for the tests. chosen: in the dropdown."""
+    runner = ScriptRunner(*scripts)
+    runner.selectable_scripts = [] if chosen is None else [chosen]
     p = StableDiffusionProcessing(
-        outpath_samples=str(folder / "images"),
-        outpath_grids=str(folder / "grids"),
-        scripts=ScriptRunner(*scripts),
-        **fields,
+        outpath_samples=str(folder / "images"), outpath_grids=str(folder / "grids"), scripts=runner, **fields
     )
     _hook(p, "setup", p)
     return p

@@ -95,7 +95,6 @@ DEFAULTS = {
     "image_reward_rejected": "Drop",
     "image_reward_after": "Move to RAM",
     "image_reward_decimals": 4,
-    "image_reward_always": False,
 }
 
 

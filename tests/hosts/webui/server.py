@@ -139,12 +139,25 @@ class WebUI:
             text = error.read()
             return error.code, json.loads(text) if text.startswith(b"{") else text.decode()
 
-    def generate(self, *script_args: Any, script: str | None = "imagereward", way: str = "txt2img", **more: Any) -> Any:
+    def generate(
+        self,
+        *script_args: Any,
+        script: str | None = "imagereward",
+        way: str = "txt2img",
+        accordion: tuple[Any, ...] | None = None,
+        **more: Any,
+    ) -> Any:
+        """A run over the API. accordion: arguments of the accordion, which is off without them."""
         body = {"prompt": "a painting of a (cat:1.2)", "seed": 5, "steps": self.steps}
         body |= {"width": self.side, "height": self.side}
         body |= {"batch_size": 2, "n_iter": 2, "save_images": True, "sampler_name": "Euler"}
         if script is not None:
             body |= {"script_name": script, "script_args": list(script_args)}
+        if accordion is not None:
+            more["alwayson_scripts"] = {
+                "imagereward accordion": {"args": list(accordion)},
+                **more.get("alwayson_scripts", {}),
+            }
         answer = self.call(f"/sdapi/v1/{way}", {**body, **more})
         return Result([open_base64(text) for text in answer["images"]], json.loads(answer["info"]))
 

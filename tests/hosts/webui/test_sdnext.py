@@ -131,17 +131,16 @@ def test_the_plot_is_no_picture_to_be_rejected(fresh: WebUI) -> None:
         assert len(fresh.saved()) == saved
 
 
-def test_every_cell_is_scored_if_the_settings_say_so(fresh: WebUI) -> None:
-    fresh.set_options(image_reward_always=True)
+def test_every_cell_is_scored_with_the_accordion(fresh: WebUI) -> None:
     arguments = axes(fresh, "xyz grid", "[Param] Steps", "1, 2, 3")
-    fresh.generate(script=None, batch_size=1, n_iter=1, alwayson_scripts={"xyz grid": {"args": arguments}})
+    plot = {"alwayson_scripts": {"xyz grid": {"args": arguments}}}
+    fresh.generate(script=None, accordion=(True,), batch_size=1, n_iter=1, **plot)
     assert len({score_of(read_parameters(file)) for file in fresh.saved()}) == 3
 
 
 @pytest.mark.parametrize("save_images", [False, True])
-def test_pictures_without_a_script_are_scored_if_the_settings_say_so(fresh: WebUI, save_images: bool) -> None:
-    fresh.set_options(image_reward_always=True)
-    assert len(set(scores(fresh.generate(script=None, save_images=save_images)))) == 4
+def test_pictures_without_a_script_are_scored_with_the_accordion(fresh: WebUI, save_images: bool) -> None:
+    assert len(set(scores(fresh.generate(script=None, accordion=(True,), save_images=save_images)))) == 4
     assert len(fresh.saved()) == 4 * save_images
 
 

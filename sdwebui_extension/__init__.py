@@ -1,4 +1,4 @@
-"""The extension of AUTOMATIC1111's WebUI, Forge and reForge: everything that says `modules.` or `gradio`.
+"""The extension of AUTOMATIC1111's WebUI and of those made from it: everything that says `modules.` or `gradio`.
 
 A run passes through these files in this order:
 
@@ -10,5 +10,5 @@ A run passes through these files in this order:
                                                summary   says in a line what it came to
 
 `assembled` scores what a script makes of unsaved pieces.
-`service` holds the loaded model, `host` asks the host for memory and for its device.
+`service` holds the loaded model. `host` knows what a host has and what it lacks, and guards what it calls.
 """

@@ -113,8 +113,10 @@ class ImageRewardCompanion(scripts.Script):
             return
         job.end_of_images(p)
         if job.finishes_itself:
-            results.finish(p, job, [results.collect(p, job, processed)])
-            job.detach(p)
-            service.settle()
+            try:
+                results.finish(p, job, [results.collect(p, job, processed)])
+            finally:
+                job.detach(p)
+                service.settle()
             xyz.fill_empty_cell(job, processed)
             assembled.expect_a_grid(job, processed)

@@ -310,9 +310,9 @@ def device() -> torch.device:
 def free_memory(needed: int, on: torch.device) -> None:
     """Asks the host to leave `needed` bytes free on a device, by whatever means it has."""
     for name in MEMORY_MANAGERS:
-        manager = sys.modules.get(name)
-        if manager is not None:
-            manager.free_memory(needed, on)
+        free = getattr(sys.modules.get(name), "free_memory", None)
+        if free is not None:
+            free(needed, on)
             break
     collect()
 

@@ -28,10 +28,11 @@ def register() -> None:
     grid = _xyz_module()
     if grid is None:
         return
+    scorers = host.guarded("list the scorers", list)(scorer_titles)
     present = {option.label for option in grid.axis_options}
     for option in (
         grid.AxisOption(THRESHOLD, float, _apply(_with_threshold)),
-        grid.AxisOption(SCORER, str, _apply(_with_scorer), choices=scorer_titles, cost=0.5),
+        grid.AxisOption(SCORER, str, _apply(_with_scorer), choices=scorers, cost=0.5),
     ):
         if option.label not in present:
             grid.axis_options.append(option)

@@ -60,7 +60,7 @@ def _hiding(owner: type, name: str) -> dict[str, Callable[[Any, str], Any]]:
 
     def hide(real: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
         def get(self: Any, wanted: str) -> Any:
-            if wanted == name and _is_ours(sys._getframe(1)):
+            if wanted == name and _asked_by_ours():
                 raise AttributeError(f"this host has no {name}")
             return real(self, wanted)
 
@@ -75,7 +75,7 @@ def _without(function: Any, keyword: str) -> Any:
 
     @functools.wraps(function)
     def lacking(*args: Any, **kwargs: Any) -> Any:
-        if keyword in kwargs and _is_ours(sys._getframe(1)):
+        if keyword in kwargs and _asked_by_ours():
             raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{keyword}'")
         return function(*args, **kwargs)
 
@@ -85,5 +85,8 @@ def _without(function: Any, keyword: str) -> Any:
     return lacking
 
 
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith(OURS)
+def _asked_by_ours() -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals is globals():  # of this file: several things may be gone at once
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(OURS)

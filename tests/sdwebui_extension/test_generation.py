@@ -347,3 +347,20 @@ def test_a_hook_that_fails_leaves_no_picture_in_charge(
     assert f"Seed: {5 + failing}," in texts[0]
     [file] = files(tmp_path / "images")
     assert read_parameters(file) == texts[0]
+
+
+def test_where_texts_are_plain_the_score_before_does_not_stay(
+    p: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.host, "asks_for_values", lambda: False)
+    job = host.job.Job(host.request.Request("technical"), tells_settings=False)
+    job.attach(p)
+    p.prompts, p.negative_prompts, p.seeds, p.subseeds = ["a cat"], ["blurry"], [1], [2]
+    p.batch_index = 0
+    job.score(p, host.processing.noise(1))
+    assert "Technical" in p.extra_generation_params
+    p.batch_index, p.seeds = 1, []
+    with pytest.raises(IndexError):
+        job.score(p, host.processing.noise(2))
+    assert p.extra_generation_params == {}
+    assert job.in_charge(p) is None

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from hosts.webui.contract.uses import uses_of
+from PIL import Image
 
 from .lacking import take
 from .test_generation import files
@@ -88,6 +89,41 @@ def test_a_host_that_lacks_one_thing(
     assert host.scripts.errors == []
 
 
+def test_each_hook_and_callback_passes_the_guarded_door(host: SimpleNamespace) -> None:
+    """Whatever fails in it; those that use nothing cannot fail. What `run` raises before it generates reaches the user."""
+    called = [callback for callbacks in vars(open_door()).values() for callback in vars(callbacks).values()]
+    hooks = [one for one in called if isinstance(one, FunctionType) and not one.__name__.startswith("_")]
+    callbacks = [one for registered in host.script_callbacks.callbacks.values() for one in registered]
+    guarded = {one.__name__ for one in (*hooks, *callbacks) if hasattr(one, "is_guarded")}
+    assert {"ui", "process", "postprocess", "before_save", "after_save", "add_routes"} <= guarded
+    others = {one.__name__ for one in (*hooks, *callbacks) if not hasattr(one, "is_guarded") and one.__code__.co_names}
+    assert others <= {"title", "run"}
+
+
+def test_every_setting_and_flag_that_is_read_has_a_default(host: SimpleNamespace) -> None:
+    open_door()
+    ours = sys.modules["sd_imagereward.sdwebui_extension.host"]
+    read = {use.paths[0] for use in uses_of(ROOT)} - {"modules.shared.opts.add_option"}
+    for owner, defaults in (("opts", ours.OPTIONS), ("cmd_opts", ours.FLAGS)):
+        start = f"modules.shared.{owner}."
+        assert {path.removeprefix(start) for path in read if path.startswith(start)} == set(defaults)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_host_without_the_settings_works_by_the_defaults(
+    host: SimpleNamespace, mask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = open_door()
+    p = host.processing.processing_for(tmp_path, door.companion())
+    p.mask_for_overlay = Image.new("L", (40, 40)) if mask else None
+    for key in sys.modules["sd_imagereward.sdwebui_extension.host"].OPTIONS:
+        take(f"modules.shared.opts.{key}", "", monkeypatch)
+    processed = door.script().run(p, "Technical", True, -99.0, True, 0, True, 0, 1)
+    assert len(processed.images) == len(processed.infotexts) == 5
+    assert processed.index_of_first_image == len(files(tmp_path / "grids")) == 1
+    assert processed.comments == ""
+
+
 def open_door() -> SimpleNamespace:
     spec = importlib.util.spec_from_file_location("image_reward.py", ROOT / "scripts" / "image_reward.py")
     assert spec is not None
@@ -107,6 +143,9 @@ def show_page(host: SimpleNamespace, door: SimpleNamespace) -> None:
     for key, info in getattr(host.shared.opts, "data_labels", {}).items():
         if key.startswith("image_reward_") and callable(info.component_args):
             info.component_args()
+    for axis in sys.modules["scripts.xyz_grid"].axis_options:
+        if axis.choices is not None:
+            axis.choices()
     for script in (door.script(), door.companion()):
         script.title()
         script.show(False)

@@ -11,12 +11,9 @@ import binascii
 import json
 import math
 from dataclasses import dataclass
-from secrets import compare_digest
 from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from modules import shared
+from fastapi import FastAPI, HTTPException, Request
 from modules.call_queue import queue_lock
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
@@ -28,6 +25,7 @@ from ..core.pictures.opening import open_header, open_picture
 from ..core.scorers.registry import scorer_infos
 from ..core.scoring.score import ImageScores
 from ..core.weights.locate import find_weight
+from . import host
 from .folders import add_weights_folders
 from .request import scorer_name
 from .service import service
@@ -39,19 +37,16 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "AVIF")
 
 
 def add_routes(demo: Any, app: FastAPI) -> None:
-    """The host's `on_app_started`. Without `--api` or `--nowebui` there is no API, so ours stays out as well."""
-    if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
-        return
-    guards = [Depends(_check_credentials)] if shared.cmd_opts.api_auth else []
-    app.add_api_route(
+    """The host's `on_app_started`: offers both routes where the host offers its own."""
+    host.add_route(
+        app,
         "/imagereward/score",
         post_score,
         methods=["POST"],
-        dependencies=guards,
         tags=["ImageReward"],
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": BODY_SCHEMA}}}},
     )
-    app.add_api_route("/imagereward/scorers", get_scorers, methods=["GET"], dependencies=guards, tags=["ImageReward"])
+    host.add_route(app, "/imagereward/scorers", get_scorers, methods=["GET"], tags=["ImageReward"])
 
 
 BODY_SCHEMA = {
@@ -65,16 +60,6 @@ BODY_SCHEMA = {
         "plain_prompt": {"type": "boolean", "default": True, "description": "score the prompt without its syntax"},
     },
 }
-
-
-def _check_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 (FastAPI's way)
-    """The same users as the host's API: `--api-auth name:password,name:password`."""
-    for pair in filter(None, (shared.cmd_opts.api_auth or "").split(",")):
-        name, _, password = pair.partition(":")
-        same_name = compare_digest(credentials.username.encode(), name.encode())
-        if same_name and compare_digest(credentials.password.encode(), password.encode()):
-            return
-    raise HTTPException(401, "Incorrect username or password", headers={"WWW-Authenticate": "Basic"})
 
 
 def get_scorers() -> list[dict[str, Any]]:

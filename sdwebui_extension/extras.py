@@ -23,36 +23,37 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
     name = TITLE
     order = 90_000  # after every step that changes the picture
 
+    @host.guarded("make the step of the Extras tab", dict)
     def ui(self) -> dict[str, Any]:
-        with InputAccordion(False, label=TITLE, elem_id="extras_image_reward") as enable:
-            scorer = gr.Dropdown(
-                scorer_titles(),
-                value=scorer_title(settings.default_scorer()),
-                label="Scorer",
-                elem_id="extras_image_reward_scorer",
-            )
-            prompt = gr.Textbox(
-                "",
-                label="Prompt for images that carry none",
-                elem_id="extras_image_reward_prompt",
-            )
-        return {"enable": enable, "scorer": scorer, "prompt": prompt}
+        if host.has_first_pass():
+            with InputAccordion(False, label=TITLE, elem_id="extras_image_reward") as enable:
+                return {"enable": enable, **self._settings()}
+        return {"enable": gr.Checkbox(False, label="Score", elem_id="extras_image_reward"), **self._settings()}
 
+    def _settings(self) -> dict[str, Any]:
+        scorer = gr.Dropdown(
+            scorer_titles(),
+            value=scorer_title(settings.default_scorer()),
+            label="Scorer",
+            elem_id="extras_image_reward_scorer",
+        )
+        prompt = gr.Textbox("", label="Prompt for images that carry none", elem_id="extras_image_reward_prompt")
+        return {"scorer": scorer, "prompt": prompt}
+
+    @host.guarded("read the prompt of an image in the Extras tab")
     def process_firstpass(self, pp: Any, enable: bool | None = None, **_: Any) -> None:
         """Reads the prompt while the picture still carries its text: a step that resizes it would lose it."""
         if enable:
-            origin = origin_of(read_texts(pp.image))
-            if origin.plain is None:  # Forge and reForge also hide the text among the pixels
-                parameters, _rest = images.read_info_from_image(pp.image)
-                origin = origin_of({"parameters": parameters}) if parameters else origin
-            setattr(pp.shared, ORIGIN_ATTRIBUTE, origin)
+            setattr(pp.shared, ORIGIN_ATTRIBUTE, _read_origin(pp.image))
 
+    @host.guarded("score an image in the Extras tab")
     def process(
         self, pp: Any, enable: bool | None = None, scorer: str | None = None, prompt: str | None = None
     ) -> None:
         if not enable:
             return
-        origin = getattr(pp.shared, ORIGIN_ATTRIBUTE, Origin())
+        first_pass = host.has_first_pass()
+        origin = getattr(pp.shared, ORIGIN_ATTRIBUTE, Origin()) if first_pass else _read_origin(pp.image)
         if origin.plain is None:
             origin = Origin(prompt, program="A1111")
         try:
@@ -66,3 +67,11 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
         setattr(pp.image, SCORES_ATTRIBUTE, scores)
         for title, value in scores.items():
             pp.info[score_key(title)] = format_score(value, settings.decimals())
+
+
+def _read_origin(image: Any) -> Origin:
+    origin = origin_of(read_texts(image))
+    if origin.plain is None:  # Forge and reForge also hide the text among the pixels
+        parameters, _rest = images.read_info_from_image(image)
+        origin = origin_of({"parameters": parameters}) if parameters else origin
+    return origin

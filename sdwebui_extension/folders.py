@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modules import paths, shared
+from modules import paths
 
 from ..core.scorers import mixture
 from ..core.weights.locate import add_folder, search_folders
+from . import host
 
 WEIGHTS_FOLDER = "image_reward_weights_folder"  # its key in the settings
 
@@ -15,7 +16,7 @@ WEIGHTS_FOLDER = "image_reward_weights_folder"  # its key in the settings
 def add_weights_folders() -> None:
     """Lets the scorers' files be found there."""
     add_folder(Path(paths.models_path) / "ImageReward")
-    chosen = getattr(shared.opts, WEIGHTS_FOLDER, None)
+    chosen = host.own_option(WEIGHTS_FOLDER) if host.restricts_settings() else None
     if chosen:
         add_folder(Path(chosen))
 

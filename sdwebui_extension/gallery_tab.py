@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 import torch
-from modules import shared
 from modules.call_queue import wrap_queued_call
 
 from ..core.curate.records import store_key
@@ -21,14 +20,7 @@ from . import host
 from .request import scorer_name, scorer_titles
 from .service import service
 
-_OPENED_BY = ("listen", "share", "ngrok", "server_name", "cors_allow_origins_regex")
-_FOLDERS = (
-    "outdir_samples",
-    "outdir_txt2img_samples",
-    "outdir_img2img_samples",
-    "outdir_extras_samples",
-    "outdir_save",
-)
+_OPENED_BY = ("listen", "share", "ngrok", "server_name", "cors_allow_origins_regex", "cors_regex")
 
 
 def tabs() -> list[tuple[Any, str, str]]:
@@ -47,27 +39,23 @@ def tabs() -> list[tuple[Any, str, str]]:
 
 def _addresses() -> Addresses | None:
     """The names that the tab answers to; None (all) where the host's options open it to other machines."""
-    chosen = vars(shared.cmd_opts)
-    if any(chosen.get(option) for option in _OPENED_BY):
+    if any(map(host.flag, _OPENED_BY)):
         return None
-    allowed = (chosen.get("cors_allow_origins") or "").split(",")
+    allowed = (host.flag("cors_allow_origins") or host.flag("cors_origins") or "").split(",")
     return Addresses([name for origin in allowed if (name := urlsplit(origin.strip()).hostname)])
 
 
 def _output_folders() -> list[Path]:
-    """Those of the settings that exist; relative ones lie below the WebUI's data folder."""
-    from modules import paths
-
-    chosen = [getattr(shared.opts, name, "") for name in _FOLDERS]
-    found = [Path(os.path.realpath(Path(paths.data_path) / folder)) for folder in chosen if folder]
+    """Those of the settings that exist."""
+    found = [Path(os.path.realpath(folder)) for folder in host.output_folders()]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
 
 
 def _score(album: Album, name: str) -> str:
     def advance(done: int, found: int) -> None:
-        if shared.state.interrupted:
+        if host.interrupted():
             raise InterruptedError
-        shared.state.textinfo = f"ImageReward: {done} of {counted(found, 'picture')}"
+        host.say(f"ImageReward: {done} of {counted(found, 'picture')}")
 
     try:
         # Forge and reForge may call this under inference mode; what is loaded there could not be moved later.

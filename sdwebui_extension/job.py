@@ -6,8 +6,9 @@ of its own) is left alone.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,18 @@ from .service import ScorerUnavailable, service
 ATTRIBUTE = "image_reward_job"
 TAG = "image_reward_number"  # in `Image.info`, which copies and conversions of an image inherit; never written to files
 AESTHETIC_KEY = "aesthetic_score"
+BY_US = 1  # as good as True, but distinct from the True that a host sets for the frames of a video
+_numbers = itertools.count()
 
 
 @dataclass(eq=False)
 class Picture:
     """One generated image and all that the host keeps in lists parallel to it."""
 
-    number: int  # in the order of generation
+    number: int  # its own among all pictures, rising in the order of generation
     image: Any
-    position: int  # within its batch
+    position: int  # in its batch, as the host counts the images
+    index: int  # in the batch's lists, which may be shorter
     prompt: str
     negative_prompt: str
     seed: int
@@ -40,32 +44,62 @@ class Picture:
     rejected: bool = False
     saved: bool = False  # its own file is written; what the host saves next beside it is a mask or the like
     files: list[Path] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
 
 
 class Job:
     """finishes_itself: nobody waits for the end of the run (a cell of the X/Y/Z plot, say), so the last hook ends it.
-    tells_settings: the parameters get the script and its settings, for *Send to txt2img*.
+    is_part: of the run of another script, at whose end the user is told of all.
+    settings: pairs for the parameters, for *Send to txt2img*.
     """
 
-    def __init__(self, request: Request, *, finishes_itself: bool = False, tells_settings: bool = True) -> None:
+    def __init__(
+        self,
+        request: Request,
+        *,
+        finishes_itself: bool = False,
+        is_part: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.request = request
         self.finishes_itself = finishes_itself
-        self.settings = request.infotext() if tells_settings else {}
+        self.is_part = is_part
+        self.settings = dict(settings or {})
         self.pictures: list[Picture] = []
-        self.live: Picture | None = None  # the picture whose text the host may ask for now
+        self._live: Picture | None = None  # the last one whose score is known
         self.notes: list[str] = []  # for the user, each once
+        for correction in request.corrections:
+            self.note(correction)
         self.unavailable = False
         self.host_makes_grid = True
+        self.is_cell = False  # of a plot, which shows an image for each
+        self._owner: Any = None
+        self._in_plot = False
         self._published: set[str] = set()
 
     # -- life on a processing object -----------------------------------------------------------------------------
 
     def attach(self, p: Any) -> None:
         """Takes over the grid when the gallery may change, and writes the run's settings into the parameters."""
-        setattr(p, ATTRIBUTE, self)
-        self.host_makes_grid = not p.do_not_save_grid
-        p.do_not_save_grid = True  # of the host; `results` makes the grid, without a score and of what is kept
         p.extra_generation_params.update(self.settings)
+        self.host_makes_grid = not p.do_not_save_grid
+        p.do_not_save_grid = BY_US  # `results` makes the grid, without a score and of what is kept
+        self._owner, self._in_plot = p, host.in_plot(p)
+        setattr(p, ATTRIBUTE, self)
+
+    def belongs_to(self, p: Any) -> bool:
+        """Whether the images that are made with `p` now are this run's: a copy of `p` may be the cell of a plot, and what the
+        host gets in the end is the plot itself."""
+        return p is self._owner and self._in_plot == host.in_plot(p)
+
+    def in_cell(self, p: Any) -> Job:
+        """Such a run for a copy of `p` that another script made of it."""
+        p.extra_generation_params = dict(p.extra_generation_params)  # else shared with the other cells
+        cell = Job(self.request, finishes_itself=True)
+        cell.settings = self.settings
+        cell.is_cell = True
+        cell.attach(p)
+        return cell
 
     def detach(self, p: Any) -> None:
         self.end_of_images(p)
@@ -78,29 +112,35 @@ class Job:
 
     def score(self, p: Any, image: Any) -> Picture:
         """Scores the image that the user gets; failing leaves it unscored, with one note."""
+        self.end_of_images(p)  # whatever fails below, the picture before is not in charge of this one's text and file
         position = p.batch_index
         picture = Picture(
-            number=len(self.pictures),
+            number=next(_numbers),
             image=image,
             position=position,
-            prompt=p.prompts[position],
-            negative_prompt=p.negative_prompts[position],
-            seed=p.seeds[position],
-            subseed=p.subseeds[position],
+            index=min(position, len(p.prompts) - 1),
+            prompt=host.of_image(p, "prompts", position),
+            negative_prompt=host.of_image(p, "negative_prompts", position),
+            seed=host.of_image(p, "seeds", position),
+            subseed=host.of_image(p, "subseeds", position),
+            size=image.size,
         )
         image.info[TAG] = picture.number
         self.pictures.append(picture)
-        self.live = picture
         self._scorer(picture)
-        picture.rejected = (
-            self.request.filter and not math.isnan(picture.score) and not self.request.passes(picture.score)
-        )
         self._publish(p, picture)
+        picture.rejected = self.request.rejects(picture.score)
+        self._live = picture
         return picture
+
+    def in_charge(self, p: Any) -> Picture | None:
+        """The picture whose text and file the host makes now; none for an image that was not scored."""
+        live = self._live
+        return live if live is not None and getattr(p, "batch_index", live.position) == live.position else None
 
     def end_of_images(self, p: Any) -> None:
         """From here on no text carries a score: what is left in the dictionary would leak into the next image's."""
-        self.live = None
+        self._live = None
         for key in self._published:
             p.extra_generation_params.pop(key, None)
         self._published.clear()
@@ -126,17 +166,18 @@ class Job:
 
     def _publish(self, p: Any, picture: Picture) -> None:
         for key in picture.texts:
-            p.extra_generation_params[key] = self._text_of(key)
+            p.extra_generation_params[key] = self._text_of(key) if host.asks_for_values() else picture.texts[key]
             self._published.add(key)
 
     def _text_of(self, key: str) -> Callable[..., str | None]:
         """What the host calls for the value of `key`, with the position of the image in its batch."""
 
+        @host.guarded(f"write {key} into the parameters")
         def text(p: Any = None, index: int = 0, use_main_prompt: bool = False, **_: Any) -> str | None:
-            live = self.live
-            if live is None or use_main_prompt or index != live.position:
+            picture = self.in_charge(p)
+            if picture is None or use_main_prompt or index not in (picture.position, picture.index):
                 return None
-            return live.texts.get(key)
+            return picture.texts.get(key)
 
         return text
 

@@ -1,8 +1,9 @@
-"""What the user sees under *Script > ImageReward*."""
+"""What the user sees under *Script > ImageReward* and in the accordion *ImageReward*."""
 
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,66 +12,90 @@ from modules.call_queue import wrap_queued_call
 
 from ..core.errors import ImageRewardError
 from ..core.scorers.base import ScorerInfo
+from ..core.scorers.registry import known_titles
 from ..core.weights.locate import find_weight
 from . import request, settings
 from .folders import add_weights_folders
 from .service import service
-
-THRESHOLD_TIP = (
-    "ImageReward is roughly standard normal: half of all images score above 0, one in six above 1, one in forty "
-    "above 2."
-)
+from .typical import typical
 
 
 class Panel:
-    """The components of one tab; made inside the host's layout, in the order of `Request`'s fields."""
+    """The components of one tab; made inside the host's layout, in the order of `Request`'s fields.
 
-    def __init__(self, elem_id: Callable[[str], str]) -> None:
-        titles = request.scorer_titles()
-        default = request.scorer_title(settings.default_scorer())
+    Answers of the server may come in any order, so the first letters of a name may be answered last. What is shown
+    therefore says what it was made for (`shown`), and each time it changes the panel asks again with what is there now: the
+    last word is about the last entry.
+
+    Args:
+        elem_id: makes the id of a component.
+        repeats: with *Keep generating until N pass*.
+    """
+
+    def __init__(self, elem_id: Callable[[str], str], *, repeats: bool) -> None:
+        default = settings.default_scorer()
         self.scorer = gr.Dropdown(
-            titles,
-            value=default,
+            request.scorer_titles(),
+            value=request.scorer_title(default),
             label="Scorer",
-            allow_custom_value=True,  # mix(imagereward=1, technical=0.1)
+            info="A mixture may be typed in: mix(imagereward=1, technical=0.1)",
+            allow_custom_value=True,
             elem_id=elem_id("scorer"),
         )
         with gr.Row():
-            with gr.Column():
-                self.filter = gr.Checkbox(False, label="Filter out images with low scores", elem_id=elem_id("filter"))
-                self.sort = gr.Checkbox(False, label="Sort by score", elem_id=elem_id("sort"))
-                self.plain_prompt = gr.Checkbox(
-                    True, label="Score the prompt without its syntax", elem_id=elem_id("plain_prompt")
+            with gr.Column(min_width=160):
+                self.filter = gr.Checkbox(
+                    False, label="Filter out images below the threshold", elem_id=elem_id("filter")
                 )
-            self.threshold = gr.Number(0.0, label="Score threshold", info=THRESHOLD_TIP, elem_id=elem_id("threshold"))
-        self.keep_best = gr.Slider(
-            0, 64, value=0, step=1, label="Keep the best N", info="0 keeps all", elem_id=elem_id("keep_best")
-        )
+                self.sort = gr.Checkbox(False, label="Sort by score, best first", elem_id=elem_id("sort"))
+                self.plain_prompt = gr.Checkbox(
+                    True, label="Ignore prompt syntax when scoring", elem_id=elem_id("plain_prompt")
+                )
+            with gr.Column(min_width=160):
+                self.threshold = gr.Number(
+                    typical(default).threshold,
+                    label="Threshold",
+                    interactive=False,
+                    elem_id=elem_id("threshold"),
+                    elem_classes=["ir-threshold"],
+                )
+                self.keep_best = gr.Slider(
+                    0, 64, value=0, step=1, label="Keep the best N", info="0 keeps all", elem_id=elem_id("keep_best")
+                )
+        self.repeat: list[Any] = self._make_repeat(elem_id) if repeats else []
         with gr.Row():
-            self.until = gr.Slider(
+            self.hint = gr.HTML(elem_id=elem_id("hint"))
+            self.unload = gr.Button(
+                "Unload model", size="sm", scale=0, min_width=120, elem_id=elem_id("unload"), elem_classes=["ir-unload"]
+            )
+        self.shown = gr.Textbox(self._now, visible=False)
+        self.hint.value = hint_html(self.scorer.value)
+        of_settings: tuple[Any, ...] = (self.scorer, self.threshold)
+        for component in of_settings:
+            component.do_not_save_to_config = True  # the settings name the default scorer, and the threshold follows it
+        self._listen()
+
+    def _make_repeat(self, elem_id: Callable[[str], str]) -> list[Any]:
+        with gr.Row():
+            until = gr.Slider(
                 0,
                 64,
                 value=0,
                 step=1,
-                label="Keep generating until N images pass",
-                info="the score threshold; 0 is off",
+                label="Keep generating until N pass",
+                info="With the next seeds, until N images reach the threshold. 0 is off",
                 elem_id=elem_id("until"),
             )
-            self.tries = gr.Slider(
+            tries = gr.Slider(
                 1,
                 32,
                 value=request.DEFAULT_TRIES,
                 step=1,
                 label="Maximum tries",
-                info="each makes batch count x batch size images",
+                info="Each makes batch count x batch size images",
                 elem_id=elem_id("tries"),
             )
-        with gr.Row():
-            self.unload = gr.Button("Unload model", elem_id=elem_id("unload"))
-            self.state = gr.HTML(state_html, elem_id=elem_id("state"))
-        self.hint = gr.HTML(hint_html(default), elem_id=elem_id("hint"))
-        self.unload.click(fn=_unload, inputs=[], outputs=[self.state])
-        self.scorer.change(fn=hint_html, inputs=[self.scorer], outputs=[self.hint], show_progress=False)
+        return [until, tries]
 
     @property
     def inputs(self) -> list[Any]:
@@ -81,42 +106,82 @@ class Panel:
             self.sort,
             self.keep_best,
             self.plain_prompt,
-            self.until,
-            self.tries,
+            *self.repeat,
         ]
 
-    def infotext_fields(self) -> list[tuple[Any, Any]]:
-        """How *Send to txt2img* fills the panel from the parameters of a picture that this script made."""
-        return [
-            (self.scorer, request.KEY_SCORER),
-            (self.filter, _when_ours(lambda found: request.KEY_THRESHOLD in found)),
-            (self.threshold, request.KEY_THRESHOLD),
-            (self.sort, _when_ours(lambda found: request.KEY_SORT in found)),
-            (self.keep_best, _when_ours(lambda found: int(found.get(request.KEY_KEEP_BEST, 0)))),
-            (self.plain_prompt, _when_ours(lambda found: request.KEY_RAW_PROMPT not in found)),
-            (self.until, _when_ours(lambda found: _until(found)[0])),
-            (self.tries, _when_ours(lambda found: _until(found)[1])),
-        ]
+    # -- what it says ----------------------------------------------------------------------------------------------
 
-    def refresh_after(self, on_component: Any) -> None:
-        """Shows the model's new state whenever the host's hidden text about the gallery changes: after a generation.
+    @property
+    def _asked(self) -> list[Any]:
+        return [self.shown, self.threshold, self.scorer, self.filter, *self.repeat[:1]]
+
+    @property
+    def _answered(self) -> list[Any]:
+        return [self.shown, self.threshold, self.hint]
+
+    def _listen(self) -> None:
+        for component in (self.shown, self.scorer, self.filter, *self.repeat[:1]):
+            self.refresh_after(component)
+        self.unload.click(fn=_unload, inputs=self._asked, outputs=self._answered)
+
+    def refresh_after(self, component: Any) -> None:
+        component.change(fn=look, inputs=self._asked, outputs=self._answered, show_progress=False)
+
+    def refresh_after_generation(self, on_component: Any) -> None:
+        """Of the host's hidden text about the gallery, which changes then.
 
         A text field, since Forge's Gradio tells of a change of an HTML component, that is of the text under the gallery,
         each time something else is drawn: an answer would ask again, without end.
         """
-        on_component.component.change(fn=state_html, inputs=[], outputs=[self.state], show_progress=False)
+        self.refresh_after(on_component.component)
+
+    def _now(self) -> str:
+        """What a page that is opened should show: the host may have put its own defaults into the components since."""
+        return _key(self.scorer.value, self.filter.value, *(component.value for component in self.repeat[:1]))
+
+    # -- Send to txt2img -------------------------------------------------------------------------------------------
+
+    def infotext_fields(self, ours: Callable[[dict[str, Any]], bool]) -> list[tuple[Any, Any]]:
+        """How *Send to txt2img* fills the panel from the parameters of a picture for which `ours` holds."""
+
+        def when_ours(read: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+            def paste(found: dict[str, Any]) -> Any:
+                try:
+                    return read(found) if ours(found) else None  # which leaves the component as it is
+                except ValueError:
+                    return None
+
+            return paste
+
+        readers = [
+            (self.scorer, lambda found: found[request.KEY_SCORER]),
+            (self.filter, lambda found: request.KEY_THRESHOLD in found),
+            (self.threshold, _threshold),
+            (self.sort, lambda found: request.KEY_SORT in found),
+            (self.keep_best, lambda found: int(found.get(request.KEY_KEEP_BEST, 0))),
+            (self.plain_prompt, lambda found: request.KEY_RAW_PROMPT not in found),
+            (self.shown, lambda found: _key(found[request.KEY_SCORER], False)),
+        ]
+        if self.repeat:
+            until, tries = self.repeat
+            readers += [(until, lambda found: _until(found)[0]), (tries, lambda found: _until(found)[1])]
+        return [(component, when_ours(read)) for component, read in readers]
 
 
-def _when_ours(read: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    """A paste function that leaves the component as it is when the picture was not made by this script."""
+def is_of_script(found: dict[str, Any]) -> bool:
+    """Whether a picture was made with *Script > ImageReward*."""
+    return request.KEY_SCORER in found and found.get("Script") == request.TITLE
 
-    def paste(found: dict[str, Any]) -> Any:
-        try:
-            return read(found) if request.KEY_SCORER in found else None
-        except ValueError:
-            return None
 
-    return paste
+def is_of_accordion(found: dict[str, Any]) -> bool:
+    return request.KEY_SCORER in found and found.get("Script") != request.TITLE
+
+
+def _threshold(found: dict[str, Any]) -> float | None:
+    """The typical score of the picture's scorer where it was made without a threshold."""
+    if request.KEY_THRESHOLD in found:
+        return float(found[request.KEY_THRESHOLD])
+    return _suggested(found[request.KEY_SCORER])
 
 
 def _until(found: dict[str, Any]) -> tuple[int, int]:
@@ -125,32 +190,67 @@ def _until(found: dict[str, Any]) -> tuple[int, int]:
     return int(images or 0), int(tries or request.DEFAULT_TRIES)
 
 
-def state_html() -> str:
-    return f"<p style='line-height: 2.5em; margin-left: 1em'>Model: {html.escape(service.state())}</p>"
+# -- answers -------------------------------------------------------------------------------------------------------
+
+
+def look(shown: str, threshold: Any, scorer: str, filter: bool, until: Any = 0) -> list[Any]:
+    """What the panel shows for its entries: the new `shown`, the threshold, the hint.
+
+    The threshold follows the scorer unless it was changed by hand.
+    """
+    new: dict[str, Any] = {"interactive": bool(filter or until)}
+    suggested = _suggested(scorer)
+    known = json.loads(shown)[-1] if shown else None
+    if suggested is not None and known != scorer:
+        if threshold in (None, _suggested(known)):
+            new["value"] = suggested
+        known = scorer
+    return [_key(scorer, filter, until, known), gr.update(**new), hint_html(scorer)]
+
+
+def _key(scorer: str, filter: Any, until: Any = 0, known: str | None = None) -> str:
+    """All that the answer depends on. known: the last scorer that was no half-typed name; that of the threshold."""
+    return json.dumps([scorer, bool(filter or until), service.state(), known or scorer])
+
+
+def _suggested(scorer: Any) -> float | None:
+    """None for a name that is still being typed."""
+    try:
+        return typical(request.scorer_name(scorer)).threshold
+    except ImageRewardError:
+        return None
 
 
 def hint_html(title: str) -> str:
-    """What the first run will do, and how large the model is."""
+    """What the scorer measures and its scores usually are, what the next run loads, and where the model is."""
     try:
-        text = _hint(request.members(request.scorer_name(title)))
+        name = request.scorer_name(title)
+        infos = request.members(name)
+        text = " ".join([_measures(infos), typical(name).help(), _model(name, infos)])
     except ImageRewardError as error:  # a name that is still being typed
         text = str(error)
-    return f"<p><small>{html.escape(text)}</small></p>"
+    titles = html.escape("|".join(known_titles()), quote=True)
+    return f"<p data-ir-titles='{titles}'><small>{html.escape(text)}</small></p>"
 
 
-def _hint(infos: list[ScorerInfo]) -> str:
+def _measures(infos: list[ScorerInfo]) -> str:
+    return infos[0].measures if len(infos) == 1 else "The weighted sum of these scorers."
+
+
+def _model(name: str, infos: list[ScorerInfo]) -> str:
+    """Where the model is, or what the next run will do."""
     files = [info.weights[0] for info in infos if info.weights]
     if not files:
-        return f"{infos[0].title} needs no weights; nothing is loaded before the first run."
+        return "It needs no model file."
+    if service.holds(name):
+        return f"Loaded: {service.state()}."
     add_weights_folders()
     missing = [file for file in files if find_weight(file) is None]
     does = f"downloads (from {', '.join(file.repo for file in missing)}) and loads" if missing else "loads"
-    names = " and ".join(info.title for info in infos if info.weights)
-    size = sum(file.size for file in files) / 1e9
-    return f"The first run {does} the model of {names}, {size:.1f} GB; nothing is loaded before."
+    return f"Not loaded: the next run {does} the model, {sum(file.size for file in files) / 1e9:.1f} GB."
 
 
-def _unload() -> str:
+def _unload(*asked: Any) -> list[Any]:
     """Waits for a generation that is going on: it holds the same lock."""
     wrap_queued_call(service.unload)()
-    return state_html()
+    return look(*asked)

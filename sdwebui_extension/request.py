@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.errors import ImageRewardError
@@ -12,6 +12,7 @@ from ..core.scorers.base import ScorerInfo
 from ..core.scorers.mixture import Mixture
 from ..core.scorers.registry import scorer_infos
 from .folders import mixture_files
+from .typical import typical
 
 TITLE = "ImageReward"  # of the script, in the dropdown and after `Script:` in the parameters
 DEFAULT_TRIES = 4
@@ -30,6 +31,11 @@ class Request:
     plain_prompt: bool = True
     until: int = 0  # generate until this many images pass the threshold; 0 = off
     tries: int = DEFAULT_TRIES
+    corrections: tuple[str, ...] = field(default=(), compare=False)  # what is used instead of what was given, in words
+
+    @property
+    def uses_threshold(self) -> bool:
+        return self.filter or self.until > 0
 
     @property
     def chooses(self) -> bool:
@@ -39,9 +45,17 @@ class Request:
     def passes(self, score: float) -> bool:
         return not math.isnan(score) and score >= self.threshold
 
+    def rejects(self, score: float) -> bool:
+        """What has no score is never rejected."""
+        return self.filter and not math.isnan(score) and not self.passes(score)
+
+    def scoring_only(self) -> Request:
+        """The same without any choice: every image stays where it is."""
+        return replace(self, filter=False, sort=False, keep_best=0, until=0)
+
     def infotext(self) -> dict[str, str]:
-        """What the parameters line needs so that *Send to txt2img* brings back the script and its settings."""
-        pairs = {"Script": TITLE, KEY_SCORER: scorer_title(self.scorer)}
+        """What the parameters line needs so that *Send to txt2img* brings back the settings."""
+        pairs = {KEY_SCORER: scorer_title(self.scorer)}
         if self.filter:
             pairs[KEY_THRESHOLD] = f"{self.threshold:g}"
         if self.sort:
@@ -75,18 +89,25 @@ def read_request(
 ) -> Request:
     """Request from a script's arguments; None (an empty field, or one that an API caller left out) is the default.
 
-    Raises ImageRewardError that names the argument, before anything is generated.
+    A number that cannot be is corrected, and `Request.corrections` says so. Raises ImageRewardError that names the
+    argument for anything else, before anything is generated.
     """
-    return Request(
-        scorer=scorer_name(scorer),
-        filter=_flag("filter", filter, False),
-        threshold=_number("score threshold", threshold, 0.0),
-        sort=_flag("sort", sort, False),
-        keep_best=_count("keep the best", keep_best, 0, at_least=0),
-        plain_prompt=_flag("score the prompt without its syntax", plain_prompt, True),
-        until=_count("keep generating until", until, 0, at_least=0),
-        tries=_count("tries", tries, DEFAULT_TRIES, at_least=1),
+    name = scorer_name(scorer)
+    suggested = typical(name).threshold
+    words: list[str] = []
+    request = Request(
+        scorer=name,
+        filter=_flag("Filter out images below the threshold", filter, False),
+        threshold=_number("Threshold", threshold, suggested, words),
+        sort=_flag("Sort by score, best first", sort, False),
+        keep_best=_count("Keep the best N", keep_best, 0, 0, words),
+        plain_prompt=_flag("Ignore prompt syntax when scoring", plain_prompt, True),
+        until=_count("Keep generating until N pass", until, 0, 0, words),
+        tries=_count("Maximum tries", tries, DEFAULT_TRIES, 1, words),
     )
+    if request.uses_threshold and _is_empty(threshold):
+        words.append(f"Threshold is empty: {suggested:g}, the typical score of {scorer_title(name)}, is used.")
+    return replace(request, corrections=tuple(words))
 
 
 def scorer_titles() -> list[str]:
@@ -141,20 +162,29 @@ def _flag(name: str, value: Any, default: bool) -> bool:
     raise ImageRewardError(f"'{name}' must be true or false, got {value!r}.")
 
 
-def _number(name: str, value: Any, default: float) -> float:
-    if value is None or value == "":
+def _is_empty(value: Any) -> bool:
+    return value is None or value == ""
+
+
+def _number(name: str, value: Any, default: float, words: list[str]) -> float:
+    """The number; the default for an empty field, and with a word for what is not finite."""
+    if _is_empty(value):
         return default
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    except (TypeError, ValueError):
+        raise ImageRewardError(f"'{name}' must be a number, got {value!r}.") from None
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
-        raise ImageRewardError(f"'{name}' must be a number, got {value!r}.")
+        words.append(f"'{name}' must be a finite number, got {value}: {default:g} is used.")
+        return default
     return number
 
 
-def _count(name: str, value: Any, default: int, *, at_least: int) -> int:
-    number = _number(name, value, float(default))
-    if not number.is_integer() or number < at_least:
-        raise ImageRewardError(f"'{name}' must be a whole number of at least {at_least}, got {value!r}.")
-    return int(number)
+def _count(name: str, value: Any, default: int, at_least: int, words: list[str]) -> int:
+    number = _number(name, value, default, words)
+    count = max(at_least, math.floor(number + 0.5))
+    if count != number:
+        words.append(f"'{name}' must be a whole number of at least {at_least}, got {value}: {count} is used.")
+    return count

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modules import images as host_images
 from modules import processing
-from modules.shared import opts
 
-from ..core.infotext.scores import format_score
+from ..core.infotext.parameters import parse_parameters
 from ..core.scoring.selection import rank
-from . import saving, settings
+from . import host, saving
 from .job import TAG, Job, Picture
-from .request import scorer_title
+from .request import Request
+from .summary import none_passed_text, summary
 
 
 @dataclass
 class Shown:
-    """A picture, the masks that the host shows right after it, and its text."""
+    """A picture, its text, and the image first, then the masks that the host shows beside it."""
 
     picture: Picture
     images: list[Any]
@@ -32,81 +33,121 @@ class Round:
 
     processed: Any
     shown: list[Shown]
-    others: list[Any]  # what belongs to no picture: a ControlNet map, say
+    others: list[tuple[Any, str]]  # image and text of what belongs to no one picture: a ControlNet map, a mask of all
 
 
 def collect(p: Any, job: Job, processed: Any) -> Round:
     """Tells which of the host's images is which picture. Pictures below the threshold are rejected at once."""
     pictures = {picture.number: picture for picture in job.pictures}
-    masks = _masks_per_picture(p)
-    texts = list(processed.infotexts[processed.index_of_first_image :])
-    found = Round(processed, [], list(processed.images[: processed.index_of_first_image]))
+    masks = masks_per_picture(p)
+    texts = _Texts(processed)
+    found = Round(processed, [], [(image, "") for image in processed.images[: processed.index_of_first_image]])
     remaining = 0  # masks of the last picture that are still to come
-    for image in processed.images[processed.index_of_first_image :]:
-        picture = pictures.pop(image.info.pop(TAG, None), None)
+    for position, image in enumerate(processed.images[processed.index_of_first_image :]):
+        picture = _picture_of(image, pictures)
         if picture is not None:
-            text = texts.pop(0) if texts else ""
-            found.shown.append(Shown(picture, [image], text))
+            found.shown.append(Shown(picture, [image], texts.of(image, position)))
             remaining = masks
         elif remaining and found.shown:
             found.shown[-1].images.append(image)
             remaining -= 1
         else:
-            found.others.append(image)
+            found.others.append((image, texts.beside(position)))
     found.shown = [shown for shown in found.shown if not shown.picture.rejected]
     for picture in job.pictures:
         if picture.rejected:
             picture.image = None
+    if p.do_not_save_grid is True:  # not by us: the host makes none of the frames of a video
+        job.host_makes_grid = False
     return found
 
 
-def _masks_per_picture(p: Any) -> int:
+class _Texts:
+    """The host's texts behind that of the grid: one for each image, or for each picture where masks have none."""
+
+    def __init__(self, processed: Any) -> None:
+        first = processed.index_of_first_image
+        self._texts = list(processed.infotexts[first:])
+        self._parallel = len(self._texts) == len(processed.images) - first
+
+    def of(self, image: Any, position: int) -> str:
+        if self._parallel:
+            return str(self._texts[position])
+        # An interrupted host may have lost the texts of the first batches, but the images carry theirs.
+        own = image.info.get("parameters")
+        return str(own or (self._texts.pop(0) if self._texts else ""))
+
+    def beside(self, position: int) -> str:
+        """Of an image that is no picture of ours."""
+        return str(self._texts[position]) if self._parallel else ""
+
+
+def _picture_of(image: Any, pictures: dict[int, Picture]) -> Picture | None:
+    """Takes the picture that an image shows out of `pictures`.
+
+    By its tag, or, where the host made another image of it after the last hook, by the seeds in the text that it carries.
+    """
+    tag = image.info.get(TAG)
+    if tag in pictures or not host.finishes_images_later():
+        return pictures.pop(tag, None)
+    fields = parse_parameters(image.info.get("parameters") or "").fields
+    for number, picture in pictures.items():
+        subseed = str(picture.subseed)
+        if fields.get("Seed") == str(picture.seed) and fields.get("Variation seed", subseed) == subseed:
+            return pictures.pop(number)
+    return None
+
+
+def masks_per_picture(p: Any) -> int:
+    """How many masks the host shows after each picture."""
     if getattr(p, "mask_for_overlay", None) is None:
         return 0
-    return bool(_option(p, "return_mask")) + bool(_option(p, "return_mask_composite"))
-
-
-def _option(p: Any, key: str) -> Any:
-    """A setting of the host as it was during the generation."""
-    return p.override_settings.get(key, getattr(opts, key))
+    return bool(host.option("return_mask", p)) + bool(host.option("return_mask_composite", p))
 
 
 def finish(p: Any, job: Job, rounds: list[Round]) -> Any:
     """One `Processed` of all rounds: best first and only the best, if the request says so; the grid; the notes for the user."""
-    processed = rounds[0].processed
+    processed = rounds[-1].processed  # the host may look again at the last that it made
     shown = [one for found in rounds for one in found.shown]
-    others = [image for found in rounds for image in found.others]
-    shown = _choose(job, shown)
+    others = [one for found in rounds for one in found.others]
+    by_number = {one.picture.number: one for one in shown}
+    kept = choose(job.request, [one.picture for one in shown], job.note)
+    shown = [by_number[picture.number] for picture in kept]
     if job.request.chooses and job.pictures:
         _fill(processed, shown, others)
     try:
-        _add_grid(p, job, processed, [one.images[0] for one in shown])
+        # Where no hook saw an image, the grid is of all, as the host would have made it.
+        _add_grid(p, job, processed, [one.images[0] for one in shown] if job.pictures else list(processed.images))
     except Exception as error:  # a full disk, say: the images themselves are there
         job.note(f"The grid could not be made or saved ({type(error).__name__}: {error}); the images are not affected.")
-    _tell(job, processed)
+    if not job.is_part:
+        tell(processed, job.request, job.pictures, kept, job.notes)
     return processed
 
 
-def _choose(job: Job, shown: list[Shown]) -> list[Shown]:
-    request = job.request
-    scores = [one.picture.score for one in shown]
-    best_first = rank(scores)
+def choose(request: Request, pictures: list[Picture], note: Callable[[str], None]) -> list[Picture]:
+    """Those that are kept, in the order in which they are shown. Files of the others are put away, or a note says why not."""
+    scores = [picture.score for picture in pictures]
+    best_first = [i for i in rank(scores) if not request.rejects(scores[i])]
     if request.keep_best:
         scored = [i for i in best_first if not math.isnan(scores[i])]
         unscored = [i for i in best_first if math.isnan(scores[i])]  # never lost to us
         kept = {*scored[: request.keep_best], *unscored}
-        for i in set(best_first) - kept:
-            for failure in saving.dispose(shown[i].picture):
-                job.note(failure)
         best_first = [i for i in best_first if i in kept]
+    for i in set(range(len(pictures))) - set(best_first):
+        pictures[i].rejected = request.rejects(scores[i])
+        for failure in saving.dispose(pictures[i]):
+            note(failure)
     positions = best_first if request.sort else sorted(best_first)
-    return [shown[i] for i in positions]
+    return [pictures[i] for i in positions]
 
 
-def _fill(processed: Any, shown: list[Shown], others: list[Any]) -> None:
-    processed.images = [image for one in shown for image in one.images] + others
+def _fill(processed: Any, shown: list[Shown], others: list[tuple[Any, str]]) -> None:
+    processed.images = [image for one in shown for image in one.images] + [image for image, _ in others]
     # One text per image, masks included, so that the text under the gallery is that of the image clicked.
     processed.infotexts = [one.infotext for one in shown for _ in one.images]
+    if any(text for _, text in others):
+        processed.infotexts += [text for _, text in others]
     processed.index_of_first_image = 0
     if not shown:
         return  # the lists stay as the host made them: it reads their first item
@@ -122,25 +163,27 @@ def _fill(processed: Any, shown: list[Shown], others: list[Any]) -> None:
 
 def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
     """The grid as the host makes it, of the pictures that are kept; its text has no score."""
-    returned, saved = _option(p, "return_grid"), _option(p, "grid_save")
-    too_few = len(pictures) < 2 and _option(p, "grid_only_if_multiple")
+    returned, saved = host.option("return_grid", p), host.option("grid_save", p)
+    too_few = len(pictures) < 2 and host.option("grid_only_if_multiple", p)
     if not job.host_makes_grid or not pictures or too_few or not (returned or saved):
         return
     grid = host_images.image_grid(pictures, p.batch_size)
+    shape = f"{grid.height // pictures[0].height}x{grid.width // pictures[0].width}"
     text = processing.create_infotext(
         p,
         p.all_prompts,
         p.all_seeds,
         p.all_subseeds,
-        use_main_prompt=True,
         index=0,
         all_negative_prompts=p.all_negative_prompts,
+        **host.known_to(processing.create_infotext, use_main_prompt=True, grid=shape),
     )
     if returned:
-        if _option(p, "enable_pnginfo"):
+        if host.option("enable_pnginfo", p):
             grid.info["parameters"] = text
         processed.images.insert(0, grid)
         processed.infotexts.insert(0, text)
+        processed.info = text
         processed.index_of_first_image = 1
     if saved:
         host_images.save_image(
@@ -149,29 +192,26 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
             "grid",
             p.all_seeds[0],
             p.all_prompts[0],
-            _option(p, "grid_format"),
+            host.option("grid_format", p),
             info=text,
-            short_filename=not _option(p, "grid_extended_filename"),
             p=p,
             grid=True,
+            **host.known_to(host_images.save_image, short_filename=not host.option("grid_extended_filename", p)),
         )
 
 
-def _tell(job: Job, processed: Any) -> None:
-    """Notes go under the gallery, and into the API's `info` as `ImageReward note`."""
-    notes = list(job.notes)
-    if notes:
-        processed.comments = "\n".join(filter(None, [processed.comments.rstrip("\n"), *notes]))
-    if job.pictures and all(picture.rejected for picture in job.pictures):
-        processed.info = _none_passed(job)
-        notes.append(processed.info)
-    if notes:
-        shown = {**processed.extra_generation_params, "ImageReward note": " ".join(notes)}
+def tell(processed: Any, request: Request, pictures: list[Picture], kept: list[Picture], notes: Sequence[str]) -> None:
+    """Notes and a summary go under the gallery; notes into the API's `info` as well, as `ImageReward note`.
+
+    kept: the pictures that the gallery shows, in its order.
+    """
+    none_passed = bool(pictures) and all(picture.rejected for picture in pictures)
+    line = none_passed_text(request, pictures) if none_passed else summary(request, pictures, kept)
+    below = [getattr(processed, "comments", "").rstrip("\n"), *notes, line]
+    noted = [*notes, line] if none_passed else notes
+    if none_passed and not processed.images:
+        processed.info = below.pop()  # the place that people look at then
+    processed.comments = "\n".join(filter(None, below))
+    if noted:
+        shown = {**processed.extra_generation_params, "ImageReward note": " ".join(noted)}
         processed.extra_generation_params = shown
-
-
-def _none_passed(job: Job) -> str:
-    return (
-        f"No image passed the threshold {job.request.threshold:g}: the best score ({scorer_title(job.request.scorer)}) of "
-        f"{len(job.pictures)} was {format_score(job.best(), settings.decimals())}. Lower the threshold or generate more images."
-    )

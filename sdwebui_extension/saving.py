@@ -13,10 +13,10 @@ from typing import Any
 from modules import images as host_images
 
 from ..core.files.atomic import remove, replace
-from ..core.infotext.parameters import parse_parameters
+from ..core.infotext.parameters import without_fields
 from ..core.infotext.scores import set_scores
 from ..core.scoring.written import written_scores
-from . import assembled, settings
+from . import assembled, host, settings
 from .job import Job, Picture, job_of
 
 PATTERN = "image_reward"  # `[image_reward]` in the host's file name patterns
@@ -25,7 +25,9 @@ SCORES_ATTRIBUTE = "image_reward_scores"  # on an image of the Extras tab
 
 
 def register_pattern() -> None:
-    host_images.FilenameGenerator.replacements[PATTERN] = _score_for_name
+    host_images.FilenameGenerator.replacements[PATTERN] = host.guarded("name a file after its score", str)(
+        _score_for_name
+    )
 
 
 def before_save(params: Any) -> None:
@@ -35,9 +37,9 @@ def before_save(params: Any) -> None:
         params.pnginfo["parameters"] = set_scores(params.pnginfo["parameters"], extras, settings.decimals())
     assembled.before_save(params)
     job = job_of(params.p)
-    if job is None or job.live is None:
+    picture = job.in_charge(params.p) if job is not None else None
+    if job is None or picture is None:
         return
-    picture = job.live
     if picture.saved:  # a mask that the host saves beside the picture: it was not scored
         _forget_score(params.pnginfo, picture)
     picture.saved = True
@@ -50,14 +52,13 @@ def before_save(params: Any) -> None:
 
 def after_save(params: Any) -> None:
     """The host's `on_image_saved`: the file and its .txt are written."""
-    job = job_of(params.p)
-    if job is None or job.live is None:
-        return
     file = Path(params.filename)
+    job = job_of(params.p)
+    picture = job.in_charge(params.p) if job is not None else None
     if file.parent.name.startswith(TEMPORARY):
         shutil.rmtree(file.parent, ignore_errors=True)
-    else:
-        job.live.files.append(file)
+    elif picture is not None:
+        picture.files.append(file)
 
 
 def dispose(picture: Picture) -> list[str]:
@@ -105,20 +106,17 @@ def _unused(folder: Path, name: str) -> Path:
 
 def _forget_score(pnginfo: dict[str, Any], picture: Picture) -> None:
     text = pnginfo.get("parameters")
-    if not text:
-        return
-    parameters = parse_parameters(text)
-    for key in picture.texts:
-        parameters.fields.pop(key, None)
-    pnginfo["parameters"] = parameters.text()
+    if text:
+        pnginfo["parameters"] = without_fields(text, picture.texts)
 
 
 def _score_for_name(generator: Any) -> Any:
     """The value of `[image_reward]`: of the picture being saved, or read from the text of an older one."""
     job: Job | None = job_of(generator.p)
-    if job is not None and job.live is not None and job.live.texts:
-        return next(iter(job.live.texts.values()))
+    picture = job.in_charge(generator.p) if job is not None else None
+    if picture is not None and picture.texts:
+        return next(iter(picture.texts.values()))
     scores = written_scores(generator.image.info.get("parameters") or "")
     if scores:
         return f"{next(iter(scores.values())):.{settings.decimals()}f}"
-    return host_images.NOTHING_AND_SKIP_PREVIOUS_TEXT
+    return getattr(host_images, "NOTHING_AND_SKIP_PREVIOUS_TEXT", "")

@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 from modules import scripts
 
-from . import rounds
-from .panel import Panel
+from . import host, rounds
+from .panel import Panel, is_of_script
 from .request import TITLE, read_request
 
 
@@ -19,11 +19,11 @@ class ImageRewardScript(scripts.Script):
     def show(self, is_img2img: bool) -> Any:
         return True
 
+    @host.guarded("make the panel", list)
     def ui(self, is_img2img: bool) -> list[gr.components.Component]:
-        panel = Panel(self.elem_id)
-        self.infotext_fields = panel.infotext_fields()
-        self.paste_field_names = [key for _, key in self.infotext_fields if isinstance(key, str)]
-        self.on_after_component(panel.refresh_after, elem_id=f"generation_info_{self.tabname}")
+        panel = Panel(self.elem_id, repeats=True)
+        self.infotext_fields = panel.infotext_fields(is_of_script)
+        host.after_component(self, panel.refresh_after_generation, "generation_info_{tab}")
         return panel.inputs
 
     def run(self, p: Any, *args: Any) -> Any:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from modules import shared
 
 from ..core.errors import DownloadFailed, ImageRewardError
 from ..core.infotext.syntax import plain_prompt
@@ -122,6 +121,10 @@ class Service:
 
     # -- state -------------------------------------------------------------------------------------------------
 
+    def holds(self, name: str) -> bool:
+        """Whether this scorer is the one that is loaded."""
+        return self._scorer is not None and self._key[0] == name
+
     def state(self) -> str:
         """One line for the panel: which model, where, how large."""
         scorer = self._scorer
@@ -132,10 +135,10 @@ class Service:
 
 
 def _show_download(done: int, total: int) -> None:
-    if shared.state.interrupted:
+    if host.interrupted():
         raise DownloadFailed("the download was interrupted; the next run continues it")
     share = f"{100 * done / total:.0f}%" if total else f"{done / MEBIBYTE:.0f} MB"
-    shared.state.textinfo = f"ImageReward: downloading the model, {share}"
+    host.say(f"ImageReward: downloading the model, {share}")
 
 
 service = Service()

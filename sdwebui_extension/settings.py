@@ -26,7 +26,6 @@ DEFAULT_REJECTED_FOLDER = "rejected"
 
 DEFAULTS: dict[str, Any] = {
     "image_reward_scorer": TITLE,
-    "image_reward_always": False,
     "image_reward_device": AUTOMATIC,
     "image_reward_dtype": AUTOMATIC,
     "image_reward_after": TO_RAM,
@@ -46,10 +45,8 @@ def register() -> None:
         shared.opts.add_option(key, info)
         return info
 
-    option("image_reward_scorer", "Default scorer", gr.Dropdown, lambda: {"choices": scorer_titles()}).needs_reload_ui()
-    option("image_reward_always", "Score every image, whichever script is chosen").info(
-        "with Prompt matrix, Loopback or no script too; nothing is filtered or sorted then. Tiles of SD upscale are left alone"
-    )
+    scorers = host.guarded("list the scorers", dict)(lambda: {"choices": scorer_titles()})
+    option("image_reward_scorer", "Default scorer", gr.Dropdown, scorers).needs_reload_ui()
     option("image_reward_device", "Device", gr.Radio, {"choices": [AUTOMATIC, "GPU", "CPU"]}).info(
         "Automatic takes the device that the WebUI generates on, and the CPU when that has no room"
     )
@@ -59,9 +56,10 @@ def register() -> None:
     option("image_reward_after", "After scoring", gr.Radio, {"choices": [KEEP, TO_RAM, UNLOAD]}).info(
         "what happens to the model when a generation ends"
     )
-    option(WEIGHTS_FOLDER, "Folder of the weights", restrict_api=True).info(
-        "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
-    )
+    if host.restricts_settings():  # else callers of the API could have files looked for anywhere
+        option(WEIGHTS_FOLDER, "Folder of the weights", restrict_api=True).info(
+            "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
+        )
     option("image_reward_decimals", "Decimals of a score", gr.Slider, {"minimum": 1, "maximum": 6, "step": 1})
     option("image_reward_aesthetic_pair", "Also write aesthetic_score when an aesthetic scorer ran").info(
         "image browsers read that key"
@@ -73,7 +71,7 @@ def register() -> None:
 
 
 def get(key: str) -> Any:
-    value = getattr(shared.opts, key, None)
+    value = host.own_option(key)
     return DEFAULTS[key] if value is None else value
 
 

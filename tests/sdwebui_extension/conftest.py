@@ -23,24 +23,32 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def host(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """The stand-ins and the extension's modules by name, freshly imported; nothing of them stays behind."""
+@pytest.fixture
+def webui(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The stand-ins by name, freshly imported; nothing of them, nor of the extension on top, stays behind."""
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_ours(name)}
     monkeypatch.setattr("sd_imagereward.core.weights.locate._host_folders", [])
     monkeypatch.syspath_prepend(str(FAKES))
     importlib.invalidate_caches()
     found = SimpleNamespace(**{name: importlib.import_module(f"modules.{name}") for name in FAKE_MODULES})
     found.paths.models_path = str(models)
-    for name in EXTENSION_MODULES:
-        setattr(found, name, importlib.import_module(f"sd_imagereward.sdwebui_extension.{name}"))
-    found.callbacks.register()
-    found.script_callbacks.call("ui_settings")
     yield found
-    found.service.service.unload()
+    service = sys.modules.get("sd_imagereward.sdwebui_extension.service")
+    if service is not None:
+        service.service.unload()
     for name in [name for name in sys.modules if _is_ours(name)]:
         del sys.modules[name]
     sys.modules.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def host(webui: SimpleNamespace) -> SimpleNamespace:
+    """The stand-ins and the extension's modules by name, with its callbacks registered."""
+    for name in EXTENSION_MODULES:
+        setattr(webui, name, importlib.import_module(f"sd_imagereward.sdwebui_extension.{name}"))
+    webui.callbacks.register()
+    webui.script_callbacks.call("ui_settings")
+    return webui
 
 
 FAKE_MODULES = (
@@ -53,8 +61,10 @@ FAKE_MODULES = (
     "images",
     "processing",
     "scripts_postprocessing",
+    "ui_components",
 )
 EXTENSION_MODULES = (
+    "host",
     "request",
     "settings",
     "service",
@@ -63,8 +73,12 @@ EXTENSION_MODULES = (
     "results",
     "rounds",
     "companion",
+    "beside",
     "script",
     "panel",
+    "accordion",
+    "summary",
+    "typical",
     "xyz",
     "extras",
     "api",

@@ -20,21 +20,33 @@ def encoded(image: Image.Image, file_format: str = "PNG") -> str:
 
 
 @pytest.fixture
-def app(host: SimpleNamespace) -> Any:
+def app() -> Any:
+    """As the host makes it: its own route is there when `on_app_started` comes."""
     import fastapi
 
     app = fastapi.FastAPI()
-    host.script_callbacks.call("app_started", None, app)
+    app.add_api_route("/sdapi/v1/txt2img", lambda: None, methods=["POST"])
     return app
 
 
 @pytest.fixture
-def post(app: Any) -> Any:
+def routes(host: SimpleNamespace, app: Any) -> dict[str, Any]:
+    """Ours, by path."""
+    host.script_callbacks.call("app_started", None, app)
+    return ours(app)
+
+
+def ours(app: Any) -> dict[str, Any]:
+    return {route.path: route for route in app.routes if route.path.startswith("/imagereward/")}
+
+
+@pytest.fixture
+def post(routes: dict[str, Any]) -> Any:
     import fastapi
 
     def call(body: Any) -> Any:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return asyncio.run(app.routes["/imagereward/score"]["endpoint"](fastapi.Request(data[:10], data[10:])))
+        return asyncio.run(routes["/imagereward/score"].endpoint(fastapi.Request(data[:10], data[10:])))
 
     return call
 
@@ -142,39 +154,50 @@ def test_scoring_waits_for_the_queue_and_gives_it_back(post: Any, host: SimpleNa
     host.call_queue.queue_lock.release()
 
 
-def test_scorers(app: Any) -> None:
+def test_scorers(routes: dict[str, Any]) -> None:
     from sd_imagereward.core.scorers.registry import scorer_infos
 
-    listed = {one["name"]: one for one in app.routes["/imagereward/scorers"]["endpoint"]()}
+    listed = {one["name"]: one for one in routes["/imagereward/scorers"].endpoint()}
     assert set(listed) == set(scorer_infos())
     assert listed["imagereward"]["downloaded"] is True
     assert listed["technical"]["downloaded"] is True
 
 
-def test_without_the_hosts_api_there_is_none(host: SimpleNamespace) -> None:
-    import fastapi
+PATHS = {"/imagereward/score", "/imagereward/scorers"}
 
-    host.shared.cmd_opts.api = False
-    app = fastapi.FastAPI()
+
+def test_without_the_hosts_api_there_is_none(host: SimpleNamespace, app: Any) -> None:
+    app.routes.clear()
     host.api.add_routes(None, app)
-    assert app.routes == {}
-    host.shared.cmd_opts.nowebui = True
+    assert app.routes == []
+
+
+def test_the_hosts_credentials_are_asked_for(host: SimpleNamespace, app: Any) -> None:
+    guard = object()
+    app.routes.clear()
+    app.add_api_route("/sdapi/v1/txt2img", lambda: None, methods=["POST"], dependencies=[guard])
     host.api.add_routes(None, app)
-    assert set(app.routes) == {"/imagereward/score", "/imagereward/scorers"}
+    assert {path: route.dependencies for path, route in ours(app).items()} == {key: [guard] for key in PATHS}
 
 
-def test_the_hosts_credentials_are_asked_for(host: SimpleNamespace) -> None:
-    import fastapi
-    from fastapi.security import HTTPBasicCredentials
-
-    host.shared.cmd_opts.api_auth = "ann:secret,bob:pass:word"
-    app = fastapi.FastAPI()
+def test_where_the_host_asks_in_a_way_of_its_own_there_is_none(
+    host: SimpleNamespace, app: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.routes[0].dependant.dependencies.append("a password among the arguments of its function")
     host.api.add_routes(None, app)
-    for route in app.routes.values():
-        [guard] = route["dependencies"]
-        guard(HTTPBasicCredentials("ann", "secret"))
-        guard(HTTPBasicCredentials("bob", "pass:word"))
-        for name, password in (("ann", "pass:word"), ("ann", ""), ("eve", "secret"), ("änn", "sécret")):
-            with pytest.raises(fastapi.HTTPException) as caught:
-                guard(HTTPBasicCredentials(name, password))
-            assert caught.value.status_code == 401
+    assert ours(app) == {}
+    assert "/imagereward/score is not offered" in capsys.readouterr().out
+
+
+def test_the_hosts_own_means_comes_first(host: SimpleNamespace, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its users, and the path below which it serves its API."""
+
+    class Api:
+        def add_api_route(self, path: str, fn: Any, auth: bool = True, **kwargs: Any) -> None:
+            for start in ("", "/drawing"):
+                app.add_api_route(start + path, fn, dependencies=["its users"] if auth else [], **kwargs)
+
+    monkeypatch.setattr(host.shared, "api", Api(), raising=False)
+    host.api.add_routes(None, app)
+    added = {route.path: route.dependencies for route in app.routes[1:]}
+    assert added == {key: ["its users"] for key in (*PATHS, *("/drawing" + path for path in PATHS))}

@@ -290,4 +290,4 @@ def test_nan_never_rejects(run: Any, host: SimpleNamespace, monkeypatch: pytest.
     monkeypatch.setattr(host.service.Service, "score", broken)
     processed = run(filter=True, threshold=99, keep_best=1, sort=True, until=3)
     assert len(processed.images) == 5
-    assert math.isnan(host.job.Picture(0, None, 0, "", "", 0, 0).score)
+    assert math.isnan(host.job.Picture(0, None, 0, 0, "", "", 0, 0).score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -207,7 +208,7 @@ def test_a_mixture_file_beside_the_weights_is_offered_and_works(
     run: Any, host: SimpleNamespace, mixture_file: Callable[[str], str]
 ) -> None:
     name = mixture_file('{"mix": {"ImageReward": 1, "technical": 0.5}}')
-    assert host.panel.Panel(str).scorer.choices[-1] == name
+    assert host.panel.Panel(str, repeats=True).scorer.choices[-1] == name
     fields = parse_parameters(run(scorer=name).infotexts[-1]).fields
     assert fields["ImageReward scorer"] == "mix(imagereward=1, technical=0.5)"  # of use without the file, too
     assert {"Mix", "ImageReward", "Technical"} <= set(fields)
@@ -233,9 +234,6 @@ def test_a_mixture_file_may_not_name_other_files(
         ({"scorer": "mix(imagereward=1, hub:someone/else=1)"}, "hub:someone/else"),
         ({"scorer": "weights/mixture.json"}, "mixture.json"),
         ({"threshold": "high"}, "high"),
-        ({"keep_best": 1.5}, "1.5"),
-        ({"until": -1}, "-1"),
-        ({"tries": 0}, "0"),
         ({"sort": [1]}, "[1]"),
     ],
 )
@@ -249,6 +247,120 @@ def test_bad_arguments_are_told_before_anything_is_generated(
     assert files(tmp_path) == []
 
 
-def test_an_empty_threshold_is_the_default(run: Any) -> None:
-    run(filter=True, threshold=None)
-    run(filter=True, threshold="")
+@pytest.mark.parametrize(
+    ("arguments", "used", "word"),
+    [
+        (
+            {"keep_best": 1.5},
+            {"keep_best": 2},
+            "'Keep the best N' must be a whole number of at least 0, got 1.5: 2 is used.",
+        ),
+        ({"keep_best": -3}, {"keep_best": 0}, "got -3: 0 is used"),
+        ({"keep_best": math.inf}, {"keep_best": 0}, "'Keep the best N' must be a finite number, got inf: 0 is used."),
+        ({"until": -1}, {"until": 0}, "'Keep generating until N pass'"),
+        ({"tries": 0}, {"tries": 1}, "'Maximum tries' must be a whole number of at least 1, got 0: 1 is used."),
+        ({"threshold": -math.inf}, {"threshold": 0.0}, "'Threshold' must be a finite number, got -inf: 0 is used."),
+        ({"threshold": 10**400}, {"threshold": 0.0}, "'Threshold' must be a finite number"),
+        (
+            {"filter": True, "threshold": None},
+            {"threshold": 0.0},
+            "Threshold is empty: 0, the typical score of ImageReward",
+        ),
+        (
+            {"filter": True, "threshold": "", "scorer": "pickscore"},
+            {"threshold": 21.0},
+            "21, the typical score of PickScore",
+        ),
+        ({"until": 1, "threshold": None}, {"until": 1}, "Threshold is empty"),
+    ],
+)
+def test_a_number_that_cannot_be_is_corrected_with_a_word(
+    host: SimpleNamespace, arguments: dict[str, Any], used: dict[str, Any], word: str
+) -> None:
+    request = host.request.read_request(**arguments)
+    assert {name: getattr(request, name) for name in used} == used
+    [said] = request.corrections
+    assert word in said
+    assert host.job.Job(request).notes == [said]
+
+
+def test_numbers_that_can_be_are_used_without_a_word(host: SimpleNamespace) -> None:
+    assert host.request.read_request("imagereward", True, -3.5, True, 2.0, True, 3, 4).corrections == ()
+    assert host.request.read_request(threshold=None).corrections == ()  # as nothing uses it
+
+
+def test_the_words_stand_under_the_gallery_and_in_the_answer_of_the_api(run: Any) -> None:
+    processed = run(keep_best=1.5)
+    assert "got 1.5: 2 is used" in processed.comments
+    assert "got 1.5: 2 is used" in processed.extra_generation_params["ImageReward note"]
+
+
+# -- a batch that yields more images than prompts --------------------------------------------------------------------
+
+
+@pytest.fixture
+def video(p: Any) -> Any:
+    """Five frames of one prompt."""
+    p.n_iter, p.batch_size, p.frames = 1, 1, 5
+    return p
+
+
+def saved_scores(folder: Path) -> list[float]:
+    return [score_of(read_parameters(file)) for file in files(folder / "images")]
+
+
+def test_each_frame_has_its_own_score(run: Any, video: Any, host: SimpleNamespace, tmp_path: Path) -> None:
+    processed = run()
+    scores = [score_of(text) for text in processed.infotexts]
+    assert scores == pytest.approx([scored(host, image, "a cat") for image in processed.images], abs=1e-4)
+    assert len(set(scores)) == 5
+    assert saved_scores(tmp_path) == scores
+    assert files(tmp_path / "grids") == []  # the host makes none of frames
+
+
+def test_frames_are_filtered_and_sorted_one_by_one(run: Any, video: Any, tmp_path: Path) -> None:
+    scores = [score_of(text) for text in run().infotexts]
+    before = len(files(tmp_path))
+    processed = run(filter=True, sort=True, threshold=sorted(scores)[2])
+    assert [score_of(text) for text in processed.infotexts] == sorted(scores, reverse=True)[:3]
+    assert saved_scores(tmp_path)[before:] == [score for score in scores if score >= sorted(scores)[2]]
+
+
+# -- a hook that fails ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_hook_that_fails_leaves_no_picture_in_charge(
+    run: Any, p: Any, host: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    real, calls = host.host.of_image, []
+
+    def fail_once(p: Any, name: str, position: int) -> Any:
+        calls.extend([1] if name == "seeds" else [])
+        if name == "seeds" and len(calls) == failing + 1:
+            raise IndexError("list index out of range")
+        return real(p, name, position)
+
+    monkeypatch.setattr(host.host, "of_image", fail_once)
+    texts = run(filter=True, threshold=99, sort=True).infotexts
+    assert [text.count("ImageReward: ") for text in texts] == [0]  # three are rejected; this one was not scored
+    assert f"Seed: {5 + failing}," in texts[0]
+    [file] = files(tmp_path / "images")
+    assert read_parameters(file) == texts[0]
+
+
+def test_where_texts_are_plain_the_score_before_does_not_stay(
+    p: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.host, "asks_for_values", lambda: False)
+    job = host.job.Job(host.request.Request("technical"), tells_settings=False)
+    job.attach(p)
+    p.prompts, p.negative_prompts, p.seeds, p.subseeds = ["a cat"], ["blurry"], [1], [2]
+    p.batch_index = 0
+    job.score(p, host.processing.noise(1))
+    assert "Technical" in p.extra_generation_params
+    p.batch_index, p.seeds = 1, []
+    with pytest.raises(IndexError):
+        job.score(p, host.processing.noise(2))
+    assert p.extra_generation_params == {}
+    assert job.in_charge(p) is None

@@ -20,7 +20,7 @@ def nothing_loaded() -> None:
 
 
 def test_nothing_is_loaded_until_the_first_run(host: SimpleNamespace, run: Any) -> None:
-    host.panel.Panel(str)
+    host.panel.Panel(str, repeats=True)
     assert loaded_scorers() == []
     assert host.service.service.state() == "not loaded"
     run()
@@ -55,7 +55,7 @@ def test_after_scoring_unload(host: SimpleNamespace, run: Any) -> None:
 def test_the_unload_button_waits_for_a_generation(host: SimpleNamespace, run: Any) -> None:
     run()
     with host.call_queue.queue_lock:  # as a generation holds it
-        button = threading.Thread(target=host.panel._unload)
+        button = threading.Thread(target=host.panel._unload, args=("", 0.0, "ImageReward", False))
         button.start()
         button.join(0.2)
         assert button.is_alive()

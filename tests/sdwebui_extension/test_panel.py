@@ -22,21 +22,142 @@ from .test_generation import files, score_of
 def test_every_scorer_of_the_registry_is_offered(host: SimpleNamespace) -> None:
     from sd_imagereward.core.scorers.registry import scorer_infos
 
-    panel = host.panel.Panel(str)
+    panel = host.panel.Panel(str, repeats=True)
     assert panel.scorer.choices == [info.title for info in scorer_infos().values()]
     assert panel.scorer.value == "ImageReward"
     assert len(set(panel.scorer.choices)) == len(panel.scorer.choices)
 
 
 def test_defaults_of_the_panel_are_those_of_the_api(host: SimpleNamespace) -> None:
-    values = [component.value for component in host.panel.Panel(str).inputs]
+    values = [component.value for component in host.panel.Panel(str, repeats=True).inputs]
     assert host.request.read_request(*values) == host.request.read_request() == host.request.Request()
 
 
 def test_the_hint_says_what_the_first_run_does(host: SimpleNamespace, no_weights: None) -> None:
     assert "downloads (from THUDM/ImageReward)" in host.panel.hint_html("ImageReward")
     assert "1.8 GB" in host.panel.hint_html("ImageReward")
-    assert "needs no weights" in host.panel.hint_html("Technical")
+    assert "needs no model file" in host.panel.hint_html("Technical")
+
+
+def test_the_hint_says_where_the_model_is(host: SimpleNamespace, run: Any) -> None:
+    assert "Not loaded: the next run loads the model" in host.panel.hint_html("ImageReward")
+    run()
+    assert "Loaded: ImageReward in RAM" in host.panel.hint_html("ImageReward")
+    assert "Not loaded: the next run downloads" in host.panel.hint_html("PickScore")
+    host.service.service.unload()
+    assert "Not loaded: the next run loads the model" in host.panel.hint_html("ImageReward")
+
+
+def test_the_hint_says_what_the_scores_usually_are(host: SimpleNamespace) -> None:
+    assert "Half of all images score above 0, one in six above 1, one in forty above 2." in host.panel.hint_html(
+        "ImageReward"
+    )
+    assert "Roughly half of all images score above 21, one in six above 22.3" in host.panel.hint_html("PickScore")
+
+
+# -- answers -------------------------------------------------------------------------------------------------------
+
+
+class Page:
+    """The panel as a browser has it: an entry asks the server, and answers come in any order."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel = panel
+        self.values = {component: component.value for component in (*panel.inputs, panel.shown, panel.hint)}
+        self.values[panel.shown] = panel.shown.value()  # the host calls it when the page is opened
+        self.interactive = False
+
+    def ask(self, component: Any) -> Any:
+        """The request of a component's change, not yet answered: calling it gives the answer to what was asked."""
+        function, inputs, outputs = component.listeners["change"]
+        asked = [self.values[one] for one in inputs]
+        return lambda: dict(zip(outputs, function(*asked), strict=True))
+
+    def enter(self, component: Any, value: Any) -> Any:
+        self.values[component] = value
+        return self.ask(component)
+
+    def receive(self, answer: dict[Any, Any]) -> None:
+        """Shows an answer; what changed by it asks in turn, until all is quiet."""
+        update = answer.pop(self.panel.threshold)
+        self.interactive = update["interactive"]
+        self.values[self.panel.threshold] = update.get("value", self.values[self.panel.threshold])
+        changed = answer[self.panel.shown] != self.values[self.panel.shown]
+        self.values.update(answer)
+        if changed:
+            self.receive(self.ask(self.panel.shown)())
+
+    @property
+    def hint(self) -> str:
+        return self.values[self.panel.hint]
+
+    @property
+    def threshold(self) -> float:
+        return self.values[self.panel.threshold]
+
+
+@pytest.fixture
+def page(host: SimpleNamespace) -> Page:
+    return Page(host.panel.Panel(str, repeats=True))
+
+
+def test_the_last_entry_has_the_last_word_in_whatever_order_answers_come(page: Page) -> None:
+    titles = ["t", "tech", "Technical", "PickScore"]
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]):
+        asked = [page.enter(page.panel.scorer, title) for title in titles]
+        answers = [ask() for ask in asked]
+        for i in order:
+            page.receive(dict(answers[i]))
+        assert "Which picture users would pick" in page.hint
+        assert page.threshold == 21.0
+        page.receive(page.enter(page.panel.scorer, "ImageReward")())
+
+
+def test_the_threshold_follows_a_scorer_that_is_typed_letter_by_letter(page: Page) -> None:
+    for end in range(1, len("pickscore") + 1):
+        page.receive(page.enter(page.panel.scorer, "pickscore"[:end])())
+    assert page.threshold == 21.0
+
+
+def test_the_threshold_follows_the_scorer_until_it_is_changed_by_hand(page: Page) -> None:
+    for title, expected in (("Aesthetic", 5.5), ("PickScore", 21.0), ("mix(imagereward=1, technical=1)", 0.0)):
+        page.receive(page.enter(page.panel.scorer, title)())
+        assert page.threshold == expected
+    page.values[page.panel.threshold] = 0.7
+    page.receive(page.enter(page.panel.scorer, "PickScore")())
+    assert page.threshold == 0.7
+
+
+def test_the_threshold_is_greyed_out_while_nothing_uses_it(page: Page) -> None:
+    panel = page.panel
+    assert panel.threshold.more["interactive"] is False
+    for component, on, off in ((panel.filter, True, False), (panel.repeat[0], 3, 0)):
+        page.receive(page.enter(component, on)())
+        assert page.interactive
+        page.receive(page.enter(component, off)())
+        assert not page.interactive
+    clicks = [page.enter(panel.filter, on) for on in (True, False)]
+    for answer in [click() for click in reversed(clicks)]:
+        page.receive(answer)
+    assert not page.interactive
+
+
+def test_a_page_that_is_opened_later_shows_what_holds_then(host: SimpleNamespace, run: Any) -> None:
+    panel = host.panel.Panel(str, repeats=False)
+    before = panel.shown.value()
+    panel.filter.value = True  # the host's own defaults
+    assert panel.shown.value() != before
+    before = panel.shown.value()
+    run()
+    assert panel.shown.value() != before
+
+
+def test_the_settings_alone_say_which_scorer_a_panel_begins_with(host: SimpleNamespace) -> None:
+    host.shared.opts.data["image_reward_scorer"] = "PickScore"
+    panel = host.panel.Panel(str, repeats=False)
+    assert (panel.scorer.value, panel.threshold.value) == ("PickScore v1", 21.0)
+    assert panel.scorer.do_not_save_to_config
+    assert panel.threshold.do_not_save_to_config
 
 
 def test_the_hint_of_a_mixture_and_of_a_name_half_typed(host: SimpleNamespace, no_weights: None) -> None:
@@ -48,8 +169,8 @@ def test_the_hint_of_a_mixture_and_of_a_name_half_typed(host: SimpleNamespace, n
 def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
     """What the host's Send to txt2img puts into each component."""
     found = {}
-    for component, key in panel.infotext_fields():
-        value = key(fields) if callable(key) else fields.get(key)
+    for component, key in panel.infotext_fields(lambda found: "ImageReward scorer" in found):
+        value = key(fields)
         found[component] = component.value if value is None else type(component.value)(value)
     return found
 
@@ -71,17 +192,27 @@ def test_send_to_txt2img_brings_the_settings_back(host: SimpleNamespace, run: An
         text = [f"a\nSteps: 1, Sampler: Euler, {', '.join(f'{k}: {v}' for k, v in asked.infotext().items())}"]
     fields = parse_parameters(text[-1]).fields
     assert fields["Script"] == "ImageReward"
-    panel = host.panel.Panel(str)
+    panel = host.panel.Panel(str, repeats=True)
     pasted = paste(panel, fields)
     assert host.request.read_request(*(pasted[component] for component in panel.inputs)) == asked
 
 
 def test_a_picture_of_another_origin_changes_nothing(host: SimpleNamespace) -> None:
-    panel = host.panel.Panel(str)
-    assert all((key({"Steps": "20"}) if callable(key) else None) is None for _, key in panel.infotext_fields())
-    assert all(
-        key({"ImageReward scorer": "x", "ImageReward until": "many"}) is None for _, key in panel.infotext_fields()[6:]
-    )
+    panel = host.panel.Panel(str, repeats=True)
+    fields = dict(panel.infotext_fields(host.panel.is_of_script))
+    of_the_accordion = {"ImageReward scorer": "ImageReward"}
+    assert all(key(found) is None for key in fields.values() for found in ({"Steps": "20"}, of_the_accordion))
+    broken = {"Script": "ImageReward", "ImageReward scorer": "x", "ImageReward until": "many"}
+    assert all(fields[component](broken) is None for component in (*panel.repeat, panel.threshold))
+
+
+def test_a_pasted_threshold_is_not_replaced_by_that_of_the_scorer(page: Page, host: SimpleNamespace) -> None:
+    found = {"Script": "ImageReward", "ImageReward scorer": "PickScore", "ImageReward threshold": "0"}
+    for component, key in page.panel.infotext_fields(host.panel.is_of_script):
+        page.values[component] = key(found)
+    page.receive(page.ask(page.panel.scorer)())
+    assert page.threshold == 0.0
+    assert page.interactive
 
 
 def test_the_state_follows_a_generation(host: SimpleNamespace) -> None:
@@ -91,16 +222,22 @@ def test_the_state_follows_a_generation(host: SimpleNamespace) -> None:
     assert elem_id == "generation_info_txt2img"
     html_info = sys.modules["gradio"].HTML()
     callback(SimpleNamespace(component=html_info))
-    function, _, [state] = html_info.listeners["change"]
-    assert "not loaded" in function()
-    assert state not in inputs
+    function, asked, answered = html_info.listeners["change"]
+    assert len(asked) == 5
+    assert inputs[0] in asked
+    hint = function('["ImageReward", false, "not loaded", "ImageReward"]', 0.0, "ImageReward", False, 0)[-1]
+    assert "Not loaded" in hint
+    assert answered[-1] not in inputs
 
 
-def test_the_companion_is_hidden_and_silent(host: SimpleNamespace, p: Any) -> None:
+def test_the_accordion_is_closed_at_first_and_silent(host: SimpleNamespace, p: Any) -> None:
     companion = host.companion.ImageRewardCompanion()
     assert companion.show(False) is host.scripts.AlwaysVisible
-    assert companion.ui(False) is None
-    assert companion.create_group is False
+    enabled, *settings = companion.ui(False)
+    assert (enabled.value, enabled.label) == (False, "ImageReward")
+    assert host.request.read_request(*(component.value for component in settings)) == host.request.Request()
+    assert host.accordion.read_accordion(enabled.value) is None
+    assert companion.title() != host.script.ImageRewardScript().title()  # else the API mixes them up
     processed = host.processing.process_images(p)
     assert host.scripts.errors == []
     assert not any("ImageReward" in text for text in processed.infotexts)
@@ -120,7 +257,7 @@ def test_settings_have_a_page_and_their_defaults_hold(host: SimpleNamespace) -> 
 def test_a_default_scorer_that_is_gone_is_no_error(host: SimpleNamespace) -> None:
     host.shared.opts.data["image_reward_scorer"] = "Withdrawn"
     assert host.settings.default_scorer() == "imagereward"
-    host.panel.Panel(str)
+    host.panel.Panel(str, repeats=True)
 
 
 def test_the_folder_of_the_settings_is_searched(
@@ -165,7 +302,7 @@ def test_xyz_threshold(host: SimpleNamespace, p: Any, axes: dict[str, AxisOption
     scores = [score_of(text) for text in everything.infotexts[1:]]
     some = cell(host, p, (threshold, str(sorted(scores)[2])))
     assert [score_of(text) for text in some.infotexts[1:]] == [s for s in scores if s >= sorted(scores)[2]]
-    assert cell(host, p, (threshold, "99")).images == []
+    assert "No image passed the threshold 99" in cell(host, p, (threshold, "99")).infotexts[0]
     assert len(files(tmp_path / "images")) == 6
     assert p.extra_generation_params == {}
     assert not any("ImageReward" in text for text in host.processing.process_images(p).infotexts)

@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 from checkpoints import write_imagereward
 
+from .sdnext import SDNext
 from .server import WebUI
+
+
+def kind_of(root: Path) -> type[WebUI]:
+    """The class for the host at hand."""
+    return SDNext if SDNext.is_at(root) else WebUI
 
 
 def _webui_root() -> Path:
@@ -31,12 +37,12 @@ def _webui_root() -> Path:
 def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
     if os.environ.get("SDWEBUI_CHECKPOINT"):
         return Path(os.environ["SDWEBUI_CHECKPOINT"])
-    folder = tmp_path_factory.mktemp("stable-diffusion")
-    maker = Path(__file__).with_name("make_checkpoint.py")
-    python = os.environ["SDWEBUI_PYTHON"]
-    command = [python, str(maker), str(_webui_root()), str(folder), str(shared_data / "clip-tokenizer")]
+    root, folder = _webui_root(), tmp_path_factory.mktemp("stable-diffusion")
+    maker, made, arguments = kind_of(root).checkpoint_maker(root, folder)
+    tokenizer = str(shared_data / "clip-tokenizer")
+    command = [os.environ["SDWEBUI_PYTHON"], str(Path(__file__).with_name(maker)), *arguments, tokenizer]
     subprocess.run(command, check=True, capture_output=True)
-    return folder / "random.safetensors"
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +58,9 @@ def furnish(
         models = data / "models"
         (models / "Stable-diffusion").mkdir(parents=True)
         write_imagereward(models / "ImageReward")
-        default = "--use-cpu all --no-half --precision full"
-        arguments = (*shlex.split(os.environ.get("SDWEBUI_ARGS", default)), *more)
-        server = WebUI(root, os.environ["SDWEBUI_PYTHON"], data, models, checkpoint, repository, arguments, **fields)
+        kind = kind_of(root)
+        arguments = (*shlex.split(os.environ.get("SDWEBUI_ARGS", kind.default_arguments)), *more)
+        server = kind(root, os.environ["SDWEBUI_PYTHON"], data, models, checkpoint, repository, arguments, **fields)
         server.side = int(os.environ.get("SDWEBUI_SIDE", server.side))
         server.steps = int(os.environ.get("SDWEBUI_STEPS", server.steps))
         return server
@@ -78,20 +84,17 @@ def fresh(webui: WebUI) -> Iterator[WebUI]:
         for file in webui.saved(kind):
             file.unlink()
     yield webui
-    webui.set_options(**DEFAULTS)
+    webui.set_options(**DEFAULTS, **webui.defaults)
 
 
 DEFAULTS = {
     "samples_format": "png",
     "samples_filename_pattern": "",
-    "return_mask": False,
-    "save_mask": False,
     "save_txt": False,
     "return_grid": True,
     "image_reward_rejected": "Drop",
     "image_reward_after": "Move to RAM",
     "image_reward_decimals": 4,
-    "image_reward_always": False,
 }
 
 

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -31,7 +31,7 @@ class WebUI:
     data: Path
     models: Path
     checkpoint: Path
-    extension: Path
+    extension: Path | None  # None: the host without us
     arguments: tuple[str, ...] = ()
     side: int = 128  # of the pictures
     steps: int = 2
@@ -42,24 +42,29 @@ class WebUI:
     log: Path = field(init=False)
     boot_log: str = field(init=False, default="")
 
+    default_arguments: ClassVar[str] = "--use-cpu all --no-half --precision full"
+    defaults: ClassVar[dict[str, Any]] = {
+        "return_mask": False,
+        "save_mask": False,
+    }  # of settings that not every host has
+
+    @classmethod
+    def checkpoint_maker(cls, root: Path, folder: Path) -> tuple[str, Path, list[str]]:
+        """The script beside this one that makes a tiny model in `folder`, what it makes, and its arguments but the last."""
+        return "make_checkpoint.py", folder / "random.safetensors", [str(root), str(folder)]
+
     def start(self) -> WebUI:
         (self.data / "extensions").mkdir(parents=True, exist_ok=True)
-        if not self.extension_link.exists():
+        if self.extension is not None and not self.extension_link.exists():
             self.extension_link.symlink_to(self.extension, target_is_directory=True)
         neighbours = self.data / "extensions" / "neighbours" / "scripts"
         neighbours.mkdir(parents=True, exist_ok=True)
         for name in ("wordcards.py", "nested.py"):
             shutil.copyfile(Path(__file__).with_name(name), neighbours / name)
         (self.data / "styles.csv").write_text("name,prompt,negative_prompt\npencil,drawn with a pencil,\n", "utf-8")
-        # Previews need a model that reForge would download.
-        (self.data / "config.json").write_text('{"live_previews_enable": false}', encoding="utf-8")
+        (self.data / "config.json").write_text(json.dumps(self._config()), encoding="utf-8")
         self.log = self.data / "webui.log"
         self.port = _free_port()
-        command = [self.python, "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--api"]
-        command += ["--no-download-sd-model", "--no-hashing", "--port", str(self.port)]
-        command += ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", str(self.checkpoint)]
-        # Gradio 4 of Forge serves no file outside the data folder, so not the host's own scripts and style.
-        command += ["--gradio-allowed-path", str(self.root), *self.arguments]
         self.temporary.mkdir(exist_ok=True)
         environment = {
             **os.environ,
@@ -71,7 +76,7 @@ class WebUI:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
+                self._command(), cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.time() + START_SECONDS
         # The first request must not come before the host has added its middleware.
@@ -81,6 +86,16 @@ class WebUI:
             time.sleep(0.5)
         self.boot_log = self.log.read_text(errors="replace")
         return self
+
+    def _config(self) -> dict[str, Any]:
+        return {"live_previews_enable": False}  # previews need a model that reForge would download
+
+    def _command(self) -> list[str]:
+        command = [self.python, "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--api"]
+        command += ["--no-download-sd-model", "--no-hashing", "--port", str(self.port)]
+        command += ["--data-dir", str(self.data), "--models-dir", str(self.models), "--ckpt", str(self.checkpoint)]
+        # Gradio 4 of Forge serves no file outside the data folder, so not the host's own scripts and style.
+        return [*command, "--gradio-allowed-path", str(self.root), *self.arguments]
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -101,7 +116,7 @@ class WebUI:
 
     def answers(self) -> bool:
         try:
-            self.call("/imagereward/scorers")
+            self.call("/sdapi/v1/options")
         except (OSError, ValueError):
             return False
         return True
@@ -124,21 +139,38 @@ class WebUI:
             text = error.read()
             return error.code, json.loads(text) if text.startswith(b"{") else text.decode()
 
-    def generate(self, *script_args: Any, script: str | None = "imagereward", way: str = "txt2img", **more: Any) -> Any:
+    def generate(
+        self,
+        *script_args: Any,
+        script: str | None = "imagereward",
+        way: str = "txt2img",
+        accordion: tuple[Any, ...] | None = None,
+        **more: Any,
+    ) -> Any:
+        """A run over the API. accordion: arguments of the accordion, which is off without them."""
         body = {"prompt": "a painting of a (cat:1.2)", "seed": 5, "steps": self.steps}
         body |= {"width": self.side, "height": self.side}
         body |= {"batch_size": 2, "n_iter": 2, "save_images": True, "sampler_name": "Euler"}
         if script is not None:
             body |= {"script_name": script, "script_args": list(script_args)}
+        if accordion is not None:
+            more["alwayson_scripts"] = {
+                "imagereward accordion": {"args": list(accordion)},
+                **more.get("alwayson_scripts", {}),
+            }
         answer = self.call(f"/sdapi/v1/{way}", {**body, **more})
         return Result([open_base64(text) for text in answer["images"]], json.loads(answer["info"]))
 
     def set_options(self, **options: Any) -> None:
         self.call("/sdapi/v1/options", options)
 
+    def folder_of(self, kind: str) -> str:
+        """Name of the folder of a kind of outputs."""
+        return kind
+
     def saved(self, kind: str = "txt2img-images") -> list[Path]:
         """Files of the outputs, oldest first."""
-        folders = [self.data / "outputs" / kind, self.data / "output" / kind]
+        folders = [self.data / "outputs" / self.folder_of(kind), self.data / "output" / self.folder_of(kind)]
         files = [file for folder in folders if folder.is_dir() for file in folder.rglob("*")]
         files = [file for file in files if file.is_file() and file.suffix != ".tmp"]  # that is being written
         return sorted(files, key=lambda file: file.stat().st_mtime_ns)

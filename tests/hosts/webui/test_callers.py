@@ -120,66 +120,153 @@ def test_xyz_scorer_axis_with_a_prompt_axis(fresh: WebUI) -> None:
     assert "ImageReward: " not in result.texts[0]
 
 
-@pytest.fixture
-def always(fresh: WebUI) -> WebUI:
-    fresh.set_options(image_reward_always=True)
-    return fresh
+def test_a_cell_of_the_plot_that_is_wholly_rejected_says_why(fresh: WebUI) -> None:
+    thresholds = ("ImageReward threshold", "-99, 99", [])
+    arguments = plot_arguments(fresh, ("Seed", "5, 6", []), thresholds)
+    result = fresh.generate(*arguments, script="x/y/z plot", batch_size=1, n_iter=1)
+    [*passed, first, second], texts = result.images[-4:], result.texts[-4:]
+    assert [first.size, second.size] == [image.size for image in passed] == [(fresh.side, fresh.side)] * 2
+    for image, text in zip((first, second), texts[2:], strict=True):
+        assert 1 < len(image.getcolors(1 << 20)) < len(passed[0].getcolors(1 << 20))  # letters on plain paper
+        assert text.startswith("No image passed the threshold 99: the best score (ImageReward) of 1 was ")
+    assert len(fresh.saved()) == 2
+    assert "ImageReward: " not in result.texts[0]
 
 
-def test_no_script_at_all_is_scored_if_the_settings_say_so(always: WebUI) -> None:
-    result = always.generate(script=None)
+ON = (True,)
+MATRIX = [False, False, "positive", "comma", 0]
+
+
+def accordion(
+    *, filter: bool = False, threshold: float = 0.0, sort: bool = False, keep_best: int = 0
+) -> tuple[Any, ...]:
+    return (True, "ImageReward", filter, threshold, sort, keep_best, True)
+
+
+def test_no_script_at_all_is_scored_beside_the_accordion(fresh: WebUI) -> None:
+    result = fresh.generate(script=None, accordion=ON)
     assert len(set(scores(result))) == 4
-    assert [score_of(read_parameters(file)) for file in always.saved()] == scores(result)
+    assert [score_of(read_parameters(file)) for file in fresh.saved()] == scores(result)
     assert not any("Script: " in text for text in result.texts)
-    for file in always.saved("txt2img-grids"):
+    for file in fresh.saved("txt2img-grids"):
         assert "ImageReward: " not in read_parameters(file)
-
-
-def test_one_run_of_the_api_may_ask_for_it(fresh: WebUI) -> None:
-    asked = fresh.generate(script=None, override_settings={"image_reward_always": True})
-    assert len(set(scores(asked))) == 4
     assert not any("ImageReward" in text for text in fresh.generate(script=None).texts)
 
 
-def test_prompt_matrix_scores_each_combination(always: WebUI) -> None:
-    script_args = [False, False, "positive", "comma", 0]
-    always.generate(*script_args, script="prompt matrix", prompt="a cat|in the rain|at night", n_iter=1)
-    files = always.saved()
+def test_no_script_at_all_is_filtered_sorted_and_cut(fresh: WebUI) -> None:
+    usual = sorted(scores(fresh.generate(script=None, accordion=ON)), reverse=True)
+    before = fresh.saved()
+    asked = accordion(filter=True, threshold=usual[2], sort=True, keep_best=2)
+    result = fresh.generate(script=None, accordion=asked)
+    assert scores(result) == usual[:2]
+    saved = [score_of(read_parameters(file)) for file in fresh.saved() if file not in before]
+    assert sorted(saved, reverse=True) == usual[:2]
+
+
+def test_script_imagereward_and_the_accordion_are_never_on_together(fresh: WebUI) -> None:
+    asked = accordion(filter=True, threshold=99)
+    result = fresh.generate("ImageReward", False, 0, True, accordion=asked)
+    assert len(scores(result)) == 4
+    assert scores(result) == sorted(scores(result), reverse=True)
+    assert "are both on" in result.info["extra_generation_params"]["ImageReward note"]
+
+
+def test_a_number_that_cannot_be_is_corrected_with_a_word(fresh: WebUI) -> None:
+    result = fresh.generate(script=None, accordion=(True, "ImageReward", False, 0, False, 1.5))
+    assert len(scores(result)) == 2
+    assert "got 1.5: 2 is used" in result.info["extra_generation_params"]["ImageReward note"]
+
+
+def test_prompt_matrix_scores_each_combination(fresh: WebUI) -> None:
+    matrix = {"script": "prompt matrix", "prompt": "a cat|in the rain|at night", "n_iter": 1}
+    result = fresh.generate(*MATRIX, accordion=ON, **matrix)
+    files = fresh.saved()
     prompts = [parse_parameters(read_parameters(file)).prompt for file in files]
     assert sorted(prompts) == ["a cat", "a cat, at night", "a cat, in the rain", "a cat, in the rain, at night"]
     written = [score_of(read_parameters(file)) for file in files]
-    assert route_scores(always, [Image.open(file) for file in files], prompts) == pytest.approx(written, abs=1e-4)
-    [grid] = always.saved("txt2img-grids")
-    assert "ImageReward: " not in (read_parameters(grid) or "")
+    assert route_scores(fresh, [Image.open(file) for file in files], prompts) == pytest.approx(written, abs=1e-4)
+    assert scores(result) == written
+    [grid] = fresh.saved("txt2img-grids")
+    for text in (result.texts[0], read_parameters(grid) or ""):
+        assert "ImageReward: " not in text
+    assert parse_parameters(result.texts[0]).prompt == "a cat"
+
+
+def test_prompt_matrix_keeps_its_grid_and_the_gallery_is_sorted_and_cut(fresh: WebUI) -> None:
+    matrix = {"script": "prompt matrix", "prompt": "a cat|in the rain|at night", "n_iter": 1}
+    whole = fresh.generate(*MATRIX, accordion=ON, **matrix)
+    usual = sorted(scores(whole), reverse=True)
+    before = fresh.saved()
+    result = fresh.generate(*MATRIX, accordion=accordion(sort=True, keep_best=2), **matrix)
+    assert scores(result) == usual[:2]
+    assert len(result.images) == 3
+    assert result.images[0].tobytes() == whole.images[0].tobytes()
+    assert len(fresh.saved()) == len(before) + 2
+
+
+def test_xyz_plot_keeps_its_grid_and_the_gallery_is_sorted(fresh: WebUI) -> None:
+    arguments = plot_arguments(fresh, ("Seed", "5-8", []), ("Nothing", "", []))
+    plot = {"script": "x/y/z plot", "batch_size": 1, "n_iter": 1}
+    whole = fresh.generate(*arguments, accordion=ON, **plot)
+    usual = sorted(scores(whole), reverse=True)
+    assert len(set(usual)) == 4
+    before = fresh.saved()
+    result = fresh.generate(*arguments, accordion=accordion(sort=True, keep_best=3), **plot)
+    assert scores(result) == usual[:3]
+    assert result.images[0].tobytes() == whole.images[0].tobytes()
+    assert len(fresh.saved()) == len(before) + 3
 
 
 @pytest.mark.parametrize("scored", [False, True])
 def test_loopback(fresh: WebUI, scored: bool) -> None:
-    fresh.set_options(image_reward_always=scored)
     init = to_base64(Image.effect_noise((fresh.side, fresh.side), 60).convert("RGB"))
-    arguments = [3, 0.5, "Linear", "None"]
-    fresh.generate(*arguments, script="loopback", way="img2img", init_images=[init], batch_size=1, n_iter=1)
+    more = {"way": "img2img", "init_images": [init], "batch_size": 1, "n_iter": 1}
+    more["accordion"] = accordion(filter=True, threshold=-99) if scored else None
+    fresh.generate(3, 0.5, "Linear", "None", script="loopback", **more)
     files = fresh.saved("img2img-images")
     assert len(files) == 3
     assert ["ImageReward: " in read_parameters(file) for file in files] == [scored] * 3
 
 
+def test_loopback_goes_on_although_nothing_passes(fresh: WebUI) -> None:
+    init = to_base64(Image.effect_noise((fresh.side, fresh.side), 60).convert("RGB"))
+    more = {"way": "img2img", "init_images": [init], "batch_size": 1, "n_iter": 1}
+    more["accordion"] = accordion(filter=True, threshold=99)
+    result = fresh.generate(3, 0.5, "Linear", "None", script="loopback", **more)
+    assert "No image passed the threshold 99" in result.info["extra_generation_params"]["ImageReward note"]
+    assert fresh.saved("img2img-images") == []
+
+
 @pytest.mark.parametrize("save_images", [False, True])
-def test_sd_upscale_scores_the_whole_and_no_tile(always: WebUI, save_images: bool) -> None:
-    side = 2 * always.side
+def test_sd_upscale_scores_the_whole_and_no_tile(fresh: WebUI, save_images: bool) -> None:
+    side = 2 * fresh.side
     init = to_base64(Image.effect_noise((side, side), 60).convert("RGB"))
     more = {"init_images": [init], "prompt": "a (cat:1.2)", "batch_size": 1, "n_iter": 1, "save_images": save_images}
-    result = always.generate(None, 0, "None", 2, script="sd upscale", way="img2img", **more)
+    result = fresh.generate(None, 0, "None", 2, script="sd upscale", way="img2img", accordion=ON, **more)
     assert [image.size for image in result.images] == [(side, side)]
     assert "ImageReward: " not in result.texts[0]  # it is the first tile's
-    [file] = always.saved("img2img-images")
-    [expected] = route_scores(always, [Image.open(file)], ["a cat"])
+    [file] = fresh.saved("img2img-images")
+    [expected] = route_scores(fresh, [Image.open(file)], ["a cat"])
     assert score_of(read_parameters(file)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_pictures_that_are_only_answered_are_scored_too(always: WebUI) -> None:
-    assert len(set(scores(always.generate(script=None, save_images=False)))) == 4
-    assert always.saved() == []
+def test_sd_upscale_into_the_folder_of_extras(fresh: WebUI) -> None:
+    info = fresh.call("/sdapi/v1/script-info")
+    [upscale] = [script for script in info if script["name"] == "sd upscale"]
+    if "save to extras folder instead" not in [(one["label"] or "").lower() for one in upscale["args"]]:
+        pytest.skip("this host's SD upscale does not offer it")
+    init = to_base64(Image.effect_noise((2 * fresh.side, 2 * fresh.side), 60).convert("RGB"))
+    more = {"init_images": [init], "prompt": "a (cat:1.2)", "batch_size": 1, "n_iter": 1}
+    fresh.generate(0, "None", 2, True, script="sd upscale", way="img2img", accordion=ON, **more)
+    [file] = fresh.saved("extras-images")
+    with Image.open(file) as picture:
+        [expected] = route_scores(fresh, [picture], ["a cat"])
+        assert score_of(picture.info["extras"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_pictures_that_are_only_answered_are_scored_too(fresh: WebUI) -> None:
+    assert len(set(scores(fresh.generate(script=None, accordion=ON, save_images=False)))) == 4
+    assert fresh.saved() == []
 
 
 def test_the_start_is_quiet(webui: WebUI) -> None:

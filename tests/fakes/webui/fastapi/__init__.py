@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -12,16 +13,21 @@ class HTTPException(Exception):
         self.status_code, self.detail, self.headers = status_code, detail, headers
 
 
-def Depends(dependency: Callable[..., Any]) -> Any:  # noqa: N802 (its name there)
-    return dependency
+class APIRoute:
+    """dependant: what is asked of a caller, by the route and by the parameters of its function."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], dependencies: Any = None, **more: Any) -> None:
+        self.path, self.endpoint, self.more = path, endpoint, more
+        self.dependencies = list(dependencies or [])
+        self.dependant = SimpleNamespace(dependencies=list(self.dependencies))
 
 
 class FastAPI:
     def __init__(self) -> None:
-        self.routes: dict[str, dict[str, Any]] = {}
+        self.routes: list[Any] = []
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
-        self.routes[path] = {"endpoint": endpoint, **more}
+        self.routes.append(APIRoute(path, endpoint, **more))
 
 
 class Request:

@@ -33,10 +33,12 @@ class StableDiffusionProcessing:
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
     override_settings: dict[str, Any] = field(default_factory=dict)
     scripts: ScriptRunner | None = None
+    script_args: tuple[Any, ...] = (0,)
     mask_for_overlay: Any = None
     txt2img_upscale: bool = False
     is_api: bool = False
     comments: dict[str, int] = field(default_factory=dict)
+    frames: int = 1  # images that each seed of a batch yields: those of a video
     all_prompts: list[str] = field(default_factory=list, init=False)
     all_negative_prompts: list[str] = field(default_factory=list, init=False)
     all_seeds: list[int] = field(default_factory=list, init=False)
@@ -107,6 +109,8 @@ def process_images(p: Any) -> Processed:
         p.seed if isinstance(p.seed, list) else [p.seed + (i if not p.subseed_strength else 0) for i in range(count)]
     )
     p.all_subseeds = [p.subseed + i for i in range(count)]
+    if p.frames > 1:
+        p.do_not_save_grid = True
     _hook(p, "process", p)
     if state.job_count == -1:
         state.job_count = p.n_iter
@@ -134,11 +138,13 @@ def _one_batch(p: Any, n: int, shown: list[Any], texts: list[str]) -> None:
     def infotext(index: int) -> str:
         return create_infotext(p, p.prompts, p.seeds, p.subseeds, index=index, all_negative_prompts=p.negative_prompts)
 
-    for i, seed in enumerate(p.seeds):
-        p.batch_index = i
+    for number in range(len(p.seeds) * p.frames):
+        p.batch_index = number
+        i = min(number, len(p.seeds) - 1)
+        seed = p.seeds[i]
         before = infotext(i)  # of a file saved before the picture is finished
         assert "ImageReward: " not in before, before
-        pp = PostprocessImageArgs(noise(seed + (p.subseeds[i] if p.subseed_strength else 0)))
+        pp = PostprocessImageArgs(noise(seed + (number - i) * 1000 + (p.subseeds[i] if p.subseed_strength else 0)))
         _hook(p, "postprocess_image_after_composite", p, pp)
         image = pp.image
         if p.save_samples():
@@ -172,13 +178,12 @@ def _hook(p: Any, name: str, *args: Any) -> None:
         p.scripts.call(name, *args)
 
 
-def processing_for(folder: Path, *scripts: Any, **fields: Any) -> StableDiffusionProcessing:
-    """A processing object that saves into `folder`. Not of the host: a help for the tests."""
+def processing_for(folder: Path, *scripts: Any, chosen: Any = None, **fields: Any) -> StableDiffusionProcessing:
+    """A processing object that saves into `folder`. Not of the host: a help for the tests. chosen: in the dropdown."""
+    runner = ScriptRunner(*scripts)
+    runner.selectable_scripts = [] if chosen is None else [chosen]
     p = StableDiffusionProcessing(
-        outpath_samples=str(folder / "images"),
-        outpath_grids=str(folder / "grids"),
-        scripts=ScriptRunner(*scripts),
-        **fields,
+        outpath_samples=str(folder / "images"), outpath_grids=str(folder / "grids"), scripts=runner, **fields
     )
     _hook(p, "setup", p)
     return p

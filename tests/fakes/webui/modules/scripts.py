@@ -21,6 +21,7 @@ class Script:
     is_txt2img = True
     tabname = "txt2img"
     create_group = True
+    args_from = args_to = 0  # its part of `p.script_args`
     infotext_fields: Any = None
     paste_field_names: Any = None
     on_after_component_elem_id: Any = None
@@ -57,10 +58,23 @@ class Script:
 class ScriptRunner:
     def __init__(self, *alwayson: Script) -> None:
         self.alwayson_scripts = list(alwayson)
+        self.selectable_scripts: list[Script] = []
 
-    def call(self, hook: str, *args: Any) -> None:
+    def setup_scrips(self, p: Any, *, is_ui: bool = True) -> None:
+        self.call("setup", p)
+
+    def run(self, p: Any, *args: Any) -> Any:
+        """The script of the dropdown whose number comes first; None without one."""
+        if not args[0]:
+            return None
+        script = self.selectable_scripts[args[0] - 1]
+        return script.run(p, *args[script.args_from : script.args_to])
+
+    def call(self, hook: str, p: Any, *args: Any) -> None:
+        if not hasattr(Script, hook):
+            return
         for script in self.alwayson_scripts:
             try:
-                getattr(script, hook)(*args)
+                getattr(script, hook)(p, *args, *p.script_args[script.args_from : script.args_to])
             except Exception:
                 errors.append(traceback.format_exc())

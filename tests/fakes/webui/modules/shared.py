@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -69,10 +69,7 @@ class State:
 
 @dataclass
 class CommandLine:
-    api: bool = True
-    nowebui: bool = False
-    api_auth: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    listen: bool = False
 
 
 opts = Options()

@@ -59,7 +59,7 @@ class WebUI:
             self.extension_link.symlink_to(self.extension, target_is_directory=True)
         neighbours = self.data / "extensions" / "neighbours" / "scripts"
         neighbours.mkdir(parents=True, exist_ok=True)
-        for name in ("wordcards.py", "nested.py"):
+        for name in ("wordcards.py", "nested.py", "frames.py"):
             shutil.copyfile(Path(__file__).with_name(name), neighbours / name)
         (self.data / "styles.csv").write_text("name,prompt,negative_prompt\npencil,drawn with a pencil,\n", "utf-8")
         (self.data / "config.json").write_text(json.dumps(self._config()), encoding="utf-8")

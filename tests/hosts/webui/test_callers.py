@@ -164,12 +164,21 @@ def test_loopback(fresh: WebUI, scored: bool) -> None:
     assert ["ImageReward: " in read_parameters(file) for file in files] == [scored] * 3
 
 
+def upscale_arguments(webui: WebUI) -> list[Any]:
+    """Of SD upscale, whose hosts differ in their number and order: twice the size without an upscaler, tiles side by side."""
+    info = webui.call("/sdapi/v1/script-info")
+    script = next(one for one in info if one["name"] == "sd upscale")
+    chosen = {"Tile overlap": 0, "Upscaler": "None", "Scale Factor": 2}
+    by_label = {label.lower(): value for label, value in chosen.items()}
+    return [by_label.get((one["label"] or "").lower(), one["value"]) for one in script["args"]]
+
+
 @pytest.mark.parametrize("save_images", [False, True])
 def test_sd_upscale_scores_the_whole_and_no_tile(always: WebUI, save_images: bool) -> None:
     side = 2 * always.side
     init = to_base64(Image.effect_noise((side, side), 60).convert("RGB"))
     more = {"init_images": [init], "prompt": "a (cat:1.2)", "batch_size": 1, "n_iter": 1, "save_images": save_images}
-    result = always.generate(None, 0, "None", 2, script="sd upscale", way="img2img", **more)
+    result = always.generate(*upscale_arguments(always), script="sd upscale", way="img2img", **more)
     assert [image.size for image in result.images] == [(side, side)]
     assert "ImageReward: " not in result.texts[0]  # it is the first tile's
     [file] = always.saved("img2img-images")

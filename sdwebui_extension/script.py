@@ -22,7 +22,7 @@ class ImageRewardScript(scripts.Script):
     @host.guarded("make the panel", list)
     def ui(self, is_img2img: bool) -> list[gr.components.Component]:
         panel = Panel(self.elem_id)
-        self.infotext_fields = panel.infotext_fields()
+        self.infotext_fields = host.pasted(panel.infotext_fields())
         self.paste_field_names = [key for _, key in self.infotext_fields if isinstance(key, str)]
         host.after_component(self, panel.refresh_after, "generation_info_{tab}")
         return panel.inputs

@@ -129,7 +129,7 @@ class WebUI:
         if self.user:
             request.add_header("Authorization", "Basic " + base64.b64encode(self.user.encode()).decode())
         with urllib.request.urlopen(request, timeout=600) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
 
     def status(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """The status of a call and its JSON, errors included."""

@@ -136,6 +136,20 @@ def offer_on_every_tab(*titles: str) -> None:
         listed.extend(title for title in titles if title not in listed)
 
 
+def pasted(fields: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """`infotext_fields` for every host: some take nothing but an update, or None, from a function, and fail with the rest."""
+    return [(component, key if isinstance(key, str) else _updating(key)) for component, key in fields]
+
+
+def _updating(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @guarded("read the settings of a picture")
+    def paste(found: Any) -> Any:
+        value = read(found)
+        return gr.update(value=value) if value is not None else None
+
+    return paste
+
+
 def after_component(script: Any, callback: Callable[[Any], None], elem_id: str) -> None:
     """`callback(on_component)` once the host has made a component of its page; never where it cannot tell.
 

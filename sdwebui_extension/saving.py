@@ -59,6 +59,8 @@ def after_save(params: Any) -> None:
         shutil.rmtree(file.parent, ignore_errors=True)
     elif picture is not None:
         picture.files.append(file)
+    if job is not None and picture is not None and not host.asks_for_values():
+        job.end_of_images(params.p)  # the host's text is made; the next picture may be saved before it is scored
 
 
 def dispose(picture: Picture) -> list[str]:

@@ -22,7 +22,7 @@ class ImageRewardScript(scripts.Script):
     @host.guarded("make the panel", list)
     def ui(self, is_img2img: bool) -> list[gr.components.Component]:
         panel = Panel(self.elem_id, repeats=True)
-        self.infotext_fields = panel.infotext_fields(is_of_script)
+        self.infotext_fields = host.pasted(panel.infotext_fields(is_of_script))
         host.after_component(self, panel.refresh_after_generation, "generation_info_{tab}")
         return panel.inputs
 

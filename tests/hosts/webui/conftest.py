@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from checkpoints import write_imagereward
 
+from .neo import Neo
 from .sdnext import SDNext
 from .server import WebUI
 
 
 def kind_of(root: Path) -> type[WebUI]:
     """The class for the host at hand."""
-    return SDNext if SDNext.is_at(root) else WebUI
+    return next((kind for kind in (SDNext, Neo) if kind.is_at(root)), WebUI)
 
 
 def _webui_root() -> Path:

@@ -6,7 +6,7 @@ from modules import processing, scripts
 
 class Nested(scripts.Script):
     def title(self):
-        return "Nested generation"
+        return "A nested generation"  # some hosts call hooks in the order of the titles
 
     def show(self, is_img2img):
         return scripts.AlwaysVisible

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +37,10 @@ class SDNext(WebUI):
         model = self.models / "Diffusers" / self.checkpoint.name
         if not model.is_dir():
             shutil.copytree(self.checkpoint, model)
+        styles = self.models / "styles"
+        styles.mkdir(exist_ok=True)
+        style = {"name": "pencil", "description": "", "prompt": "drawn with a pencil", "negative": "", "extra": ""}
+        (styles / "pencil.json").write_text(json.dumps({**style, "preview": ""}), encoding="utf-8")
         return super().start()
 
     def _config(self) -> dict[str, Any]:
@@ -45,6 +50,7 @@ class SDNext(WebUI):
             "sdnq_dequantize_compile": False,
             "show_progress_type": "None",
             "samples_format": "png",
+            "server_rate_limit": 0,  # scenes ask for the progress more often than a page does
         }
 
     def _command(self) -> list[str]:

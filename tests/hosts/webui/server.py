@@ -59,7 +59,7 @@ class WebUI:
             self.extension_link.symlink_to(self.extension, target_is_directory=True)
         neighbours = self.data / "extensions" / "neighbours" / "scripts"
         neighbours.mkdir(parents=True, exist_ok=True)
-        for name in ("wordcards.py", "nested.py"):
+        for name in ("wordcards.py", "nested.py", "frames.py"):
             shutil.copyfile(Path(__file__).with_name(name), neighbours / name)
         (self.data / "styles.csv").write_text("name,prompt,negative_prompt\npencil,drawn with a pencil,\n", "utf-8")
         (self.data / "config.json").write_text(json.dumps(self._config()), encoding="utf-8")
@@ -129,7 +129,7 @@ class WebUI:
         if self.user:
             request.add_header("Authorization", "Basic " + base64.b64encode(self.user.encode()).decode())
         with urllib.request.urlopen(request, timeout=600) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
 
     def status(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """The status of a call and its JSON, errors included."""

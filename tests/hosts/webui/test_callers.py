@@ -237,12 +237,21 @@ def test_loopback_goes_on_although_nothing_passes(fresh: WebUI) -> None:
     assert fresh.saved("img2img-images") == []
 
 
+def upscale_arguments(webui: WebUI) -> list[Any]:
+    """Of SD upscale, whose hosts differ in their number and order: twice the size without an upscaler, tiles side by side."""
+    info = webui.call("/sdapi/v1/script-info")
+    script = next(one for one in info if one["name"] == "sd upscale")
+    chosen = {"Tile overlap": 0, "Upscaler": "None", "Scale Factor": 2}
+    by_label = {label.lower(): value for label, value in chosen.items()}
+    return [by_label.get((one["label"] or "").lower(), one["value"]) for one in script["args"]]
+
+
 @pytest.mark.parametrize("save_images", [False, True])
 def test_sd_upscale_scores_the_whole_and_no_tile(fresh: WebUI, save_images: bool) -> None:
     side = 2 * fresh.side
     init = to_base64(Image.effect_noise((side, side), 60).convert("RGB"))
     more = {"init_images": [init], "prompt": "a (cat:1.2)", "batch_size": 1, "n_iter": 1, "save_images": save_images}
-    result = fresh.generate(None, 0, "None", 2, script="sd upscale", way="img2img", accordion=ON, **more)
+    result = fresh.generate(*upscale_arguments(fresh), script="sd upscale", way="img2img", accordion=ON, **more)
     assert [image.size for image in result.images] == [(side, side)]
     assert "ImageReward: " not in result.texts[0]  # it is the first tile's
     [file] = fresh.saved("img2img-images")

@@ -14,6 +14,7 @@ from sd_imagereward.core.pictures.texts import read_parameters
 from .sdnext import SDNext
 from .server import Result, WebUI, to_base64
 from .test_api import FILTER, SORT, score_of, scores
+from .test_callers import Running, wait_for
 from .test_guarded import BODY, ROUTES
 
 pytestmark = pytest.mark.host
@@ -142,6 +143,20 @@ def test_every_cell_is_scored_with_the_accordion(fresh: WebUI) -> None:
 def test_pictures_without_a_script_are_scored_with_the_accordion(fresh: WebUI, save_images: bool) -> None:
     assert len(set(scores(fresh.generate(script=None, accordion=(True,), save_images=save_images)))) == 4
     assert len(fresh.saved()) == 4 * save_images
+
+
+def test_interrupt_keeps_what_is_made_and_ends_the_tries(fresh: WebUI) -> None:
+    """The host hears it between two steps alone."""
+    asked = ("ImageReward", False, 99, SORT, 0, True, 64, 32)
+    run = Running(fresh, *asked, batch_size=1, n_iter=2, steps=60)
+    wait_for(lambda: len(fresh.saved()) >= 3)  # of the second try
+    wait_for(lambda: fresh.call("/sdapi/v1/progress")["state"]["sampling_step"] > 2)
+    fresh.call("/sdapi/v1/interrupt", {})
+    result = run.end()
+    shown = [text for text in result.texts[result.grids :] if "ImageReward: " in text]
+    assert 3 <= len(shown) < 64
+    assert {score_of(read_parameters(file)) for file in fresh.saved()} <= set(map(score_of, shown))
+    assert len(scores(fresh.generate())) == 4  # the next run knows nothing of it
 
 
 def test_the_api_cannot_name_a_folder_of_weights(fresh: WebUI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +43,9 @@ class Module:
     def __init__(self, name: str, path: Path, root: Path) -> None:
         self.name = name
         self.file = path.relative_to(root).as_posix()
-        self.tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the host's own regular expressions
+            self.tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
 
     @cached_property
     def names(self) -> dict[str, ast.AST | Alias]:
@@ -137,16 +140,6 @@ class Checkout:
             return self._below(Found(module, module.tree), parts)
         return self.find(".".join(["modules", *parts]))  # an annotation may name a module that is imported elsewhere
 
-    def constant(self, dotted: str) -> object:
-        """The value of a name that is given by a literal; None of any other."""
-        found = self.find(dotted)
-        value = (
-            getattr(found.node, "value", None)
-            if found and isinstance(found.node, ast.AnnAssign)
-            else found and found.node
-        )
-        return value.value if isinstance(value, ast.Constant) else None
-
     # -- classes -------------------------------------------------------------------------------------------------
 
     def member(self, owner: Found, name: str) -> Found | None:
@@ -195,34 +188,23 @@ class Checkout:
         return [module for name in names if (module := self.module(name)) is not None]
 
     @cached_property
-    def flags(self) -> dict[str, str]:
-        """`models_dir` for `--models-dir`, and where it is added."""
-        found = {}
-        for module, call in self._calls("add_argument"):
-            texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-            named = [k.value.value for k in call.keywords if k.arg == "dest" and isinstance(k.value, ast.Constant)]
-            for text in [*texts, *named]:
-                found.setdefault(str(text).lstrip("-").replace("-", "_"), f"{module.file}:{call.lineno}")
-        return found
+    def flags(self) -> set[str]:
+        """`models_dir` for `--models-dir`."""
+        calls = [call for _, call in self._calls("add_argument")]
+        texts = [node for call in calls for node in (*call.args, *(k.value for k in call.keywords if k.arg == "dest"))]
+        return {str(node.value).lstrip("-").replace("-", "_") for node in texts if isinstance(node, ast.Constant)}
 
     @cached_property
-    def settings(self) -> dict[str, str]:
-        """Keys of the settings: `{"samples_save": OptionInfo(...)}`, and where they are."""
-        found = {}
-        for module in self.own_modules:
-            for node in ast.walk(module.tree):
-                if isinstance(node, ast.Dict):
-                    pairs = zip(node.keys, node.values, strict=True)
-                    keys = [key for key, value in pairs if isinstance(key, ast.Constant) and _is_setting(value)]
-                    found.update({str(key.value): f"{module.file}:{key.lineno}" for key in keys})
-        return found
+    def settings(self) -> set[str]:
+        """Keys of the settings: `{"samples_save": OptionInfo(...)}`."""
+        tables = [node for module in self.own_modules for node in ast.walk(module.tree) if isinstance(node, ast.Dict)]
+        pairs = [pair for table in tables for pair in zip(table.keys, table.values, strict=True)]
+        return {str(key.value) for key, value in pairs if isinstance(key, ast.Constant) and _is_setting(value)}
 
     @cached_property
-    def stored_on_p(self) -> dict[str, str]:
+    def stored_on_p(self) -> set[str]:
         """What the host writes onto a processing object besides the fields of its class."""
-        return {
-            name: f"{module.file}:{at.lineno}" for module in self.own_modules for name, at in _stored(module.tree, "p")
-        }
+        return {name for module in self.own_modules for name, _ in _stored(module.tree, "p")}
 
     def calls_method(self, name: str, *, outside: Module | None = None) -> bool:
         """Whether something is called by that name, in a module other than `outside`."""

@@ -118,13 +118,14 @@ class Source:
     # -- questions -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def askers(self) -> dict[Name, Asker]:
-        found = {}
+    def askers(self) -> dict[Name, list[Asker]]:
+        found: dict[Name, list[Asker]] = {}
         for function in self._all(Function):
             names = [argument.arg for argument in function.args.args]
             for owner, name, asks in _questions(function):
-                if isinstance(name, ast.Name) and name.id in names and self.paths(owner):
-                    found[self.stem, function.name] = Asker(self.paths(owner), names.index(name.id), asks)
+                if isinstance(name, ast.Name) and name.id in names and self._is_fixed(owner):
+                    asker = Asker(self.paths(owner), names.index(name.id), asks)
+                    found.setdefault((self.stem, function.name), []).append(asker)
         return found
 
     @cached_property
@@ -141,9 +142,13 @@ class Source:
 
     def _asked_by_table(self, function: ast.AST) -> Iterator[Use]:
         for owner, name, asks in _questions(function):
-            if isinstance(name, ast.Name) and self.paths(owner):
+            if isinstance(name, ast.Name) and self._is_fixed(owner):
                 for key, node in self._keys(function, name.id):
                     yield self._use((f"{self.paths(owner)[0]}.{key}",), node, asked=asks)
+
+    def _is_fixed(self, owner: ast.expr) -> bool:
+        """Whether it is of the host, and not what the host hands over: that may hold anything for a while."""
+        return bool(self.paths(owner)) and dotted_parts(owner)[0] not in HANDED
 
     def _keys(self, function: ast.AST, parameter: str) -> Iterator[tuple[str, ast.AST]]:
         """The keys of the dictionaries of this file that the function subscripts with its parameter."""
@@ -158,7 +163,7 @@ class Source:
 
     # -- uses ----------------------------------------------------------------------------------------------------
 
-    def uses(self, askers: dict[Name, Asker], capabilities: dict[Name, list[Use]]) -> Iterator[Use]:
+    def uses(self, askers: dict[Name, list[Asker]], capabilities: dict[Name, list[Use]]) -> Iterator[Use]:
         yield from self.imports
         yield from self._asked_literally(self.tree)
         for function in self._all(Function):
@@ -206,15 +211,14 @@ class Source:
                 yield self._use((f"{bases[0]}.{part.attr}",), part)
 
     def _call_of_ours(
-        self, node: ast.Call, askers: dict[Name, Asker], capabilities: dict[Name, list[Use]]
+        self, node: ast.Call, askers: dict[Name, list[Asker]], capabilities: dict[Name, list[Use]]
     ) -> Iterator[Use]:
         *owner, name = dotted_parts(node.func) or [""]
         function = (owner[-1], name) if owner else self.ours.get(name, (self.stem, name))
         for use in capabilities.get(function, []):
             yield self._use(use.paths, node, use.label, asked=True)
-        asker = askers.get(function)
-        if asker is not None and len(node.args) > asker.position:
-            text = node.args[asker.position]
+        for asker in askers.get(function, []):
+            text = node.args[asker.position] if len(node.args) > asker.position else None
             if isinstance(text, ast.Constant):
                 paths = tuple(f"{path}.{text.value}" for path in asker.owners)
                 yield self._use(paths, node, asked=asker.asks)

@@ -6,7 +6,7 @@ from typing import Any
 
 from modules import scripts
 
-from . import assembled, host, results, settings
+from . import assembled, host, results, settings, xyz
 from .job import Job, job_of
 from .request import Request
 from .service import service
@@ -69,6 +69,7 @@ class ImageRewardCompanion(scripts.Script):
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         job = job_of(p)
         if job is None:
+            assembled.remember_text(p, processed)
             return
         job.end_of_images(p)
         if job.finishes_itself:
@@ -77,3 +78,5 @@ class ImageRewardCompanion(scripts.Script):
             finally:
                 job.detach(p)
                 service.settle()
+            xyz.fill_empty_cell(job, processed)
+            assembled.expect_a_grid(job, processed)

@@ -15,9 +15,10 @@ from typing import Any, ParamSpec
 
 import gradio as gr
 import torch
-from modules import devices, paths, processing, scripts, scripts_postprocessing, shared
+from modules import devices, images, paths, processing, scripts, scripts_postprocessing, shared
 
 from ..core.files.console import Console
+from ..core.pages.drawing import load_font
 
 P = ParamSpec("P")
 
@@ -291,6 +292,11 @@ def comment(p: Any, text: str) -> None:
     """A line under the gallery, where the host has such lines."""
     if hasattr(p, "comment"):
         p.comment(text)
+
+
+def font(size: int) -> Any:
+    """The font of the host's grids, of this size in pixels; Pillow's own where it has none."""
+    return images.get_font(size) if hasattr(images, "get_font") else load_font(size)
 
 
 def log(text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from modules import images as host_images
 
 from ..core.files.atomic import remove, replace
-from ..core.infotext.parameters import parse_parameters
+from ..core.infotext.parameters import without_fields
 from ..core.infotext.scores import set_scores
 from ..core.scoring.written import written_scores
 from . import assembled, host, settings
@@ -108,12 +108,8 @@ def _unused(folder: Path, name: str) -> Path:
 
 def _forget_score(pnginfo: dict[str, Any], picture: Picture) -> None:
     text = pnginfo.get("parameters")
-    if not text:
-        return
-    parameters = parse_parameters(text)
-    for key in picture.texts:
-        parameters.fields.pop(key, None)
-    pnginfo["parameters"] = parameters.text()
+    if text:
+        pnginfo["parameters"] = without_fields(text, picture.texts)
 
 
 def _score_for_name(generator: Any) -> Any:

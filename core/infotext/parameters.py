@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ImageRewardError
@@ -63,6 +63,14 @@ def parse_parameters(text: str) -> Parameters:
     """
     body, settings = split_text(text)
     return Parameters(*split_negative(body), fields_of(settings))
+
+
+def without_fields(text: str, keys: Iterable[str]) -> str:
+    """The text without the pairs of these keys."""
+    parameters = parse_parameters(text)
+    for key in keys:
+        parameters.fields.pop(key, None)
+    return parameters.text()
 
 
 def split_negative(body: str) -> tuple[str, str]:

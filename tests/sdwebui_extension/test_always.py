@@ -85,6 +85,33 @@ def test_pieces_are_left_alone_and_what_they_become_is_scored(
         assert written_scores(picture.info["parameters"]) == {}
 
 
+def save_to_extras(host: SimpleNamespace, folder: Path, image: Any, text: str) -> str:
+    """As SD upscale's *Save to Extras folder instead* does: without the processing object, under the key of that tab."""
+    name, _ = host.images.save_image(image, str(folder / "extras"), "", info=text, pnginfo_section_name="extras")
+    with Image.open(name) as picture:
+        return picture.info["extras"]
+
+
+def test_an_assembled_picture_in_the_folder_of_extras_is_scored(host: SimpleNamespace, p: Any, tmp_path: Path) -> None:
+    host.shared.opts.data["image_reward_always"] = True
+    p.prompt = "a (cat:1.2)"
+    p.do_not_save_grid = p.do_not_save_samples = True
+    parts = [host.processing.process_images(p) for p.seed in (5, 9)]
+    whole = host.images.image_grid(parts[0].images + parts[1].images, 2)
+    text = save_to_extras(host, tmp_path, whole, parts[0].info)
+    expected = host.service.service.score("imagereward", [whole], ["a cat"]).total
+    assert written_scores(text) == {"ImageReward": pytest.approx(float(expected), abs=1e-4)}
+    assert [comment.split(": ")[1:] for comment in p.comments] == [
+        ["ImageReward", f"{written_scores(text)['ImageReward']:.4f}"]
+    ]
+
+
+def test_another_picture_in_that_folder_is_left_alone(host: SimpleNamespace, p: Any, tmp_path: Path) -> None:
+    host.shared.opts.data["image_reward_always"] = True
+    tiles, _ = upscale(host, p)
+    assert save_to_extras(host, tmp_path, tiles.images[0], "Postprocess upscale by: 4") == "Postprocess upscale by: 4"
+
+
 def test_pictures_that_the_caller_wants_no_files_of_are_scored(host: SimpleNamespace, tmp_path: Path) -> None:
     host.shared.opts.data["image_reward_always"] = True
     companion = host.companion.ImageRewardCompanion()

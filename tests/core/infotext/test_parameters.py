@@ -16,12 +16,20 @@ from sd_imagereward.core.infotext.parameters import (
     parse_parameters,
     quote,
     unquote,
+    without_fields,
 )
 
 EXAMPLE = (
     "a cat: sitting,\n(masterpiece:1.2) <lora:fur:0.8>\n\nNegative prompt: blurry,\nbad: hands\n"
     'Steps: 20, Sampler: Euler a, Size: 512x768, Lora hashes: "fur: 1a2b, tail: 3c4d", Version: v1.10.1'
 )
+
+
+def test_fields_are_taken_out():
+    less = without_fields(EXAMPLE, ["Sampler", "Lora hashes", "Seed"])
+    assert less.splitlines()[-1] == "Steps: 20, Size: 512x768, Version: v1.10.1"
+    assert less.splitlines()[:-1] == EXAMPLE.splitlines()[:-1]
+
 
 keys = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_ /\-]{1,12}", fullmatch=True)
 fields = st.dictionaries(keys, st.text(max_size=20), min_size=3, max_size=6)

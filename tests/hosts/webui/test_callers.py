@@ -120,6 +120,19 @@ def test_xyz_scorer_axis_with_a_prompt_axis(fresh: WebUI) -> None:
     assert "ImageReward: " not in result.texts[0]
 
 
+def test_a_cell_of_the_plot_that_is_wholly_rejected_says_why(fresh: WebUI) -> None:
+    thresholds = ("ImageReward threshold", "-99, 99", [])
+    arguments = plot_arguments(fresh, ("Seed", "5, 6", []), thresholds)
+    result = fresh.generate(*arguments, script="x/y/z plot", batch_size=1, n_iter=1)
+    [*passed, first, second], texts = result.images[-4:], result.texts[-4:]
+    assert [first.size, second.size] == [image.size for image in passed] == [(fresh.side, fresh.side)] * 2
+    for image, text in zip((first, second), texts[2:], strict=True):
+        assert 1 < len(image.getcolors(1 << 20)) < len(passed[0].getcolors(1 << 20))  # letters on plain paper
+        assert text.startswith("No image passed the threshold 99: the best score (ImageReward) of 1 was ")
+    assert len(fresh.saved()) == 2
+    assert "ImageReward: " not in result.texts[0]
+
+
 @pytest.fixture
 def always(fresh: WebUI) -> WebUI:
     fresh.set_options(image_reward_always=True)
@@ -143,14 +156,17 @@ def test_one_run_of_the_api_may_ask_for_it(fresh: WebUI) -> None:
 
 def test_prompt_matrix_scores_each_combination(always: WebUI) -> None:
     script_args = [False, False, "positive", "comma", 0]
-    always.generate(*script_args, script="prompt matrix", prompt="a cat|in the rain|at night", n_iter=1)
+    result = always.generate(*script_args, script="prompt matrix", prompt="a cat|in the rain|at night", n_iter=1)
     files = always.saved()
     prompts = [parse_parameters(read_parameters(file)).prompt for file in files]
     assert sorted(prompts) == ["a cat", "a cat, at night", "a cat, in the rain", "a cat, in the rain, at night"]
     written = [score_of(read_parameters(file)) for file in files]
     assert route_scores(always, [Image.open(file) for file in files], prompts) == pytest.approx(written, abs=1e-4)
+    assert scores(result) == written
     [grid] = always.saved("txt2img-grids")
-    assert "ImageReward: " not in (read_parameters(grid) or "")
+    for text in (result.texts[0], read_parameters(grid) or ""):
+        assert "ImageReward: " not in text
+    assert parse_parameters(result.texts[0]).prompt == "a cat"
 
 
 @pytest.mark.parametrize("scored", [False, True])
@@ -184,6 +200,20 @@ def test_sd_upscale_scores_the_whole_and_no_tile(always: WebUI, save_images: boo
     [file] = always.saved("img2img-images")
     [expected] = route_scores(always, [Image.open(file)], ["a cat"])
     assert score_of(read_parameters(file)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_sd_upscale_into_the_folder_of_extras(always: WebUI) -> None:
+    info = always.call("/sdapi/v1/script-info")
+    [upscale] = [script for script in info if script["name"] == "sd upscale"]
+    if "Save to Extras folder instead" not in [one["label"] for one in upscale["args"]]:
+        pytest.skip("this host's SD upscale does not offer it")
+    init = to_base64(Image.effect_noise((2 * always.side, 2 * always.side), 60).convert("RGB"))
+    more = {"init_images": [init], "prompt": "a (cat:1.2)", "batch_size": 1, "n_iter": 1}
+    always.generate(0, "None", 2, True, script="sd upscale", way="img2img", **more)
+    [file] = always.saved("extras-images")
+    with Image.open(file) as picture:
+        [expected] = route_scores(always, [picture], ["a cat"])
+        assert score_of(picture.info["extras"]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_pictures_that_are_only_answered_are_scored_too(always: WebUI) -> None:

@@ -61,6 +61,11 @@ def count(page: Page) -> int:
     return len(page.driver.find_elements("css selector", CARDS))
 
 
+def shown_scores(page: Page) -> list[float]:
+    text = page.text(f"{GALLERY}grid").replace("\N{MINUS SIGN}", "-")
+    return [float(number) for number in re.findall(r"-?\d+\.\d{4}", text)]
+
+
 def send(page: Page, **event: str) -> None:
     """What the page's script would say of a click, here with any content."""
     page.js(
@@ -77,7 +82,7 @@ def test_pictures_of_the_output_folder_are_scored_and_shown(page: Page, shot: No
     page.click(f"{GALLERY}score")
     page.wait(lambda: f"{COUNT} scored" in page.text(f"{GALLERY}status"), "the pictures to be scored", 120)
     page.wait(lambda: count(page) == COUNT, "the cards")
-    scores = [float(text) for text in re.findall(r"-?\d+\.\d{4}", page.text(f"{GALLERY}grid"))]
+    scores = shown_scores(page)
     assert len(scores) == COUNT
     assert scores == sorted(scores, reverse=True)
     assert "a painting of cat 0" in page.text(f"{GALLERY}grid")
@@ -90,7 +95,7 @@ def test_a_card_opens_the_metadata(page: Page, shot: None) -> None:
 
 
 def test_the_threshold_filters(page: Page, shot: None) -> None:
-    scores = [float(text) for text in re.findall(r"-?\d+\.\d{4}", page.text(f"{GALLERY}grid"))]
+    scores = shown_scores(page)
     page.fill(f"{GALLERY}least input[type=number]", f"{(scores[1] + scores[2]) / 2:.3f}")
     page.wait(lambda: count(page) == 2, "the two best alone")
     page.fill(f"{GALLERY}least input[type=number]", f"{scores[-1] - 0.01:.3f}")

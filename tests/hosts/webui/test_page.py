@@ -15,7 +15,7 @@ from sd_imagereward.core.pictures.texts import read_parameters
 from sd_imagereward.core.scoring.written import written_scores
 
 from .browser import Page
-from .server import WebUI
+from .server import WebUI, to_base64
 
 pytestmark = pytest.mark.host
 PANEL = "#script_txt2img_imagereward_"
@@ -162,7 +162,11 @@ def test_batch_img2img_scores_each_file(page: Page, webui: WebUI, shot: None) ->
     page.generate("img2img")
     saved = webui.saved("img2img-images")
     assert len(saved) == 3
-    assert len({read_parameters(file).rpartition("ImageReward: ")[2] for file in saved}) == 3
+    images = [to_base64(Image.open(file)) for file in saved]
+    answer = webui.call("/imagereward/score", {"images": images, "prompts": ["a house by the sea"] * 3})
+    assert [written_scores(read_parameters(file))["ImageReward"] for file in saved] == pytest.approx(
+        answer["scores"], abs=1e-4
+    )
     page.tab("txt2img")
 
 

@@ -42,6 +42,7 @@ class Picture:
     rejected: bool = False
     saved: bool = False  # its own file is written; what the host saves next beside it is a mask or the like
     files: list[Path] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
 
 
 class Job:
@@ -58,6 +59,7 @@ class Job:
         self.notes: list[str] = []  # for the user, each once
         self.unavailable = False
         self.host_makes_grid = True
+        self.is_cell = False  # of a plot, which shows an image for each
         self._owner: Any = None
         self._in_plot = False
         self._published: set[str] = set()
@@ -82,6 +84,7 @@ class Job:
         p.extra_generation_params = dict(p.extra_generation_params)  # else shared with the other cells
         cell = Job(self.request, finishes_itself=True)
         cell.settings = self.settings
+        cell.is_cell = True
         cell.attach(p)
         return cell
 
@@ -107,6 +110,7 @@ class Job:
             negative_prompt=host.of_image(p, "negative_prompts", position),
             seed=host.of_image(p, "seeds", position),
             subseed=host.of_image(p, "subseeds", position),
+            size=image.size,
         )
         image.info[TAG] = picture.number
         self.pictures.append(picture)

@@ -16,21 +16,11 @@ from PIL import Image, ImageDraw
 from ..core.files.console import counted
 from ..core.infotext.scores import format_score
 from . import host, settings
-from .job import Job, Picture, job_of
+from .job import Job, job_of
 from .request import Request, scorer_name, scorer_titles
 
 THRESHOLD, SCORER = "ImageReward threshold", "ImageReward scorer"
 PAPER, INK = "#EEEEEE", "#222222"
-
-
-class Cell(Job):
-    """The job of one cell of the plot."""
-
-    size = (0, 0)  # of its last image
-
-    def score(self, p: Any, image: Any) -> Picture:
-        self.size = image.size
-        return super().score(p, image)
 
 
 def register() -> None:
@@ -72,17 +62,19 @@ def _apply(change: Callable[[Request, Any], Request]) -> Callable[[Any, Any, Any
         if earlier is not None:
             earlier.detach(p)
         request = earlier.request if earlier is not None else Request(scorer=settings.default_scorer())
-        Cell(change(request, value), finishes_itself=True).attach(p)
+        cell = Job(change(request, value), finishes_itself=True)
+        cell.is_cell = True
+        cell.attach(p)
 
     return apply
 
 
 def fill_empty_cell(job: Job, processed: Any) -> None:
     """Where every image of a cell was rejected, the plot shows why, in place of a black square."""
-    if isinstance(job, Cell) and job.pictures and all(picture.rejected for picture in job.pictures):
+    if job.is_cell and job.pictures and all(picture.rejected for picture in job.pictures):
         best = format_score(job.best(), settings.decimals())
         lines = (f"{counted(len(job.pictures), 'image')} rejected", f"best {best} < {job.request.threshold:g}")
-        processed.images = [_written(job.size, *lines), *processed.images]
+        processed.images = [_written(job.pictures[0].size, *lines), *processed.images]
         processed.infotexts = [processed.info, *processed.infotexts]
 
 

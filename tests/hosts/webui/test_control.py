@@ -57,4 +57,7 @@ def test_every_route_answers_as_without_us(webui: WebUI, alone: WebUI) -> None:
 def test_the_pictures_are_those_without_us(webui: WebUI, alone: WebUI) -> None:
     expected, made = alone.generate(script=None), webui.generate(script=None)
     assert made.texts == expected.texts
-    assert [image.tobytes() for image in made.images] == [image.tobytes() for image in expected.images]
+    # Forge hides the text in alpha, with the time of it.
+    assert [image.convert("RGB").tobytes() for image in made.images] == [
+        image.convert("RGB").tobytes() for image in expected.images
+    ]

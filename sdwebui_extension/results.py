@@ -15,7 +15,7 @@ from ..core.scoring.selection import rank
 from . import host, saving
 from .job import TAG, Job, Picture
 from .request import Request
-from .summary import none_passed_text, summary
+from .summary import none_passed_text, nothing_passed, summary
 
 
 @dataclass
@@ -205,7 +205,7 @@ def tell(processed: Any, request: Request, pictures: list[Picture], kept: list[P
 
     kept: the pictures that the gallery shows, in its order.
     """
-    none_passed = bool(pictures) and all(picture.rejected for picture in pictures)
+    none_passed = nothing_passed(request, pictures)
     line = none_passed_text(request, pictures) if none_passed else summary(request, pictures, kept)
     below = [getattr(processed, "comments", "").rstrip("\n"), *notes, line]
     noted = [*notes, line] if none_passed else notes

@@ -83,6 +83,7 @@ EXTENSION_MODULES = (
     "extras",
     "api",
     "callbacks",
+    "gallery_tab",
 )
 
 

@@ -42,7 +42,7 @@ class ImageRewardCompanion(scripts.Script):
     @host.guarded("make the accordion", list)
     def ui(self, is_img2img: bool) -> list[Any]:
         accordion = Accordion(self.elem_id)
-        self.infotext_fields = accordion.infotext_fields()
+        self.infotext_fields = host.pasted(accordion.infotext_fields())
         host.after_component(self, accordion.panel.refresh_after_generation, "generation_info_{tab}")
         return accordion.inputs
 

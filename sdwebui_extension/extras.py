@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 from modules import images, scripts_postprocessing
-from modules.ui_components import InputAccordion
 
 from ..core.infotext.scores import score_texts
 from ..core.pictures.prompt_in_file import Origin, origin_of
@@ -26,7 +25,7 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
     @host.guarded("make the step of the Extras tab", dict)
     def ui(self) -> dict[str, Any]:
         if host.has_first_pass():
-            with InputAccordion(False, label=TITLE, elem_id="extras_image_reward") as enable:
+            with host.switchable_accordion(TITLE, "extras_image_reward") as enable:
                 return {"enable": enable, **self._settings()}
         return {"enable": gr.Checkbox(False, label="Score", elem_id="extras_image_reward"), **self._settings()}
 

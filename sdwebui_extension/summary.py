@@ -40,8 +40,16 @@ def summary(request: Request, pictures: list[Picture], kept: list[Picture]) -> s
     return f"{counted(len(scored), 'image')} scored with {title}: {', '.join(parts)}."
 
 
+def nothing_passed(request: Request, pictures: list[Picture]) -> bool:
+    """Whether every image was filtered out, or *Keep generating* found none that reaches the threshold."""
+    if pictures and all(picture.rejected for picture in pictures):
+        return True
+    scores = [picture.score for picture in pictures if not math.isnan(picture.score)]
+    return request.until > 0 and bool(scores) and not any(map(request.passes, scores))
+
+
 def none_passed_text(request: Request, pictures: list[Picture]) -> str:
-    best = max(picture.score for picture in pictures)
+    best = max(picture.score for picture in pictures if not math.isnan(picture.score))
     return (
         f"No image passed the threshold {request.threshold:g}: the best score ({scorer_title(request.scorer)}) of "
         f"{len(pictures)} was {format_score(best, settings.decimals())}. Lower the threshold or generate more images."

@@ -353,7 +353,7 @@ def test_where_texts_are_plain_the_score_before_does_not_stay(
     p: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host.host, "asks_for_values", lambda: False)
-    job = host.job.Job(host.request.Request("technical"), tells_settings=False)
+    job = host.job.Job(host.request.Request("technical"))
     job.attach(p)
     p.prompts, p.negative_prompts, p.seeds, p.subseeds = ["a cat"], ["blurry"], [1], [2]
     p.batch_index = 0

@@ -50,7 +50,7 @@ NEEDED = {
     "modules.scripts_postprocessing",
     "modules.scripts_postprocessing.ScriptPostprocessing",
     "modules.shared",
-    "modules.ui_components.InputAccordion",
+    "modules.ui_components",
 }
 
 
@@ -103,7 +103,8 @@ def test_each_hook_and_callback_passes_the_guarded_door(host: SimpleNamespace) -
 def test_every_setting_and_flag_that_is_read_has_a_default(host: SimpleNamespace) -> None:
     open_door()
     ours = sys.modules["sd_imagereward.sdwebui_extension.host"]
-    read = {use.paths[0] for use in uses_of(ROOT)} - {"modules.shared.opts.add_option"}
+    methods = {f"modules.shared.opts.{name}" for name in ("add_option", "set", "save")}
+    read = {use.paths[0] for use in uses_of(ROOT)} - methods
     for owner, defaults in (("opts", ours.OPTIONS), ("cmd_opts", ours.FLAGS)):
         start = f"modules.shared.{owner}."
         assert {path.removeprefix(start) for path in read if path.startswith(start)} == set(defaults)
@@ -121,7 +122,7 @@ def test_a_host_without_the_settings_works_by_the_defaults(
     processed = door.script().run(p, "Technical", True, -99.0, True, 0, True, 0, 1)
     assert len(processed.images) == len(processed.infotexts) == 5
     assert processed.index_of_first_image == len(files(tmp_path / "grids")) == 1
-    assert processed.comments == ""
+    assert processed.comments.startswith("4 images scored with Technical")
 
 
 def open_door() -> SimpleNamespace:

@@ -171,7 +171,8 @@ def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
     found = {}
     for component, key in panel.infotext_fields(lambda found: "ImageReward scorer" in found):
         value = key(fields)
-        found[component] = component.value if value is None else type(component.value)(value)
+        now = component.value() if callable(component.value) else component.value
+        found[component] = now if value is None else type(now)(value)
     return found
 
 
@@ -189,7 +190,8 @@ def test_send_to_txt2img_brings_the_settings_back(host: SimpleNamespace, run: An
     text = run(**{**arguments, "tries": arguments.get("tries", 2)} if arguments.get("until") else arguments).infotexts
     asked = host.request.read_request(**arguments)
     if not text:
-        text = [f"a\nSteps: 1, Sampler: Euler, {', '.join(f'{k}: {v}' for k, v in asked.infotext().items())}"]
+        pairs = {"Script": "ImageReward", **asked.infotext()}
+        text = [f"a\nSteps: 1, Sampler: Euler, {', '.join(f'{k}: {v}' for k, v in pairs.items())}"]
     fields = parse_parameters(text[-1]).fields
     assert fields["Script"] == "ImageReward"
     panel = host.panel.Panel(str, repeats=True)

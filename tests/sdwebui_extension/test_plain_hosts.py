@@ -166,16 +166,17 @@ def test_a_copy_for_the_cell_of_a_plot_has_a_run_of_its_own(run: Any, p: Any, ho
         host.processing.process_images = process_images
     assert [image.size for image in processed.images] == [(80, 40)]
     assert processed.infotexts == ["the plot"]
-    assert cells[0].images == []
     assert "No image passed" in cells[0].info
+    assert cells[0].infotexts == [cells[0].info]  # of the picture that says so in the plot
 
 
 @pytest.mark.parametrize("chosen", [0, 1])
 def test_only_a_chosen_script_makes_pieces(host: SimpleNamespace, p: Any, chosen: int) -> None:
     """The host says nothing of what a caller of the API wants saved."""
-    host.shared.opts.data["image_reward_always"] = True
+    companion = p.scripts.alwayson_scripts[0]
+    companion.args_from, companion.args_to = 1, 2
     p.do_not_save_samples = True
-    p.script_args = [chosen]
+    p.script_args = [chosen, True]
     p.scripts.selectable_scripts = [host.script.ImageRewardScript()]
     processed = host.processing.process_images(p)
     assert ["ImageReward: " in text for text in processed.infotexts[-4:]] == [not chosen] * 4

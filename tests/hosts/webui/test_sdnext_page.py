@@ -29,6 +29,7 @@ PATIENCE = 300  # the page has 6,000 components
 class SDNextPage(Page):
     def open(self) -> None:
         self.driver.set_page_load_timeout(PATIENCE)
+        self.driver.set_script_timeout(PATIENCE)
         self.driver.command_executor.client_config.timeout = PATIENCE
         self.driver.get(self.url)
         self.wait(lambda: self.js("return !!document.querySelector('#control_script_list')"), "the page", PATIENCE)

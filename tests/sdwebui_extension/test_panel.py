@@ -190,7 +190,8 @@ def test_send_to_txt2img_brings_the_settings_back(host: SimpleNamespace, run: An
     text = run(**{**arguments, "tries": arguments.get("tries", 2)} if arguments.get("until") else arguments).infotexts
     asked = host.request.read_request(**arguments)
     if not text:
-        text = [f"a\nSteps: 1, Sampler: Euler, {', '.join(f'{k}: {v}' for k, v in asked.infotext().items())}"]
+        pairs = {"Script": "ImageReward", **asked.infotext()}
+        text = [f"a\nSteps: 1, Sampler: Euler, {', '.join(f'{k}: {v}' for k, v in pairs.items())}"]
     fields = parse_parameters(text[-1]).fields
     assert fields["Script"] == "ImageReward"
     panel = host.panel.Panel(str, repeats=True)

@@ -339,7 +339,8 @@ def test_a_generation_inside_another_is_left_alone(host: SimpleNamespace, genera
         def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
             if getattr(p, "inner", False):
                 return
-            own = host.processing.StableDiffusionProcessing(n_iter=1, batch_size=1, do_not_save_samples=True)
+            folder = f"{p.outpath_samples}-inner"
+            own = host.processing.StableDiffusionProcessing(n_iter=1, batch_size=1, outpath_samples=folder)
             own.inner, own.scripts, own.script_args = True, p.scripts, p.script_args
             p.scripts.call("setup", own)
             inner.append(host.processing.process_images(own))

@@ -171,8 +171,8 @@ def paste(panel: Any, fields: dict[str, str]) -> dict[Any, Any]:
     found = {}
     for component, key in panel.infotext_fields(lambda found: "ImageReward scorer" in found):
         value = key(fields)
-        now = component.value() if callable(component.value) else component.value
-        found[component] = now if value is None else type(now)(value)
+        default = component.value() if callable(component.value) else component.value
+        found[component] = default if value is None else type(default)(value)
     return found
 
 

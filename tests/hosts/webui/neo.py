@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ class Neo(WebUI):
         link = self.models / "Stable-diffusion" / self.checkpoint.name
         if not link.exists():
             link.symlink_to(self.checkpoint)
+        # As from its second start on: in the first, *Send to txt2img* leaves the prompt out, as its field has no value yet.
+        values = {f"{tab}/Prompt/value": "" for tab in ("txt2img", "img2img")}
+        (self.data / "ui-config.json").write_text(json.dumps(values), encoding="utf-8")
         return super().start()
 
     def _config(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class Nested(scripts.Script):
         return None
 
     def postprocess_image(self, p, pp, *args):
-        if "NESTED" not in p.prompts[p.batch_index]:
+        if not any("NESTED" in prompt for prompt in p.prompts):
             return
         inner = processing.StableDiffusionProcessingImg2Img(
             sd_model=p.sd_model,

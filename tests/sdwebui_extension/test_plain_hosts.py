@@ -166,7 +166,7 @@ def test_a_copy_for_the_cell_of_a_plot_has_a_run_of_its_own(run: Any, p: Any, ho
         host.processing.process_images = process_images
     assert [image.size for image in processed.images] == [(80, 40)]
     assert processed.infotexts == ["the plot"]
-    assert cells[0].images == []
+    assert cells[0].infotexts == [cells[0].info]
     assert "No image passed" in cells[0].info
 
 

@@ -9,6 +9,8 @@ from itertools import chain
 
 from .parameters import RECOGNISED_PAIRS, is_caption, join_pairs, pairs, settings_lines, split_text, unquote
 
+RAW_PROMPT = "ImageReward raw prompt"  # the key that says that a score is of the prompt with its syntax
+
 # Pairs for a line that has to be made and has too few others to be recognised: true of every file, whenever read.
 _FILLER = {"Scored with": "sd-imagereward", "Score meaning": "higher is better"}
 
@@ -35,6 +37,11 @@ def format_score(value: float, decimals: int = 4) -> str:
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}"
 
 
+def score_texts(scores: Mapping[str, float], decimals: int = 4) -> dict[str, str]:
+    """Key and text of each score as they stand on the parameters line. One that is not finite has none."""
+    return {score_key(title): format_score(value, decimals) for title, value in scores.items() if math.isfinite(value)}
+
+
 def set_scores(
     parameters: str, scores: Mapping[str, float], decimals: int = 4, *, facts: Mapping[str, str] | None = None
 ) -> str:
@@ -53,9 +60,7 @@ def set_scores(
     Returns:
         The changed text.
     """
-    written = {
-        score_key(title): format_score(value, decimals) for title, value in scores.items() if math.isfinite(value)
-    }
+    written = score_texts(scores, decimals)
     if not written:
         return parameters
     body, settings = split_text(parameters)
@@ -73,7 +78,7 @@ def set_scores(
 
 
 def read_scores(parameters: str, titles: Iterable[str], *, numbered: bool = False) -> dict[str, float]:
-    """The scores on the parameters line by title, in its order; an empty dict if there are none.
+    """The scores on the parameters line by title, in its order; an empty dict if there are none. NaN is no score.
 
     `titles`: which titles to look for. `numbered`: also those with a number behind ("ImageReward 2": a mixture of two
     checkpoints of a kind).
@@ -139,6 +144,7 @@ def _numbered(key: str, title_of: Mapping[str, str]) -> str | None:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BadImage, ImageRewardError
 from ..files.atomic import replacing
-from ..infotext.scores import format_score, read_scores, score_key, set_scores
+from ..infotext.scores import read_scores, score_texts, set_scores
 from .formats import avif, jpeg, png, webp
 from .formats.tiff import comment_of, with_comment
 from .opening import open_header, read_file
@@ -88,7 +88,7 @@ def with_scores(text: str, scores: Mapping[str, float], decimals: int, facts: Ma
     fields = _json_object(text)
     if fields is None:
         return set_scores(text, scores, decimals, facts=facts)
-    added = {score_key(title): float(format_score(value, decimals)) for title, value in scores.items()}
+    added = {key: float(value) for key, value in score_texts(scores, decimals).items()}
     return text if fields | added == fields else json.dumps(fields | added)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from ..errors import BadImage, ImageRewardError, ImageUnavailable
 from . import limits
 from .formats import jpeg, png
 from .formats.table import FORMATS, Format, cure, opener_of
+
+_IN_MEMORY = re.compile(
+    r"\s*:?\s*<[^<>]* object at 0x[0-9a-fA-F]+>"
+)  # what decoders call bytes that come without a file
 
 _ORIENTATION = 0x0112  # of EXIF
 # Its values -> how the stored image is turned (CIPA DC-008, 4.6.4).
@@ -245,4 +250,4 @@ def _refusal(error: Exception, name: str) -> BadImage:
 
 def _reason(error: BaseException) -> str:
     text = (error.strerror if isinstance(error, OSError) else "") or str(error)
-    return text or type(error).__name__
+    return _IN_MEMORY.sub("", text).strip() or type(error).__name__

@@ -44,6 +44,10 @@ class Mixture:
                 raise ImageRewardError(
                     f"a mixture cannot contain another mixture, {member!r}; list its members instead"
                 )
+        if not any(self.weights.values()):
+            raise ImageRewardError(
+                f"expected a weight other than 0 in {self}: every image would score 0. Raise one of them"
+            )
 
     def __str__(self) -> str:
         return notation(self.weights.items(), self.normalise)

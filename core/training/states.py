@@ -17,6 +17,7 @@ from ..errors import ImageRewardError, UnreadableText
 from ..files.atomic import append_text, replacing
 from ..files.console import counted
 from ..files.parsing import parse_json
+from ..weights.unreadable import reason_of
 
 LONGEST_RECORD = 1 << 20  # bytes of a line
 
@@ -43,7 +44,7 @@ def load_state(path: Path) -> dict[str, Any]:
     except MemoryError as error:
         raise ImageRewardError(f"no memory is left to read {path}: close other programs and try again") from error
     except Exception as error:  # a damaged file ends in errors of a dozen types
-        raise DamagedState(f"{path} is damaged or no state of a run: {error or type(error).__name__}") from error
+        raise DamagedState(f"{path} is damaged or no state of a run: {reason_of(error)}") from error
     if not isinstance(state, dict):
         raise DamagedState(f"{path} holds no state of a run but a {type(state).__name__}")
     return state

@@ -13,7 +13,7 @@ from ..errors import UnknownCheckpoint
 from .pickled import NoStateDict, read_pickled
 from .safe import is_safetensors, read_header_metadata, read_safetensors
 from .stored import SourceFile, StoredTensor
-from .unreadable import says_nothing_of_the_file, unreadable
+from .unreadable import reason_of, says_nothing_of_the_file, unreadable
 
 _SAFE_SUFFIXES = (".safetensors", ".sft")
 
@@ -79,7 +79,7 @@ def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
         except Exception as error:
             _pass_on(error)
             raise UnknownCheckpoint(
-                f"{source.path} is not a whole safetensors file ({_reason(error)}); download it again"
+                f"{source.path} is not a whole safetensors file ({reason_of(error)}); download it again"
             ) from error
     try:
         checkpoint = Checkpoint(read_pickled(file, source.size), {}, source.path)
@@ -89,8 +89,8 @@ def _read(file: BinaryIO, source: SourceFile) -> Checkpoint:
         _pass_on(error)
         raise UnknownCheckpoint(
             f"{source.path} cannot be read as a PyTorch state dict or TorchScript archive: it is truncated, of another "
-            f"format, or holds code, which is never run ({_reason(error)}). Download it again, or take its safetensors version "
-            f"from the Hub."
+            f"format, or holds code, which is never run ({reason_of(error)}). Download it again, or take its safetensors "
+            f"version from the Hub."
         ) from error
     if not source.unchanged(file):
         raise UnknownCheckpoint(f"{source.path} was changed while it was read; load it again")
@@ -101,9 +101,3 @@ def _pass_on(error: Exception) -> None:
     """What the system said, of a file that may well be whole."""
     if says_nothing_of_the_file(error):
         raise error
-
-
-def _reason(error: Exception) -> str:
-    """The first line, without torch's advice to load the file with its code."""
-    reason = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    return (reason.splitlines() or [type(error).__name__])[0]

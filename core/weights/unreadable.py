@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint
@@ -10,6 +11,8 @@ from ..networks.devices import is_out_of_memory
 
 _PAGE_FILE = 1455  # Windows: the commitment limit
 _HELD = (32, 33)  # Windows: sharing and lock violation
+# What torch's reader of tensors refuses: "Unsupported global: GLOBAL os.system", "Unsupported class os.system".
+_REFUSED = re.compile(r"(?:Unsupported class|GLOBAL) ([\w.]+)")
 _OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EIO, errno.ENOENT, errno.EMFILE, errno.ENFILE)
 
 
@@ -35,6 +38,15 @@ def unreadable(path: Path, error: BaseException) -> ImageRewardError:
             f"not damaged. Close it there and try again."
         )
     return UnknownCheckpoint(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def reason_of(error: BaseException) -> str:
+    """What is wrong with the bytes of a file, in one line, without torch's advice to load it with its code."""
+    text = str(error)
+    if "weights_only" in text or "Weights only" in text or "WeightsUnpickler" in text:
+        refused = _REFUSED.search(text)
+        return f"it asks for {refused[1]}, which is no tensor" if refused else "it holds more than tensors"
+    return (text.strip().splitlines() or [type(error).__name__])[0]
 
 
 def _winerror(error: BaseException) -> int:

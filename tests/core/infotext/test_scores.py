@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sd_imagereward.core import MixScorer, load_scorer
 from sd_imagereward.core.infotext.parameters import parse_parameters
-from sd_imagereward.core.infotext.scores import read_scores, score_pair, set_scores
+from sd_imagereward.core.infotext.scores import read_scores, score_pair, score_texts, set_scores
 from sd_imagereward.core.scoring.written import written_scores
 
 LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Version: v1.10.1"
@@ -93,6 +93,10 @@ def test_facts_do_not_touch_a_line_that_is_there():
 def test_scores_that_are_no_numbers_are_left_out():
     text = f"cat\n{LINE}, ImageReward: 0.5000"
     assert set_scores(text, {"ImageReward": math.nan}) == text
+    assert score_texts({"ImageReward": math.nan, "PickScore": math.inf, "Technical": 1}) == {"Technical": "1.0000"}
+    assert read_scores(
+        f"{LINE}, ImageReward: nan, PickScore value: inf, Technical: 1.0000", [*TITLES, "Technical"]
+    ) == {"Technical": 1.0}
     assert set_scores("cat", {"ImageReward": math.inf}) == "cat"
     assert set_scores("cat", {}) == "cat"
 

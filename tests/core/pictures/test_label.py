@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import random
 import stat
@@ -113,6 +114,7 @@ def test_fooocus_json_stays_json() -> None:
     found = read_parameters(Image.open(io.BytesIO(new)))
     assert json.loads(found) == {**json.loads(text), "ImageReward": 0.5}
     assert written_scores(found) == {"ImageReward": 0.5}
+    assert labelled(new, {"ImageReward": math.nan}) == new  # NaN is no number in JSON
 
 
 # -- PNG: every other chunk --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from damage import PARAMETERS, exif, small_picture
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from sd_imagereward.core.errors import BadImage, ImageRewardError, ImageUnavailable
 from sd_imagereward.core.pictures import opening
 from sd_imagereward.core.pictures.bands import Bands
@@ -203,6 +203,15 @@ def test_a_text_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch:
     for read in (open_picture, read_texts):
         with pytest.raises(ImageUnavailable, match="IMAGEREWARD_MAX_TEXT_BYTES"):
             read(path)
+
+
+def test_a_decoders_name_for_bytes_in_memory_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(file: io.BytesIO, name: str) -> None:
+        raise UnidentifiedImageError(f"cannot identify image file {file!r}")
+
+    monkeypatch.setattr(opening, "opener_of", lambda row, data: broken)
+    with pytest.raises(BadImage, match=r"^cannot read the image as an image: cannot identify image file$"):
+        open_picture("the image", b"\xff\xd8\xff")
 
 
 # -- orientation -------------------------------------------------------------------------------------------------------

@@ -218,6 +218,7 @@ def test_a_member_without_weights_is_told_before_another_is_loaded(tmp_path: Pat
         ("mix(imagereward=nan)", "finite number"),
         ("mix(imagereward=inf)", "finite number"),
         ("mix(imagereward=much)", "finite number"),
+        ("mix(imagereward=0, technical=-0.0)", "expected a weight other than 0"),
         ("mix(imagereward=1, imagereward=2)", "stands twice"),
         ("mix(imagereward=1, normalise=perhaps)", "normalise=true or normalise=false"),
         ("mix(imagereward=1, beauty=2)", "no scorer and no file is named 'beauty'"),

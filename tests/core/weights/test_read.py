@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 
@@ -86,13 +88,27 @@ def test_safetensors_are_known_by_content_and_bring_metadata(tmp_path: Path, nam
     assert checkpoint.metadata == {"dtype": "fp32"} == read_metadata(path)
 
 
+ADVICE = re.compile("weights_only|add_safe_globals|Weights only")  # to run what a file holds
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_file_with_another_class_names_it_without_advice_to_trust_it(tmp_path: Path, old_format: bool) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"a": TENSORS["b"], "args": Namespace()}, path, _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(UnknownCheckpoint, match=r"it asks for argparse\.Namespace, which is no tensor") as refused:
+        read_checkpoint(path)
+    assert not ADVICE.search(str(refused.value))
+
+
 def test_a_pickle_with_code_is_neither_run_nor_touched(tmp_path: Path) -> None:
     trap = tmp_path / "sprung"
     path = tmp_path / "evil.pt"
     torch.save({"a": TENSORS["b"], "x": Payload(trap)}, path)
     before = path.read_bytes()
-    with pytest.raises(UnknownCheckpoint, match="holds code, which is never run"):
+    with pytest.raises(UnknownCheckpoint, match="holds code, which is never run") as refused:
         read_checkpoint(path)
+    assert "it asks for " in str(refused.value)
+    assert not ADVICE.search(str(refused.value))
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Payload(trap)))
     with pytest.raises(UnknownCheckpoint):
         read_checkpoint(tmp_path / "plain.pt")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BadImage, ImageRewardError
 from ..core.files.console import counted
+from ..core.files.parsing import parse_json
 from ..core.infotext.syntax import plain_prompt
 from ..core.pictures.opening import open_header, open_picture
 from ..core.scorers.registry import scorer_infos
@@ -128,9 +128,9 @@ def _score(body: bytes) -> dict[str, Any]:
 
 def _parse(body: bytes) -> _ScoreRequest:
     try:
-        data = json.loads(body)
-    except ValueError as error:
-        raise HTTPException(422, f"The body is not JSON: {error}") from error
+        data = parse_json(body.decode(), "the body")
+    except ValueError as error:  # of the encoding, or UnreadableText
+        raise HTTPException(422, f"Expected a body of JSON in UTF-8: {error}.") from error
     if not isinstance(data, dict):
         raise HTTPException(422, "Expected a JSON object with 'images' and 'prompts'.")
     images = _texts(data.get("images"), "images")
@@ -144,7 +144,10 @@ def _parse(body: bytes) -> _ScoreRequest:
             422,
             f"{counted(len(prompts), 'prompt')} for {counted(len(images), 'image')}: expected one, or one for each.",
         )
-    if data.get("plain_prompt", True):
+    plain = data.get("plain_prompt", True)
+    if not isinstance(plain, bool):
+        raise HTTPException(422, f"'plain_prompt' must be true or false, got {plain!r:.100}.")
+    if plain:
         prompts = [plain_prompt(prompt) for prompt in prompts]
     try:
         return _ScoreRequest(images, prompts, scorer_name(data.get("scorer")))

@@ -8,7 +8,7 @@ import gradio as gr
 from modules import images, scripts_postprocessing
 from modules.ui_components import InputAccordion
 
-from ..core.infotext.scores import format_score, score_key
+from ..core.infotext.scores import score_texts
 from ..core.pictures.prompt_in_file import Origin, origin_of
 from ..core.pictures.texts import read_texts
 from . import host, settings
@@ -65,8 +65,7 @@ class ImageRewardStep(scripts_postprocessing.ScriptPostprocessing):
             pp.info["ImageReward note"] = f"could not score: {error}"
             return
         setattr(pp.image, SCORES_ATTRIBUTE, scores)
-        for title, value in scores.items():
-            pp.info[score_key(title)] = format_score(value, settings.decimals())
+        pp.info.update(score_texts(scores, settings.decimals()))
 
 
 def _read_origin(image: Any) -> Origin:

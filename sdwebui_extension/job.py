@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ImageRewardError
-from ..core.infotext.scores import format_score, score_key
+from ..core.infotext.scores import format_score, score_texts
 from ..core.infotext.syntax import plain_prompt
 from . import host, settings
 from .request import Request
-from .service import ScorerUnavailable, service
+from .service import ScorerUnavailable, require_number, service
 
 ATTRIBUTE = "image_reward_job"
 TAG = "image_reward_number"  # in `Image.info`, which copies and conversions of an image inherit; never written to files
@@ -135,18 +135,20 @@ class Job:
         prompt = plain_prompt(picture.prompt) if self.request.plain_prompt else picture.prompt
         try:
             scores = service.score(self.request.scorer, [picture.image], [prompt])
+            total = float(scores.total[0])
+            require_number(total, scores.info.title)
         except Exception as error:  # whatever happens, the image goes its way
             self.unavailable = isinstance(error, ScorerUnavailable)
             self.note(advice(error))
             return
         # The score that is shown is the one that counts: an image of 0.5812 passes a threshold of 0.5812.
-        picture.score = float(format_score(float(scores.total[0]), settings.decimals()))
-        values = {title: float(part[0]) for title, part in scores.components.items()}
-        picture.texts = {score_key(title): format_score(value, settings.decimals()) for title, value in values.items()}
+        picture.score = float(format_score(total, settings.decimals()))
+        values = scores.to_write(0, parts=settings.get("image_reward_parts"))
+        picture.texts = score_texts(values, settings.decimals())
         if settings.get("image_reward_aesthetic_pair"):
             for title, value in values.items():
                 if "aesthetic" in title.lower():
-                    picture.texts[AESTHETIC_KEY] = format_score(value, 2)
+                    picture.texts |= score_texts({AESTHETIC_KEY: value}, 2)
 
     def _publish(self, p: Any, picture: Picture) -> None:
         for key in picture.texts:

@@ -195,11 +195,14 @@ def _add_grid(p: Any, job: Job, processed: Any, pictures: list[Any]) -> None:
 
 def _tell(job: Job, processed: Any) -> None:
     """Notes go under the gallery, and into the API's `info` as `ImageReward note`."""
+    none_shown = bool(job.pictures) and all(picture.rejected for picture in job.pictures)
+    if job.request.until and not job.passed() and not none_shown and not math.isnan(job.best()):
+        job.note(_none_passed(job))
     notes = list(job.notes)
     if notes:
         before = getattr(processed, "comments", "").rstrip("\n")
         processed.comments = "\n".join(filter(None, [before, *notes]))
-    if job.pictures and all(picture.rejected for picture in job.pictures):
+    if none_shown:  # in place of the text of an image
         processed.info = _none_passed(job)
         notes.append(processed.info)
     if notes:

@@ -6,6 +6,7 @@ The one instance, `service`, is made when this module is first imported, loads n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,14 @@ MEBIBYTE = 1 << 20
 
 class ScorerUnavailable(ImageRewardError):
     """The scorer is not available: trying again for the next image would fail in the same way."""
+
+
+def require_number(score: float, title: str) -> None:
+    """Raises ImageRewardError for a score that is NaN or infinite, as it comes when the numbers of a precision run out."""
+    if not math.isfinite(score):
+        raise ImageRewardError(
+            f"{title} gave {score}, which is no score. Try Settings > ImageReward > Precision: float32."
+        )
 
 
 class Service:
@@ -53,9 +62,10 @@ class Service:
             )
 
     def score_one(self, name: str, image: Any, prompt: str, program: str = "A1111") -> dict[str, float]:
-        """{title: score} of a picture that belongs to no run, by its prompt without syntax. Raises what `score` raises.
+        """{title: score} for the file of a picture that belongs to no run, by its prompt without syntax.
 
-        program: whose syntax the prompt has. Nothing but syntax, or no prompt, is an error for a scorer that reads one.
+        program: whose syntax the prompt has. Raises what `score` raises, and ImageRewardError where nothing is left of the
+        prompt for a scorer that reads one, or where the score is no number.
         """
         try:
             plain = plain_prompt(prompt, program)
@@ -63,9 +73,10 @@ class Service:
             if not plain and info.reads_prompt:
                 raise ImageRewardError(f"{info.title} reads the prompt, and this image carries none")
             scores = self.score(name, [image], [plain])
+            require_number(float(scores.total[0]), info.title)
         finally:
             self.settle()
-        return {title: float(values[0]) for title, values in scores.components.items()}
+        return scores.to_write(0, parts=settings.get("image_reward_parts"))
 
     def ready(self, name: str) -> Scorer:
         """The scorer `name`, loaded and where it runs, for work over many files. `settle` when that is done."""

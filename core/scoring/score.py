@@ -23,6 +23,7 @@ from ..pictures.prompt_in_file import find_origin, origin_of
 from ..pictures.reading import read_in_order
 from ..pictures.texts import read_texts
 from ..scorers.base import Scorer, ScorerInfo
+from ..scorers.mix import TITLE as MIXTURE
 
 OnProgress = Callable[[int, int], None]
 Prompts = str | Sequence[str | None] | None
@@ -39,6 +40,11 @@ class ImageScores:
     errors: dict[int, str] = field(default_factory=dict)  # position -> why the image could not be scored
     prompts: list[str] = field(default_factory=list)  # N, those that were read out of the files among them
     origins: list[Origin] = field(default_factory=list)  # N, of those prompts; an empty one for a prompt that was given
+
+    def to_write(self, position: int, *, parts: bool = False) -> dict[str, float]:
+        """What the file of an image is to say, by title: the total with a mixture's members, or with all its `parts`."""
+        titles = self.components if parts or self.info.title == MIXTURE else [self.info.title]
+        return {title: float(self.components[title][position]) for title in titles}
 
 
 def get_reward_score(

@@ -120,6 +120,9 @@ def test_size_limit_holds_while_reading(refused: Any, host: SimpleNamespace, mon
     "body",
     [
         b"{",
+        b"[" * 100_000,
+        b'{"images": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'\xff{"images": ["A"]}',
         [],
         {},
         {"images": []},
@@ -131,6 +134,9 @@ def test_size_limit_holds_while_reading(refused: Any, host: SimpleNamespace, mon
         {"images": ["A"], "prompt": None},
         {"images": ["A"], "prompt": "a", "scorer": "/weights/mine.pt"},
         {"images": ["A"], "prompt": "a", "scorer": "hub:someone/else"},
+        {"images": ["A"], "prompt": "a", "scorer": "mix(technical=0)"},
+        {"images": ["A"], "prompt": "a", "plain_prompt": "no"},
+        {"images": ["A"], "prompt": "a", "plain_prompt": 0},
     ],
 )
 def test_what_is_no_request(refused: Any, body: Any) -> None:

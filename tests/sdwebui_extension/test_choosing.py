@@ -8,8 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from sd_imagereward.core.infotext.parameters import parse_parameters
 from sd_imagereward.core.pictures.texts import read_parameters
+from sd_imagereward.core.scorers.registry import scorer_infos
+from sd_imagereward.core.scoring.score import ImageScores
 
 from .test_generation import files, score_of
 
@@ -228,6 +232,14 @@ def test_until_is_capped_and_says_so(scores: list[float], run: Any) -> None:
     assert "of 50 images pass after 2 tries" in processed.comments
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+def test_until_says_once_that_nothing_passes(scores: list[float], run: Any, filtered: bool) -> None:
+    processed = run(filter=filtered, threshold=99, until=2, tries=2)
+    said = f"No image passed the threshold 99: the best score (ImageReward) of 8 was {max(scores):.4f}"
+    assert processed.extra_generation_params["ImageReward note"].count(said) == 1
+    assert f"{processed.comments}\n{processed.info}".count(said) == 1  # under the gallery
+
+
 def test_until_with_a_variation_seed(scores: list[float], run: Any, p: Any) -> None:
     p.subseed_strength = 0.5
     processed = run(until=99, threshold=-99, tries=3)
@@ -281,6 +293,44 @@ def test_no_grid_where_the_caller_wants_none(run: Any, p: Any, tmp_path: Path) -
 def test_grid_settings_of_the_request_count(run: Any, p: Any) -> None:
     p.override_settings = {"return_grid": False}
     assert run(sort=True).index_of_first_image == 0
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_no_number_is_never_written(
+    run: Any, tmp_path: Path, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, number: float
+) -> None:
+    def score(self: Any, *_: Any) -> ImageScores:
+        return ImageScores(
+            torch.tensor([number]), {"ImageReward": torch.tensor([number])}, scorer_infos()["imagereward"]
+        )
+
+    monkeypatch.setattr(host.service.Service, "score", score)
+    processed = run(filter=True, threshold=99, sort=True)
+    assert len(processed.images) == 5
+    assert "which is no score. Try Settings > ImageReward > Precision" in processed.comments
+    saved = [read_parameters(path) or "" for path in files(tmp_path / "images")]
+    assert len(saved) == 4
+    assert not [text for text in (*saved, *processed.infotexts) if "ImageReward: " in text]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_files_get_the_total_of_technical_and_its_parts_on_request(
+    run: Any, tmp_path: Path, host: SimpleNamespace, parts: bool
+) -> None:
+    host.shared.opts.data["image_reward_parts"] = parts
+    run(scorer="technical")
+    for path in files(tmp_path / "images"):
+        written = parse_parameters(read_parameters(path) or "").fields
+        assert "Technical" in written
+        assert ("Sharpness" in written) is parts
+
+
+def test_files_get_the_scores_of_a_mixtures_scorers(run: Any, tmp_path: Path) -> None:
+    run(scorer="mix(imagereward=1, technical=0.1)")
+    for path in files(tmp_path / "images"):
+        written = parse_parameters(read_parameters(path) or "").fields
+        assert {"Mix", "ImageReward", "Technical"} <= set(written)
+        assert "Sharpness" not in written
 
 
 def test_nan_never_rejects(run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def test_aesthetic_pair_for_image_browsers(
     from sd_imagereward.core.scoring.score import ImageScores
 
     total = torch.tensor([6.1234])
-    scores = ImageScores(total, {"Aesthetic": total}, scorer_infos()["imagereward"])
+    scores = ImageScores(total, {"Aesthetic": total}, scorer_infos()["aesthetic"])
     monkeypatch.setattr(host.service.Service, "score", lambda *_: scores)
     host.shared.opts.data["image_reward_aesthetic_pair"] = wanted
     fields = parse_parameters(run().infotexts[1]).fields

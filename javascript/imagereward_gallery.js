@@ -8,8 +8,15 @@
     if (!field) return;
     const prototype = field.tagName === "TEXTAREA" ? HTMLTextAreaElement.prototype : HTMLInputElement.prototype;
     // Through the prototype's setter, so that the framework notices; the time makes every message a new value.
-    Object.getOwnPropertyDescriptor(prototype, "value").set.call(field, JSON.stringify({ ...what, at: Date.now() }));
+    const message = JSON.stringify({ ...what, all: everything(), at: Date.now() });
+    Object.getOwnPropertyDescriptor(prototype, "value").set.call(field, message);
     field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // Whether the threshold stands at its lower end, where every picture passes.
+  function everything() {
+    const slider = root().querySelector("#ir_gallery_least input[type=range]");
+    return !slider || Number(slider.value) <= Number(slider.min);
   }
 
   document.addEventListener("click", (event) => {
@@ -25,13 +32,17 @@
     pause = setTimeout(() => send({ do: "show" }), 300);
   });
 
-  // In a WebUI the page comes without pictures and asks for them when it is first seen; more than once, as Gradio draws a
-  // page before it listens.
-  let tries = 5;
+  // The page comes without pictures and asks for them each time it comes into view: new ones may have been saved. The first
+  // time it asks until it is answered, as Gradio draws a page before it listens.
+  let tries = 0;
   setInterval(() => {
     const grid = root().querySelector("#ir_gallery_grid");
-    if (grid && grid.offsetParent && !grid.querySelector(".ir-note") && tries-- > 0) send({ do: "show" });
-  }, 1500);
+    if (!grid || !grid.offsetParent) tries = 0;
+    else if (tries === 0 || (tries < 5 && !grid.querySelector(".ir-note"))) {
+      tries += 1;
+      send({ do: "seen" });
+    }
+  }, 1000);
 
   document.addEventListener("keydown", (event) => {
     const target = event.composedPath()[0];

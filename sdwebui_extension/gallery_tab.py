@@ -11,30 +11,48 @@ import gradio as gr
 import torch
 from modules.call_queue import wrap_queued_call
 
-from ..core.curate.records import store_key
 from ..core.files.console import counted
 from ..core.gallery.addresses import Addresses
-from ..core.gallery.album import Album
+from ..core.gallery.album import Album, NewScorer
 from ..core.gallery.page import build_page
-from . import host
-from .request import scorer_name, scorer_titles
+from ..core.gallery.trust import Trust
+from . import host, settings
+from .request import members, scorer_name, scorer_titles
 from .service import service
 
 _OPENED_BY = ("listen", "share", "ngrok", "server_name", "cors_allow_origins_regex", "cors_regex")
 
 
 def tabs() -> list[tuple[Any, str, str]]:
-    """What the host's `on_ui_tabs` asks for; no tab where nothing was ever saved."""
-    albums = {album.root: album for album in map(Album.open, _output_folders())}
+    """What the host's `on_ui_tabs` asks for; no tab where the host names no folder of outputs."""
+    albums = {folder: Album.open(folder, settings.rejected_folders) for folder in _output_folders()}
     if not albums:
         return []
 
+    trust = SavedTrust()
+
     def score(folder: Path, title: str) -> str:
-        return str(wrap_queued_call(_score)(albums[folder], scorer_name(title)))
+        return str(wrap_queued_call(_score)(albums[folder], scorer_name(title), trust.answer() is True))
 
     with gr.Blocks(analytics_enabled=False) as tab:
-        build_page(list(albums.values()), scorer_titles(), score, _addresses())
+        build_page(
+            list(albums.values()), scorer_titles(), score, _addresses(), trust=trust, apart="Rejected images only"
+        )
     return [(tab, "ImageReward", "image_reward_gallery")]
+
+
+class SavedTrust(Trust):
+    """The answer is a setting."""
+
+    later = "Settings > ImageReward keeps the answer."
+
+    def answer(self) -> bool | None:
+        saved = settings.WRITTEN_SCORES.get(settings.get("image_reward_written"))
+        return super().answer() if saved is None else saved
+
+    def remember(self, answer: bool) -> None:
+        super().remember(answer)  # the host may refuse to save it
+        host.set_own_option("image_reward_written", settings.USE if answer else settings.IGNORE)
 
 
 def _addresses() -> Addresses | None:
@@ -46,22 +64,22 @@ def _addresses() -> Addresses | None:
 
 
 def _output_folders() -> list[Path]:
-    """Those of the settings that exist."""
-    found = [Path(os.path.realpath(folder)) for folder in host.output_folders()]
-    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+    """Those of the settings, whether they exist yet or not."""
+    return list(dict.fromkeys(Path(os.path.realpath(folder)) for folder in host.output_folders()))
 
 
-def _score(album: Album, name: str) -> str:
+def _score(album: Album, name: str, trust: bool) -> str:
     def advance(done: int, found: int) -> None:
         if host.interrupted():
             raise InterruptedError
         host.say(f"ImageReward: {done} of {counted(found, 'picture')}")
 
+    reads_prompt = any(info.reads_prompt for info in members(name))
     try:
-        # Forge and reForge may call this under inference mode; what is loaded there could not be moved later.
+        # The host may call this under inference mode; what is loaded there could not be moved later.
         with torch.inference_mode(False), torch.no_grad():
-            scorer = service.ready(name)
-            summary = album.score([(store_key(name, scorer), scorer)], advance)
+            new = NewScorer(name, reads_prompt, lambda: service.ready(name))
+            summary = album.score(new, trust, advance)
     except InterruptedError:
         return "stopped; the next time goes on from here"
     finally:

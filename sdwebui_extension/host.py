@@ -227,6 +227,15 @@ def own_option(key: str) -> Any:
     return getattr(shared.opts, key, None)
 
 
+def set_own_option(key: str, value: Any) -> None:
+    """Changes and saves a setting of this extension, where the host lets its settings be changed."""
+    try:
+        shared.opts.set(key, value)
+        shared.opts.save(**known_to(shared.opts.save, filename=shared.config_filename))
+    except (AssertionError, OSError) as error:  # frozen by the command line; a full disk
+        log(f"the setting {key} is not saved: {error}")
+
+
 def flag(name: str) -> Any:
     """A flag of the host's command line."""
     default = FLAGS[name]

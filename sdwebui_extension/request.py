@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import ImageRewardError
+from ..core.infotext.scores import RAW_PROMPT
 from ..core.scorers.base import ScorerInfo
 from ..core.scorers.mixture import Mixture
 from ..core.scorers.registry import scorer_infos
@@ -59,7 +60,7 @@ KEY_SCORER = "ImageReward scorer"
 KEY_THRESHOLD = "ImageReward threshold"
 KEY_SORT = "ImageReward sort"
 KEY_KEEP_BEST = "ImageReward keep best"
-KEY_RAW_PROMPT = "ImageReward raw prompt"
+KEY_RAW_PROMPT = RAW_PROMPT
 KEY_UNTIL = "ImageReward until"
 
 

@@ -23,6 +23,8 @@ DROP, SUBFOLDER = "Drop", "Save to a subfolder"
 AUTOMATIC = "Automatic"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_REJECTED_FOLDER = "rejected"
+ASK, USE, IGNORE = "Ask", "Use", "Do not use"
+WRITTEN_SCORES: dict[Any, bool | None] = {ASK: None, USE: True, IGNORE: False}
 
 DEFAULTS: dict[str, Any] = {
     "image_reward_scorer": TITLE,
@@ -32,9 +34,11 @@ DEFAULTS: dict[str, Any] = {
     "image_reward_after": TO_RAM,
     WEIGHTS_FOLDER: "",
     "image_reward_decimals": 4,
+    "image_reward_parts": False,
     "image_reward_aesthetic_pair": False,
     "image_reward_rejected": DROP,
     "image_reward_rejected_folder": DEFAULT_REJECTED_FOLDER,
+    "image_reward_written": ASK,
 }
 
 
@@ -65,12 +69,18 @@ def register() -> None:
             "also searched for ImageReward.pt and other scorers' files; empty: the usual places only"
         )
     option("image_reward_decimals", "Decimals of a score", gr.Slider, {"minimum": 1, "maximum": 6, "step": 1})
+    option("image_reward_parts", "Also write what a Technical score is made of").info(
+        "its sharpness, noise, contrast and so on; the scorers of a mixture are always written"
+    )
     option("image_reward_aesthetic_pair", "Also write aesthetic_score when an aesthetic scorer ran").info(
         "image browsers read that key"
     )
     option("image_reward_rejected", "Files of rejected images", gr.Radio, {"choices": [DROP, SUBFOLDER]})
     option("image_reward_rejected_folder", "Subfolder of rejected images", restrict_api=True).info(
         "inside the folder that the images are saved to"
+    )
+    option("image_reward_written", "Scores in files", gr.Radio, {"choices": list(WRITTEN_SCORES)}).info(
+        "whether the tab ImageReward shows pictures with the score that is in the file, instead of scoring them again"
     )
 
 
@@ -114,6 +124,11 @@ def rejected_subfolder() -> str | None:
     if get("image_reward_rejected") != SUBFOLDER:
         return None
     return _folder_name(str(get("image_reward_rejected_folder")))
+
+
+def rejected_folders() -> set[str]:
+    """Names of the folders in which rejected files lie, by the setting or by its default."""
+    return {DEFAULT_REJECTED_FOLDER, _folder_name(str(get("image_reward_rejected_folder")))}
 
 
 @lru_cache

@@ -8,6 +8,7 @@ What is read ahead is bounded, so memory does not grow with the number of files.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 
 from ..errors import BadImage, ImageUnavailable
@@ -25,7 +27,9 @@ from ..pictures.prompt_in_file import Origin, find_origin, read_sidecar
 from ..pictures.reading import read_batches
 from ..pictures.scan import Entry, scan
 from ..scorers.base import Scorer
+from ..scorers.registry import scorer_infos
 from ..scoring.score import default_batch_size, score_images
+from ..scoring.written import matching_scores
 from .records import Picture, ScorerRecord
 from .store import Store
 
@@ -33,6 +37,7 @@ OnProgress = Callable[[int, int], None]
 _CHUNK = 500
 _COMMIT_SECONDS = 1.0
 _LISTED = 20  # files that a summary names
+_UNSCORED_BATCH = 8  # pictures at once where no scorer says how many
 _MOST_FULL_SIZE = 32  # pictures waiting where the scorer sees them in full size
 
 
@@ -43,6 +48,7 @@ class Summary:
     found: int = 0
     unchanged: int = 0  # nothing to do: known, and scored by everyone asked
     scored: int = 0
+    taken: int = 0  # had a score in the file
     without_prompt: list[Path] = field(default_factory=list)  # the first of them; `no_prompt` counts all
     no_prompt: int = 0
     uncertain_prompts: list[tuple[Path, str]] = field(default_factory=list)  # the first of them, and why
@@ -56,6 +62,7 @@ class Summary:
 
     def __str__(self) -> str:
         text = f"{self.scored} scored, {self.unchanged} unchanged"
+        text += f", {self.taken} with a score in the file" if self.taken else ""
         text += f", {self.no_prompt} without a prompt" if self.no_prompt else ""
         text += f", {self.uncertain} of an uncertain prompt" if self.uncertain else ""
         text += f", {self.broken} not readable" if self.broken else ""
@@ -69,6 +76,7 @@ class _Ready:
     picture: Picture
     pixels: dict[int | None, Tensor] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)  # positions of scorers
+    written: dict[ScorerRecord, float] = field(default_factory=dict)  # scores to take out of the file
     unavailable: str = ""  # why the file could not be read this time; nothing of it is stored then
 
 
@@ -83,6 +91,7 @@ def score_files(
     without: Collection[Path] = (),
     tidy: bool = True,
     strict: bool = False,
+    trust: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Scores every image below `root` that the store does not know yet.
@@ -92,7 +101,7 @@ def score_files(
 
     Args:
         root: the folder.
-        scorers: (key in the store, scorer) pairs; see `store_key`.
+        scorers: (key in the store, scorer) pairs; see `store_key`. None at all for what `trust` does alone.
         store: where scores are kept; see `open_workplace`.
         prompt: for files that bring none.
         workers: threads that read files; None takes one a core, plus one.
@@ -100,13 +109,14 @@ def score_files(
         without: folders to leave out.
         tidy: see `scan`.
         strict: a prompt that is uncertain is none.
+        trust: scores that stand in the files count, of whichever scorer of the registry; see `matching_scores`.
         on_progress: called with (done, found so far); an exception from it, or an interrupt, ends the run, and the next one
             goes on there.
 
     Returns:
         How many files were found, scored, left out and not readable.
     """
-    return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, strict, on_progress).run()
+    return _Pass(root, scorers, store, prompt, workers, batch_size, without, tidy, strict, trust, on_progress).run()
 
 
 class _Pass:
@@ -121,16 +131,17 @@ class _Pass:
         without: Collection[Path],
         tidy: bool,
         strict: bool,
+        trust: bool,
         on_progress: OnProgress | None,
     ) -> None:
         self.root, self.store, self.prompt, self.without, self.tidy = root, store, prompt, without, tidy
-        self.strict = strict
+        self.strict, self.trust = strict, trust
         self.scorers = [scorer for _, scorer in scorers]
         self.records = [ScorerRecord.of(key, scorer.info) for key, scorer in scorers]
         self.reads_prompts = any(one.reads_prompt for one in self.records)
         self.on_progress = on_progress or (lambda done, found: None)
         self.workers = workers
-        self.batch_size = batch_size or max(default_batch_size(scorer) for scorer in self.scorers)
+        self.batch_size = batch_size or max(map(default_batch_size, self.scorers), default=_UNSCORED_BATCH)
         full_size = any(scorer.input_size is None for scorer in self.scorers)
         self.waiting = 2 * self.batch_size
         if full_size:
@@ -175,6 +186,8 @@ class _Pass:
     def _complete(self, picture: Picture) -> bool:
         if picture.error:
             return True
+        if self.trust and not picture.labels:
+            return False
         if picture.uncertain and picture.program and self.strict != (picture.prompt is None):
             return False  # another run was more, or less, strict
         if (
@@ -201,7 +214,10 @@ class _Pass:
 
     def _read(self, item: tuple[Entry, Picture | None]) -> _Ready:
         entry, before = item
-        picture = Picture(*entry, first_name=before.first_name if before else "")
+        picture = Picture(*entry)
+        if before is not None:
+            labels = before.labels if before.unchanged(entry) else ""
+            picture = replace(picture, first_name=before.first_name, labels=labels)
         try:
             file = open_picture(entry.path)
             origin = find_origin(entry.path, file.image)
@@ -218,13 +234,30 @@ class _Pass:
                 width=file.width,
                 height=file.height,
             )
-            missing = self._missing(picture)
+            written: dict[ScorerRecord, float] = {}
+            if self.trust:
+                picture, written = self._written(picture, file.image)
+            taken = {one.key for one in written}
+            missing = [i for i in self._missing(picture) if self.records[i].key not in taken]
             sizes = {self.scorers[i].input_size for i in missing}
-            return _Ready(picture, {size: to_pixels(file, size) for size in sizes}, missing)
+            return _Ready(picture, {size: to_pixels(file, size) for size in sizes}, missing, written)
         except ImageUnavailable as error:
             return _Ready(picture, unavailable=str(error))
         except BadImage as error:
             return _Ready(replace(picture, error=str(error)))
+
+    def _written(self, picture: Picture, image: Image.Image) -> tuple[Picture, dict[ScorerRecord, float]]:
+        """The picture as one whose file was looked into, and what the file says that the store does not."""
+        infos = scorer_infos()
+        scores = {ScorerRecord.of(name, infos[name]): score for name, score in matching_scores(image).items()}
+        labels = picture.labels or json.dumps({one.title: score for one, score in scores.items()})
+        lacking = {
+            one: score
+            for one, score in scores.items()
+            if (picture.prompt is not None or not one.reads_prompt)
+            and not self.store.has_score(picture.hash, one, picture.prompt)
+        }
+        return replace(picture, labels=labels), lacking
 
     # -- score -------------------------------------------------------------------------------------------------------
 
@@ -242,9 +275,11 @@ class _Pass:
 
     def _take(self, batch: list[_Ready]) -> None:
         read = [one for one in batch if not one.unavailable]
+        self._take_written(read)
         for i in range(len(self.records)):
             self._score_batch(i, [one for one in read if i in one.missing])
         self.store.put((one.picture for one in read), self.summary.run)
+        self.summary.taken += sum(bool(one.written) for one in read)
         self.summary.scored += sum(bool(one.missing) for one in read)
         self.summary.broken += sum(bool(one.picture.error) for one in read)
         self.summary.unavailable += len(batch) - len(read)
@@ -254,6 +289,12 @@ class _Pass:
             elif len(self.summary.not_read) < _LISTED:
                 self.summary.not_read.append((one.picture.path, one.unavailable))
         self.done += len(batch)
+
+    def _take_written(self, batch: list[_Ready]) -> None:
+        for record in {record for one in batch for record in one.written}:
+            rows = [(one.picture, one.written[record]) for one in batch if record in one.written]
+            self.store.add_scorer(record)
+            self.store.put_scores(record, [(picture.hash, picture.prompt, score, {}) for picture, score in rows])
 
     def _score_batch(self, position: int, batch: list[_Ready]) -> None:
         if not batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -69,6 +69,11 @@ class Ranking:
         """How many score at least so much: those of the first so many ranks."""
         return bisect_left(range(1, len(self) + 1), True, key=lambda rank: self.score(rank) < least)
 
+    def paths(self) -> Iterator[tuple[int, str]]:
+        """Rank and absolute path of every picture. To be read in one go."""
+        for rank, path in self.columns("rowid, path"):
+            yield rank, self._store.absolute(path)
+
     def columns(self, names: str, order: str = "rowid") -> Iterator[Any]:
         """Some columns of every picture, as the store has them; `rowid` is the rank. To be read in one go."""
         return self._store.stream(f"SELECT {names} FROM {self._table} ORDER BY {order}")
@@ -82,11 +87,12 @@ class Ranked:
     scorer: ScorerRecord
     root: Path
     run: int | None = None  # see Ranking
+    takes: Callable[[Path], bool] = lambda path: True  # leaves the others out
 
     def __iter__(self) -> Iterator[Picture]:
         root = Path(os.path.realpath(self.root))
         with Ranking(self.store, self.scorer, self.run) as ranking:
-            yield from (picture for picture in ranking if root in picture.path.parents)
+            yield from (picture for picture in ranking if root in picture.path.parents and self.takes(picture.path))
 
     def below(self, threshold: float) -> Iterator[Picture]:
         return (picture for picture in self if picture.score is not None and picture.score < threshold)

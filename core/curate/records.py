@@ -67,7 +67,7 @@ class Picture:
     width: int = 0
     height: int = 0
     error: str = ""  # why it could not be read
-    labels: str = ""  # the scores last written into it, as JSON
+    labels: str = ""  # the scores that were written into it, or found there, as JSON
     first_name: str = ""  # its name before any renaming
     prompt_from: str = ""  # the place that tells the prompt, and the node
     uncertain: str = ""  # why the prompt may be another one, or why there is none

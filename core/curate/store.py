@@ -193,6 +193,13 @@ class Store:
         found = self.query(query, (picture.hash, record.key, record.prompt_key(picture.prompt)))
         return found[0][0] if found else None
 
+    def lacking(self, scorer: str, reads_prompt: bool) -> int:
+        """How many pictures of the last finished run could have a score of this scorer, and have none."""
+        key = "f.prompt_key" if reads_prompt else "x''"
+        query = f"""SELECT COUNT(*) FROM files f WHERE f.run >= ? AND f.error = '' AND (f.prompt IS NOT NULL OR NOT ?)
+                    AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.hash = f.hash AND s.scorer = ? AND s.prompt_key = {key})"""
+        return int(self.query(query, (self.last_run(), reads_prompt, scorer))[0][0])
+
     def put_scores(
         self, record: ScorerRecord, rows: Iterable[tuple[bytes, str | None, float | None, Mapping[str, float]]]
     ) -> None:
@@ -252,7 +259,7 @@ class Store:
         width, height, error, labels, first_name, prompt_from, uncertain, score, parts = (*others, None, "")[:9]
         try:
             return Picture(
-                *(self._base / os.fsdecode(path), size, mtime_ns, digest, prompt, negative, model, lora_names(loras)),
+                *(Path(self.absolute(path)), size, mtime_ns, digest, prompt, negative, model, lora_names(loras)),
                 *(program, width, height, error, labels, os.fsdecode(first_name), prompt_from, uncertain),
                 *(score, json.loads(parts) if parts else {}),
             )
@@ -266,6 +273,10 @@ class Store:
     def _write_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with self._as_our_errors():
             self._db.executemany(sql, rows)
+
+    def absolute(self, path: bytes) -> str:
+        """A path as it stands in the store -> the absolute one."""
+        return os.path.join(self._base, os.fsdecode(path))
 
     def _key(self, path: Path) -> bytes:
         return os.fsencode(os.path.abspath(path).removeprefix(self._prefix))

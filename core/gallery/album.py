@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,16 +20,20 @@ from ..curate.pipeline import OnProgress, Summary, score_files
 from ..curate.ranking import Ranked, Ranking
 from ..curate.records import Picture, ScorerRecord
 from ..curate.store import Store
+from ..curate.unread import Unread, find_unread
 from ..curate.workplace import Workplace, find_store, open_to_read, open_workplace
 from ..errors import ImageRewardError
 from ..files.tables import write_jsonl
+from ..pictures.scan import scan
 from ..scorers.base import Scorer
+from .apart import Apart
 from .found import Found, Groups
 
 PAGE = 24
 GRID, GROUPS, PAIRS = "Grid", "Groups by prompt", "Pairs"
 VIEWS = (GRID, GROUPS, PAIRS)
 WAIT_SECONDS = 5.0  # for another process that works on the folder; a page waits no longer
+LOOK_SECONDS = 3.0  # for new files when a folder is opened
 PAIRS_FILE = "preference-pairs.jsonl"
 
 
@@ -40,6 +46,7 @@ class Choice:
     least: float = float("-inf")
     view: str = GRID
     page: int = 1
+    apart: bool = False  # the pictures in the album's `apart` folders, which are shown apart from the others
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,15 @@ class Shown:
 NOTHING = Shown([], 1, 1, 0)
 
 
+@dataclass(frozen=True)
+class NewScorer:
+    """A scorer that is loaded when a picture needs it. key: see `store_key`."""
+
+    key: str
+    reads_prompt: bool
+    load: Callable[[], Scorer]
+
+
 def picture_id(picture: Picture) -> str:
     return picture.hash.hex()
 
@@ -65,6 +81,8 @@ class Album:
     """A scored folder, and the winners picked in it: group of ids -> winner's id."""
 
     root: Path
+    apart: Callable[[], Collection[str]] = frozenset  # names of folders whose pictures are shown apart
+    unread: Unread = field(default_factory=Unread)  # scores in files, as far as `arrive` looked for them
     picks: dict[frozenset[str], str] = field(default_factory=dict)
     _met: dict[str, Picture] = field(default_factory=dict)  # what was shown, by id
     _store: Store | None = None
@@ -77,8 +95,8 @@ class Album:
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
-    def open(cls, root: Path) -> Album:
-        return cls(Path(os.path.realpath(root)))
+    def open(cls, root: Path, apart: Callable[[], Collection[str]] = frozenset) -> Album:
+        return cls(Path(os.path.realpath(root)), apart)
 
     def scorers(self) -> list[ScorerRecord]:
         with self._lock:
@@ -146,28 +164,72 @@ class Album:
         write_jsonl(rows, path)
         return path, len(rows)
 
-    def act(self, action: str, scorer: str, number: float, text: str, *, dry_run: bool) -> tuple[Outcome, list[str]]:
-        """One of the actions of `imagereward curate` with its number and its folder or template; what it did, as lines."""
-        record = self.scorer(scorer)
+    def act(self, action: str, choice: Choice, number: float, text: str, *, dry_run: bool) -> tuple[Outcome, list[str]]:
+        """One of the actions of `imagereward curate` with its number and its folder or template; what it did, as lines.
+
+        choice: whose scores count, and which side of the `apart` folders is worked on.
+        """
+        record = self.scorer(choice.scorer)
         if record is None:
             raise ImageRewardError("nothing is scored yet")
         lines: list[str] = []
         with open_workplace(self.root, dry_run=dry_run, wait=WAIT_SECONDS, say=lines.append) as place:
             if action == "undo":
                 return place.undo(lines.append), lines
-            return self._act(place, record, lines, action, number, text), lines
+            ranked = Ranked(place.store, record, self.root, takes=self._side(choice))
+            return self._act(place, ranked, lines, action, number, text), lines
 
-    def score(self, scorers: Sequence[tuple[str, Scorer]], on_progress: OnProgress | None = None) -> Summary:
-        """Scores the pictures that are new; see `score_files`."""
+    def score(self, new: NewScorer, trust: bool, on_progress: OnProgress | None = None) -> Summary:
+        """Scores the pictures that are new. With `trust` scores in files count, and the scorer is loaded for the rest only."""
+        if not self.root.is_dir():
+            raise ImageRewardError(f"{self.root} does not exist yet: the first image that is saved there makes it")
+        taken = self.take(on_progress) if trust else Summary()
         with open_workplace(self.root, wait=WAIT_SECONDS) as place:
-            return score_files(self.root, scorers, place.store, on_progress=on_progress)
+            if trust and not place.store.lacking(new.key, new.reads_prompt):
+                return taken
+        scorer = new.load()
+        with open_workplace(self.root, wait=WAIT_SECONDS) as place:
+            summary = score_files(self.root, [(new.key, scorer)], place.store, on_progress=on_progress)
+        summary.taken, summary.unchanged = taken.taken, summary.unchanged - taken.taken
+        return summary
+
+    def take(self, on_progress: OnProgress | None = None, wait: float = WAIT_SECONDS) -> Summary:
+        """Takes the scores that stand in files into the store, of every scorer; no model is loaded."""
+        with open_workplace(self.root, wait=wait) as place:
+            summary = score_files(self.root, [], place.store, trust=True, on_progress=on_progress)
+        self.unread = Unread()
+        return summary
+
+    def arrive(self, trust: bool | None, seconds: float = LOOK_SECONDS) -> None:
+        """What changed in the folder since it was last seen, as far as it can be told in this time.
+
+        trust: True takes the scores that stand in new files, None looks whether there are any.
+        """
+        deadline = time.monotonic() + seconds
+
+        def check(done: int, found: int) -> None:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+
+        self.unread = Unread()
+        with (
+            suppress(TimeoutError, ImageRewardError),
+            self._lock,
+        ):  # the next time goes on; another process may be at work
+            if trust is None:
+                self.unread = find_unread(self.root, self._opened(), seconds)
+            elif trust and next(scan(self.root, tidy=False), None) is not None:
+                self.take(check, wait=0)
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    def _side(self, choice: Choice) -> Apart:
+        return Apart(self.root, frozenset(self.apart()), choice.apart)
+
     def _act(
-        self, place: Workplace, record: ScorerRecord, lines: list[str], action: str, number: float, text: str
+        self, place: Workplace, ranked: Ranked, lines: list[str], action: str, number: float, text: str
     ) -> Outcome:
-        actions = Actions(Ranked(place.store, record, self.root), place.journal, place.dry_run, lines.append)
+        actions = Actions(ranked, place.journal, place.dry_run, lines.append)
         if action == "label":
             return actions.label()
         if action == "rename":
@@ -223,9 +285,9 @@ class Album:
         return self._ranking
 
     def _search(self, choice: Choice) -> Found | None:
-        ranking = self._ranking_of(choice.scorer)
-        if ranking is not None and (self._found is None or self._found.search != choice.search):
-            self._found = Found(ranking, choice.search)
+        ranking, side = self._ranking_of(choice.scorer), self._side(choice)
+        if ranking is not None and (self._found is None or self._found.asked != (choice.search, side)):
+            self._found = Found(ranking, choice.search, side)
         return self._found
 
     def _group(self, found: Found, choice: Choice) -> Shown:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from ..curate.records import Picture, ScorerRecord
 from ..errors import BadImage, ImageRewardError
+from ..files.console import counted
 from ..pages.cards import Frame, frame, thumbnail
 from ..pages.kit import render
 from ..pictures.texts import read_texts
 from .album import GRID, Album, Choice, Shown, picture_id
+from .trust import Trust
 
 THUMBNAIL, FULL = 256, 1280
 _LONGEST_TEXT = 20000
@@ -27,17 +29,44 @@ class Tile(NamedTuple):
     won: bool
 
 
-def page_html(album: Album, choice: Choice) -> str:
-    """What the controls ask for: a page of cards, or one group to pick the best from."""
+def page_html(album: Album, choice: Choice, trust: Trust | None = None) -> str:
+    """What the controls ask for: a page of cards, or one group to pick the best from.
+
+    trust: above it stands the question whether scores in files count, where it is open and there are any.
+    """
+    asks = trust is not None and trust.answer() is None and album.unread.pictures
+    return (_question_html(album, trust.later) if trust and asks else "") + _pictures_html(album, choice)
+
+
+def _question_html(album: Album, later: str) -> str:
+    """Whether scores in files count: the buttons' answers reach the page through its script."""
+    unread = album.unread
+    count = (
+        counted(unread.pictures, "picture") if unread.all_seen else f"At least {counted(unread.pictures, 'picture')}"
+    )
+    return str(render("gallery/question.html", count=count, titles=", ".join(unread.titles), later=later))
+
+
+def _pictures_html(album: Album, choice: Choice) -> str:
     scorer = album.scorer(choice.scorer)
     if scorer is None:
-        return note_html(album.trouble or "No picture of this folder is scored yet.")
+        return note_html(album.trouble or _why_empty(album))
     shown = album.show(choice)
     picking = choice.view != GRID
     if picking and not shown.pictures:
         return note_html("No two pictures share a prompt here.")
     tiles = [_tile(album, scorer, picture, shown, picking) for picture in shown.pictures]
-    return str(render("gallery/page.html", shown=shown, tiles=tiles, picking=picking, picked=len(album.picks)))
+    return str(
+        render(
+            "gallery/page.html", shown=shown, tiles=tiles, picking=picking, picked=len(album.picks), scorer=scorer.title
+        )
+    )
+
+
+def _why_empty(album: Album) -> str:
+    if not album.root.is_dir():
+        return f"Nothing is saved in {album.root} yet."
+    return "No picture of this folder is scored yet. Choose a scorer and press Score new pictures."
 
 
 def detail_html(album: Album, scorer: ScorerRecord, identity: str) -> str:

@@ -13,18 +13,25 @@ import numpy as np
 
 from ..curate.ranking import Ranking
 from ..curate.records import lora_names, search_text
+from .apart import Apart
 
 MOST_IN_GROUP = 9  # as many as there are number keys
 _NOBODY = np.iinfo(np.int32).max  # fills the rows of smaller groups
 
 
 class Found:
-    """The pictures of a ranking that hold all words of a search. Looked for once, asked for page after page."""
+    """The pictures of a ranking that hold all words of a search and lie on one side. Looked for once, asked for page after
+    page.
+    """
 
-    def __init__(self, ranking: Ranking, search: str) -> None:
-        self.ranking, self.search = ranking, search
+    def __init__(self, ranking: Ranking, search: str, side: Apart | None = None) -> None:
+        self.ranking, self.asked = ranking, (search, side)
         words = search.lower().split()
-        self._ranks = _with_words(ranking, words) if words else np.arange(1, len(ranking) + 1, dtype=np.int32)
+        ranks = _with_words(ranking, words) if words else np.arange(1, len(ranking) + 1, dtype=np.int32)
+        if side is not None and (side.names or side.inside):
+            there = np.fromiter((rank for rank, path in ranking.paths() if side(path)), np.int32)
+            ranks = ranks[np.isin(ranks, there, assume_unique=True)]
+        self._ranks = ranks
 
     def passing(self, least: float) -> np.ndarray[Any, np.dtype[np.int32]]:
         """The ranks (N,) of those that score at least so much, best first."""

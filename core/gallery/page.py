@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..files.console import counted
 from .addresses import Addresses
 from .album import GRID, VIEWS, Album, Choice
 from .cards import detail_html, note_html, page_html
+from .trust import Trust
 
 SCRIPT = Path(__file__).resolve().parents[2] / "javascript" / "imagereward_gallery.js"
 ScoreFolder = Callable[[Path, str], str]  # (folder, title of a scorer) -> a line that says what came of it
@@ -28,12 +30,19 @@ ACTIONS = {
 
 
 def build_page(
-    albums: Sequence[Album], scorers: Sequence[str], score: ScoreFolder, addresses: Addresses | None = None
+    albums: Sequence[Album],
+    scorers: Sequence[str],
+    score: ScoreFolder,
+    addresses: Addresses | None = None,
+    *,
+    trust: Trust,
+    apart: str = "",
 ) -> None:
-    """Puts the gallery into the Gradio layout that is open.
+    """Puts the gallery into the Gradio layout that is open. The page is empty until its script asks.
 
     albums: the folders to choose from. scorers: titles to choose from when scoring. score: does that. addresses: given where
-    the server itself lets every request in, as WebUIs do: the page is empty until it asks, and is answered under these alone.
+    the server itself lets every request in, as WebUIs do: the page is answered under these alone. trust: whether scores in
+    files count. apart: what the pictures in the albums' `apart` folders are called, "" where there are none.
     """
     import gradio as gr
 
@@ -42,22 +51,23 @@ def build_page(
 
     by_name = {str(album.root): album for album in albums}
     names = list(by_name)
-    first = albums[0]
+    first = next((album for album in albums if album.root.is_dir()), albums[0])
     low, high = first.bounds("")
     titles = [record.title for record in first.scorers()] or list(scorers)  # the first one is shown
     with gr.Row():
-        folder = gr.Dropdown(names, value=names[0], label="Folder", visible=len(names) > 1)
+        folder = gr.Dropdown(names, value=str(first.root), label="Folder", visible=len(names) > 1)
         scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")
         search = gr.Textbox("", label="Search", placeholder="name, prompt, checkpoint", elem_id="ir_gallery_search")
         least = gr.Slider(**_range(low, high), step=0.01, label="At least", elem_id="ir_gallery_least")
     with gr.Row(equal_height=False):
         view = gr.Radio(list(VIEWS), value=GRID, label="View", elem_id="ir_gallery_view")
+        rejected = gr.Checkbox(False, label=apart, visible=bool(apart), elem_id="ir_gallery_apart")
         page = gr.Number(1, label="Page", precision=0, elem_id="ir_gallery_page")
         previous = gr.Button("Previous", elem_id="ir_gallery_previous")
         following = gr.Button("Next", elem_id="ir_gallery_next")
         scoring = gr.Button("Score new pictures", elem_id="ir_gallery_score")
     wire = gr.Textbox("", label="events", elem_id="ir_gallery_wire", elem_classes=["ir-wire"])
-    grid = gr.HTML("" if addresses else page_html(first, Choice(titles[0])), elem_id="ir_gallery_grid")
+    grid = gr.HTML("", elem_id="ir_gallery_grid")
     status = gr.HTML("", elem_id="ir_gallery_status")
     detail = gr.HTML("", elem_id="ir_gallery_detail")
     with gr.Accordion("Actions", open=False):
@@ -72,53 +82,78 @@ def build_page(
             apply = gr.Button("Apply", elem_id="ir_gallery_apply")
             export = gr.Button("Export picks as preference pairs", elem_id="ir_gallery_export")
 
-    controls = [folder, scorer, search, least, view, page]
+    controls = [folder, scorer, search, least, rejected, view, page]
 
     def chosen(name: str, *values: Any) -> tuple[Album, Choice]:
-        title, words, limit, kind, number_of_page = values
+        title, words, limit, aside, kind, number_of_page = values
         # A number field that is being typed into, or was emptied, has no value.
         lowest = -math.inf if limit is None else limit
-        return by_name[name], Choice(title, words or "", lowest, kind, int(number_of_page or 1))
+        return by_name[name], Choice(title, words or "", lowest, kind, int(number_of_page or 1), bool(aside))
+
+    def shown(album: Album, choice: Choice) -> str:
+        return page_html(album, choice, trust)
 
     def refresh(*values: Any) -> str:
-        return page_html(*chosen(*values))
+        return shown(*chosen(*values))
 
     def turn(by: int) -> Callable[..., tuple[int, str]]:
         def turned(*values: Any) -> tuple[int, str]:
             album, choice = chosen(*values[:-1], int(values[-1] or 1) + by)
-            return album.show(choice).page, page_html(album, choice)
+            return album.show(choice).page, shown(album, choice)
 
         return turned
 
     def restart(*values: Any) -> tuple[int, str]:
         album, choice = chosen(*values[:-1], 1)
-        return 1, page_html(album, choice)
+        return 1, shown(album, choice)
 
     def rescale(name: str, title: str) -> Any:
         return gr.update(**_range(*by_name[name].bounds(title)))
 
-    def receive(message: str, *values: Any) -> tuple[int, str, str]:
-        """An event of the page's script: search or threshold changed, or a picture is opened or picked, by its id."""
+    def enter(name: str, title: str) -> Any:
+        """Another folder is chosen, or its pictures may have changed."""
+        by_name[name].arrive(trust.answer())
+        return rescale(name, title)
+
+    def receive(message: str, *values: Any) -> tuple[Any, ...]:
+        """An event of the page's script: the page is seen, search or threshold changed, the question is answered, or a
+        picture is opened or picked, by its id.
+        """
         event = _parsed(message)
-        if event.get("do") == "show":
-            return *restart(*values), ""
+        what = event.get("do")
+        if what in ("trust", "distrust"):
+            trust.remember(what == "trust")
+        if what in ("seen", "trust", "distrust"):
+            return arrived(event.get("all") is not False, *values)
+        if what == "show":
+            return *restart(*values), "", gr.update()
         album, choice = chosen(*values)
         identity = str(event.get("id", ""))
         record = album.scorer(choice.scorer)
-        if event.get("do") == "pick":
+        if what == "pick":
             album.pick(identity, choice)
-        opened = detail_html(album, record, identity) if event.get("do") == "open" and record is not None else ""
-        return choice.page, page_html(album, choice), opened
+        opened = detail_html(album, record, identity) if what == "open" and record is not None else ""
+        return choice.page, shown(album, choice), opened, gr.update()
+
+    def arrived(everything: bool, *values: Any) -> tuple[Any, ...]:
+        """The folder as it is now. everything: the threshold left every picture in, and goes on to do so."""
+        album, choice = chosen(*values)
+        album.arrive(trust.answer())
+        scale = _range(*album.bounds(choice.scorer))
+        if not everything:
+            scale["value"] = min(max(choice.least, scale["minimum"]), scale["maximum"])
+        choice = replace(choice, least=scale["value"])
+        return choice.page, shown(album, choice), gr.update(), gr.update(**scale)
 
     def apply_action(what: str, amount: float, words: str, only_say: bool, *values: Any) -> tuple[str, str]:
         album, choice = chosen(*values)
         try:
-            outcome, lines = album.act(ACTIONS[what], choice.scorer, amount or 0, words or "", dry_run=only_say)
+            outcome, lines = album.act(ACTIONS[what], choice, amount or 0, words or "", dry_run=only_say)
         except ImageRewardError as error:
-            return page_html(album, choice), note_html(str(error))
+            return shown(album, choice), note_html(str(error))
         lines = lines[:_MOST_LINES] + [f"{path}: {reason}" for path, reason in outcome.failed[:_MOST_LINES]]
         done = f"{counted(outcome.changed, 'file')} {'would be changed' if only_say else 'changed'}"
-        return page_html(album, choice), note_html(done, lines)
+        return shown(album, choice), note_html(done, lines)
 
     def write_pairs(name: str) -> str:
         try:
@@ -134,14 +169,15 @@ def build_page(
             return note_html(str(error))
 
     view.change(own(restart), controls, [page, grid])
-    for control in (folder, scorer):
-        control.change(own(rescale), [folder, scorer], [least]).then(own(restart), controls, [page, grid])
+    rejected.change(own(restart), controls, [page, grid])
+    for control, answer in ((folder, enter), (scorer, rescale)):
+        control.change(own(answer), [folder, scorer], [least]).then(own(restart), controls, [page, grid])
     page.submit(own(refresh), controls, [grid])
     previous.click(own(turn(-1)), controls, [page, grid])
     following.click(own(turn(+1)), controls, [page, grid])
     scored = scoring.click(own(score_new), [folder, scorer], [status])
     scored.then(own(rescale), [folder, scorer], [least]).then(own(restart), controls, [page, grid])
-    wire.change(own(receive), [wire, *controls], [page, grid, detail])
+    wire.change(own(receive), [wire, *controls], [page, grid, detail, least])
     apply.click(own(apply_action), [action, number, text, dry, *controls], [grid, status])
     export.click(own(write_pairs), [folder], [status])
 

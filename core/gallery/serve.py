@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..curate.records import store_key
 from ..errors import ImageRewardError, extra_needed
 from ..scorers.loading import load_scorer
 from ..scorers.registry import scorer_infos
 from .addresses import Addresses, OwnAddressesOnly
-from .album import Album
+from .album import Album, NewScorer
 from .page import SCRIPT, ScoreFolder, build_page
+from .trust import Trust
 
 HOST = "127.0.0.1"
 
@@ -35,12 +35,13 @@ def serve(
     block: returns only when the page is ended, with Ctrl+C. on_open: takes the address as soon as the page can be opened.
     """
     gr = _gradio()
-    albums = [Album.open(folder) for folder in folders]
+    albums, trust = [Album.open(folder) for folder in folders], Trust()
     look = {"head": f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"}
     # Gradio 6 takes the page's head when it is launched, earlier ones when it is built.
     late = "head" in inspect.signature(gr.Blocks.launch).parameters
     with gr.Blocks(title="ImageReward gallery", analytics_enabled=False, **({} if late else look)) as page:
-        build_page(albums, [info.title for info in scorer_infos().values()], _score_with(albums))
+        titles = [info.title for info in scorer_infos().values()]
+        build_page(albums, titles, _score_with(albums, trust), trust=trust)
     options: dict[str, Any] = look if late else {}
     try:
         _, address, _ = page.launch(
@@ -63,14 +64,14 @@ def serve(
     return str(address)
 
 
-def _score_with(albums: Sequence[Album]) -> ScoreFolder:
+def _score_with(albums: Sequence[Album], trust: Trust) -> ScoreFolder:
     def score(folder: Path, title: str) -> str:
         album = next(album for album in albums if album.root == folder)
-        name = next((info.name for info in scorer_infos().values() if info.title == title), "")
-        if not name:
+        info = next((info for info in scorer_infos().values() if info.title == title), None)
+        if info is None:
             raise ImageRewardError(f"{title} was no scorer of the catalogue; score with: imagereward curate {folder}")
-        scorer = load_scorer(name)
-        return str(album.score([(store_key(name, scorer), scorer)]))
+        new = NewScorer(info.name, info.reads_prompt, lambda: load_scorer(info.name))
+        return str(album.score(new, bool(trust.answer())))
 
     return score
 

@@ -79,6 +79,7 @@ EXTENSION_MODULES = (
     "extras",
     "api",
     "callbacks",
+    "gallery_tab",
 )
 
 

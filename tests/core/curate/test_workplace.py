@@ -428,7 +428,7 @@ def test_a_picture_that_was_replaced_since_is_left_alone(
         assert path.stat().st_size == size
     monkeypatch.setitem(sys.modules, "send2trash", type("fake", (), {"send2trash": staticmethod(remove)}))
     outcome, _ = Album.open(root).act(
-        action, "Technical", 99, "{score}" if action == "rename" else "there", dry_run=False
+        action, Choice("Technical"), 99, "{score}" if action == "rename" else "there", dry_run=False
     )
     assert (outcome.changed, outcome.failures) == (COUNT - 1, 1)
     assert outcome.failed[0][0] == path

@@ -18,6 +18,7 @@ from sd_imagereward.core.pictures.scan import Entry
 from sd_imagereward.core.preference.rankings import pairs_of
 from sd_imagereward.core.preference.reading import read_rankings
 
+TECHNICAL = Choice("Technical")
 RECORD = ScorerRecord("technical", "Technical", False, 0.0, 1.0)
 
 
@@ -100,7 +101,7 @@ def test_a_picture_that_became_a_link_out_of_the_folder_is_left_alone(
     count, link = len(list(album.root.glob("*.png"))), album.show(Choice()).pictures[0].path
     link.unlink()
     link.symlink_to(secret)
-    outcome, _ = album.act(action, "Technical", number, folder, dry_run=False)
+    outcome, _ = album.act(action, TECHNICAL, number, folder, dry_run=False)
     assert outcome.changed == count - 1
     assert [path for path, _ in outcome.failed] == [link]
     assert "symlink outside the folder" in outcome.failed[0][1]
@@ -115,7 +116,7 @@ def test_actions_stay_in_the_folder(album: Album, tmp_path: Path, folder: str) -
     (album.root / "link").symlink_to(tmp_path / "elsewhere")
     before = visible(album.root)
     with pytest.raises(ImageRewardError, match=r"leads out of|name a folder"):
-        album.act("move", "Technical", 99.0, folder, dry_run=False)
+        album.act("move", TECHNICAL, 99.0, folder, dry_run=False)
     assert visible(album.root) == before
 
 
@@ -124,20 +125,20 @@ def visible(folder: Path) -> list[str]:
 
 
 def test_actions_and_undo(album: Album) -> None:
-    outcome, lines = album.act("move", "Technical", 0.15, "weak", dry_run=True)
+    outcome, lines = album.act("move", TECHNICAL, 0.15, "weak", dry_run=True)
     assert (outcome.changed, len(lines)) == (2, 2)
     assert not (album.root / "weak").exists()
-    album.act("move", "Technical", 0.15, "weak", dry_run=False)
+    album.act("move", TECHNICAL, 0.15, "weak", dry_run=False)
     assert sorted(p.name for p in (album.root / "weak").iterdir()) == ["00.png", "01.png"]
-    assert album.act("move", "Technical", 0.15, "weak", dry_run=False)[0].changed == 0  # they are there already
-    outcome, lines = album.act("undo", "", 0, "", dry_run=True)
+    assert album.act("move", TECHNICAL, 0.15, "weak", dry_run=False)[0].changed == 0  # they are there already
+    outcome, lines = album.act("undo", Choice(), 0, "", dry_run=True)
     assert (outcome.changed, sorted(lines)) == (2, [f"back to {album.root / name}" for name in ("00.png", "01.png")])
     assert not (album.root / "00.png").exists()
-    assert album.act("undo", "", 0, "", dry_run=False)[0].changed == 2
+    assert album.act("undo", Choice(), 0, "", dry_run=False)[0].changed == 2
     assert (album.root / "00.png").exists()
-    assert album.act("copy", "Technical", 3, "best", dry_run=False)[0].changed == 3
+    assert album.act("copy", TECHNICAL, 3, "best", dry_run=False)[0].changed == 3
     with pytest.raises(ImageRewardError, match="at least 1, got -1"):
-        album.act("copy", "Technical", -1, "best", dry_run=False)
+        album.act("copy", TECHNICAL, -1, "best", dry_run=False)
 
 
 def test_metadata_is_shown_as_text(album: Album) -> None:

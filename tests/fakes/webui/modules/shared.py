@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -51,6 +53,14 @@ class Options:
         self.data_labels[key] = info
         self.data.setdefault(key, info.default)
 
+    def set(self, key: str, value: Any) -> bool:
+        assert not cmd_opts.freeze_settings, "changing settings is disabled"
+        self.data[key] = value
+        return True
+
+    def save(self, filename: str) -> None:
+        Path(filename).write_text(json.dumps(self.data), encoding="utf-8")
+
     def __getattr__(self, key: str) -> Any:
         try:
             return self.__dict__["data"][key]
@@ -70,8 +80,10 @@ class State:
 @dataclass
 class CommandLine:
     listen: bool = False
+    freeze_settings: bool = False
 
 
 opts = Options()
 state = State()
 cmd_opts = CommandLine()
+config_filename = ""  # the tests put a temporary one here

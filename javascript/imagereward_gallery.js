@@ -34,13 +34,14 @@
 
   // The page comes without pictures and asks for them each time it comes into view: new ones may have been saved. The first
   // time it asks until it is answered, as Gradio draws a page before it listens.
-  let tries = 0;
+  let seconds = 0; // in view
   setInterval(() => {
     const grid = root().querySelector("#ir_gallery_grid");
-    if (!grid || !grid.offsetParent) tries = 0;
-    else if (tries === 0 || (tries < 5 && !grid.querySelector(".ir-note"))) {
-      tries += 1;
-      send({ do: "seen" });
+    if (!grid || !grid.offsetParent) seconds = 0;
+    else {
+      const answered = grid.querySelector(".ir-note");
+      if (seconds === 0 || (!answered && [2, 5, 10, 20].includes(seconds))) send({ do: "seen" });
+      seconds += 1;
     }
   }, 1000);
 

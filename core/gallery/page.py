@@ -49,13 +49,14 @@ def build_page(
     def own(answer: Callable[..., Any]) -> Callable[..., Any]:
         return answer if addresses is None else _guarded(answer, addresses)
 
-    by_name = {str(album.root): album for album in albums}
+    by_name = _named(albums)
     names = list(by_name)
-    first = next((album for album in albums if album.root.is_dir()), albums[0])
+    shown_first = next((name for name, album in by_name.items() if album.root.is_dir()), names[0])
+    first = by_name[shown_first]
     low, high = first.bounds("")
     titles = [record.title for record in first.scorers()] or list(scorers)  # the first one is shown
     with gr.Row():
-        folder = gr.Dropdown(names, value=str(first.root), label="Folder", visible=len(names) > 1)
+        folder = gr.Dropdown(names, value=shown_first, label="Folder", visible=len(names) > 1, elem_id="ir_gallery_folder")
         scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")
         search = gr.Textbox("", label="Search", placeholder="name, prompt, checkpoint", elem_id="ir_gallery_search")
         least = gr.Slider(**_range(low, high), step=0.01, label="At least", elem_id="ir_gallery_least")
@@ -195,6 +196,12 @@ def _guarded(answer: Callable[..., Any], addresses: Addresses) -> Callable[..., 
 
     guarded.__annotations__["request"] = gr.Request  # by which Gradio knows that it is to hand over the request
     return guarded
+
+
+def _named(albums: Sequence[Album]) -> dict[str, Album]:
+    """The albums by the last two parts of their paths, which fit a dropdown, or by the whole paths if two are alike."""
+    short = {"/".join(album.root.parts[-2:]): album for album in albums}
+    return short if len(short) == len(albums) else {str(album.root): album for album in albums}
 
 
 def _range(low: float, high: float) -> dict[str, float]:

@@ -56,11 +56,8 @@ def _pictures_html(album: Album, choice: Choice) -> str:
     if picking and not shown.pictures:
         return note_html("No two pictures share a prompt here.")
     tiles = [_tile(album, scorer, picture, shown, picking) for picture in shown.pictures]
-    return str(
-        render(
-            "gallery/page.html", shown=shown, tiles=tiles, picking=picking, picked=len(album.picks), scorer=scorer.title
-        )
-    )
+    context = {"picked": len(album.picks), "count": counted(shown.total, "picture"), "scorer": scorer.title}
+    return str(render("gallery/page.html", shown=shown, tiles=tiles, picking=picking, **context))
 
 
 def _why_empty(album: Album) -> str:

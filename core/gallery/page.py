@@ -56,7 +56,9 @@ def build_page(
     low, high = first.bounds("")
     titles = [record.title for record in first.scorers()] or list(scorers)  # the first one is shown
     with gr.Row():
-        folder = gr.Dropdown(names, value=shown_first, label="Folder", visible=len(names) > 1, elem_id="ir_gallery_folder")
+        folder = gr.Dropdown(
+            names, value=shown_first, label="Folder", visible=len(names) > 1, elem_id="ir_gallery_folder"
+        )
         scorer = gr.Dropdown(sorted({*titles, *scorers}), value=titles[0], label="Scorer", elem_id="ir_gallery_scorer")
         search = gr.Textbox("", label="Search", placeholder="name, prompt, checkpoint", elem_id="ir_gallery_search")
         least = gr.Slider(**_range(low, high), step=0.01, label="At least", elem_id="ir_gallery_least")

@@ -16,6 +16,7 @@ from PIL import Image
 from sd_imagereward.core.cli import main
 from sd_imagereward.core.gallery.addresses import Addresses, OwnAddressesOnly
 from sd_imagereward.core.gallery.album import Album
+from sd_imagereward.core.gallery.trust import Trust
 
 OWN = ["127.0.0.1:7860", "127.0.0.1", "localhost:7860", "LOCALHOST", "localhost.", "[::1]:7860"]
 FOREIGN = ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example", "", "[", "10.0.0.1"]
@@ -108,7 +109,7 @@ def address(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
     from sd_imagereward.core.gallery.page import build_page
 
     with gradio.Blocks() as page:
-        build_page([Album.open(folder)], ["Technical"], lambda folder, title: "", Addresses())
+        build_page([Album.open(folder)], ["Technical"], lambda folder, title: "", Addresses(), trust=Trust())
     yield page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)[1]
     page.close()
 

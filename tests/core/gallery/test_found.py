@@ -154,6 +154,6 @@ def test_a_file_that_vanished_is_said_to_be_missing(tmp_path: Path) -> None:
             store.put_scores(PLAIN, [(bytes([i]), None, 1.0, {})])
     (tmp_path / "gone.png").unlink()
     page = page_html(Album.open(tmp_path), Choice())
-    assert "2 pictures by Technical, page 1 of 1" in page
+    assert "2 pictures scored by Technical, page 1 of 1" in page
     assert page.count("data:image/") == 1
     assert "gone.png" in page

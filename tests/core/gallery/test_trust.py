@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -72,8 +74,8 @@ def test_the_question_comes_before_anything_is_written(root: Path) -> None:
 
 
 def test_a_look_that_ends_early_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(100))
-    monkeypatch.setattr(unread.time, "monotonic", lambda: next(ticks))
+    ticks = count()
+    monkeypatch.setattr(unread, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     found = unread.find_unread(root, None, seconds=2)
     assert 0 < found.pictures < 5
     assert not found.all_seen

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -118,13 +118,9 @@ def test_scores_in_files_are_asked_for(page: Page, gallery: WebUI, shot: None) -
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_question_can_be_read(page: Page, gallery: WebUI, theme: str, shot: None) -> None:
-    page.url = f"{gallery.url}/?__theme={theme}"
-    page.open()
-    page.tab("ImageReward")
+    show_in(page, gallery, theme)
     page.wait(lambda: "carry a score" in page.text(QUESTION), "the question")
-    for part in ("p", ".ir-note", "[data-ir-do=trust]", "[data-ir-do=distrust]"):
-        # Gradio fades in what it shows.
-        page.wait(lambda part=part: contrast(page, f"{QUESTION} {part}") >= 4.5, f"{part} to be legible", 10)
+    legible(page, QUESTION, ("p", ".ir-note", "[data-ir-do=trust]", "[data-ir-do=distrust]"))
 
 
 def test_scores_in_files_are_shown_without_a_second_question(page: Page, gallery: WebUI, shot: None) -> None:
@@ -134,6 +130,13 @@ def test_scores_in_files_are_shown_without_a_second_question(page: Page, gallery
     assert shown(page) == written(kept)
     assert not page.visible(QUESTION)
     assert json.loads((gallery.data / "config.json").read_text())["image_reward_written"] == "Use"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_cards_can_be_read(page: Page, gallery: WebUI, theme: str, shot: None) -> None:
+    show_in(page, gallery, theme)
+    page.wait(lambda: count(page) == 6, "the cards")
+    legible(page, f"{GALLERY}grid", (".ir-note", ".ir-score", ".ir-percentile", ".ir-name", ".ir-prompt"))
 
 
 def test_rejected_images_are_apart(page: Page, gallery: WebUI, shot: None) -> None:
@@ -184,9 +187,7 @@ def test_the_threshold_filters(page: Page, shot: None) -> None:
     page.wait(lambda: count(page) == COUNT, "all again")
 
 
-def test_what_leads_out_of_the_folder_is_refused(
-    page: Page, gallery: WebUI, other_folder: Path, shot: None
-) -> None:
+def test_what_leads_out_of_the_folder_is_refused(page: Page, gallery: WebUI, other_folder: Path, shot: None) -> None:
     send(page, do="open", id=str(gallery.data / "secret.png"))
     page.wait(lambda: "no such picture" in page.text(f"{GALLERY}detail"), "a path to be refused")
     identity = page.js(f"return document.querySelector('{CARDS}[title=\"a painting of cat 4\"]').dataset.irId")
@@ -209,6 +210,18 @@ def test_actions_stay_in_the_folder_and_labels_reach_the_files(page: Page, other
     page.click(f"{GALLERY}apply")
     page.wait(lambda: "files changed" in page.text(f"{GALLERY}status"), "the labels")
     assert "Technical" in written_scores(read_parameters(other_folder / "3.png") or "")
+
+
+def show_in(page: Page, gallery: WebUI, theme: str) -> None:
+    page.url = f"{gallery.url}/?__theme={theme}"
+    page.open()
+    page.tab("ImageReward")
+
+
+def legible(page: Page, inside: str, parts: Iterable[str]) -> None:
+    """Waits, as Gradio fades in what it shows."""
+    for part in parts:
+        page.wait(lambda part=part: contrast(page, f"{inside} {part}") >= 4.5, f"{part} to be legible", 10)
 
 
 def contrast(page: Page, selector: str) -> float:

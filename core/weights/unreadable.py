@@ -43,7 +43,7 @@ def unreadable(path: Path, error: BaseException) -> ImageRewardError:
 def reason_of(error: BaseException) -> str:
     """What is wrong with the bytes of a file, in one line, without torch's advice to load it with its code."""
     text = str(error)
-    if "weights_only" in text or "Weights only" in text or "WeightsUnpickler" in text:
+    if text.startswith("Weights only load failed"):
         refused = _REFUSED.search(text)
         return f"it asks for {refused[1]}, which is no tensor" if refused else "it holds more than tensors"
     return (text.strip().splitlines() or [type(error).__name__])[0]

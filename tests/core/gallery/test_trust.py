@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 from sd_imagereward.core.curate import unread
-from sd_imagereward.core.curate.workplace import find_store
+from sd_imagereward.core.curate.pipeline import score_files
+from sd_imagereward.core.curate.workplace import find_store, open_workplace
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.gallery.album import Album, Choice, NewScorer
 from sd_imagereward.core.gallery.cards import page_html
@@ -126,6 +127,12 @@ def test_nothing_is_scored_twice(root: Path, new: NewScorer, loaded: list[str]) 
     assert (summary.taken, summary.scored, summary.unchanged, loaded) == (0, 1, 4, ["technical"])
 
 
+def test_one_pass_takes_and_scores(root: Path, new: NewScorer) -> None:
+    with open_workplace(root) as place:
+        summary = score_files(root, [(new.key, new.load())], place.store, trust=True)
+    assert (summary.taken, summary.scored) == (5, 1)
+
+
 def test_without_trust_all_are_scored(root: Path, new: NewScorer) -> None:
     summary = Album.open(root).score(new, trust=False)
     assert (summary.taken, summary.scored) == (0, 6)
@@ -141,6 +148,13 @@ def test_a_score_by_the_model_is_not_replaced(root: Path, new: NewScorer) -> Non
     album.score(new, trust=False)
     album.take()
     assert {picture.path.name: picture.score for picture in album.show(Choice("Technical")).pictures} == exact
+
+
+def test_a_file_that_was_scored_before_the_answer_is_looked_into(root: Path, new: NewScorer) -> None:
+    album = Album.open(root)
+    album.score(new, trust=False)
+    album.arrive(True)
+    assert names(album) == ["3.png", "2.png", "1.png", "0.png", "5.png"]
 
 
 def test_a_changed_file_is_looked_into_again(root: Path) -> None:

@@ -14,6 +14,7 @@ from ..pictures.opening import open_header
 from ..pictures.scan import scan
 from ..scorers.registry import scorer_infos
 from ..scoring.written import matching_scores
+from .records import Picture, ScorerRecord
 from .store import PAGE, Store
 
 
@@ -35,28 +36,39 @@ def find_unread(root: Path, store: Store | None, seconds: float) -> Unread:
         seconds: after which the look ends.
 
     Returns:
-        How many pictures carry a score, and of whom.
+        How many pictures carry a score that the store lacks, and of whom.
     """
     deadline = time.monotonic() + seconds
     pictures, names = 0, set[str]()
-    for path in _unseen(root, store):
+    for path, picture in _unseen(root, store):
         if time.monotonic() > deadline:
             return Unread(pictures, _titles(names), all_seen=False)
         with suppress(BadImage):
-            found = matching_scores(open_header(path))
+            found = matching_scores(open_header(path)).keys() - _stored(store, picture)
             pictures += bool(found)
-            names.update(found)
+            names |= found
     return Unread(pictures, _titles(names))
 
 
-def _unseen(root: Path, store: Store | None) -> Iterator[Path]:
+def _stored(store: Store | None, picture: Picture | None) -> set[str]:
+    """Of which scorers the store has a score already."""
+    if store is None or picture is None:
+        return set()
+    infos = scorer_infos().items()
+    return {name for name, info in infos if store.has_score(picture.hash, ScorerRecord.of(name, info), picture.prompt)}
+
+
+def _unseen(root: Path, store: Store | None) -> Iterator[tuple[Path, Picture | None]]:
+    """Files that no such pass has seen, and what the store knows of them as they are now."""
     entries = scan(root, tidy=False)
     while chunk := list(islice(entries, PAGE)):
         known = store.known([entry.path for entry in chunk]) if store is not None else {}
         for entry in chunk:
             picture = known.get(entry.path)
-            if picture is None or not picture.unchanged(entry) or not (picture.labels or picture.error):
-                yield entry.path
+            if picture is None or not picture.unchanged(entry):
+                yield entry.path, None
+            elif not (picture.labels or picture.error):
+                yield entry.path, picture
 
 
 def _titles(names: set[str]) -> tuple[str, ...]:

@@ -153,6 +153,8 @@ def test_a_score_by_the_model_is_not_replaced(root: Path, new: NewScorer) -> Non
 def test_a_file_that_was_scored_before_the_answer_is_looked_into(root: Path, new: NewScorer) -> None:
     album = Album.open(root)
     album.score(new, trust=False)
+    album.arrive(None)
+    assert (album.unread.pictures, album.unread.titles) == (5, ("ImageReward",))  # Technical is known
     album.arrive(True)
     assert names(album) == ["3.png", "2.png", "1.png", "0.png", "5.png"]
 

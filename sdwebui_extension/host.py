@@ -232,7 +232,7 @@ def set_own_option(key: str, value: Any) -> None:
     try:
         shared.opts.set(key, value)
         shared.opts.save(**known_to(shared.opts.save, filename=shared.config_filename))
-    except (AssertionError, OSError) as error:  # frozen by the command line; a full disk
+    except (AssertionError, AttributeError, OSError) as error:  # frozen by the command line; lacking; a full disk
         log(f"the setting {key} is not saved: {error}")
 
 

@@ -36,6 +36,8 @@ def things() -> list[tuple[str, str]]:
     return sorted((path, keyword) for path, keyword in found if not path.startswith("launch."))
 
 
+METHODS = ("add_option", "set", "save")  # of the host's settings
+
 # What the extension cannot be imported without: the host tells so and goes on without it.
 NEEDED = {
     "modules.call_queue.queue_lock",
@@ -103,7 +105,7 @@ def test_each_hook_and_callback_passes_the_guarded_door(host: SimpleNamespace) -
 def test_every_setting_and_flag_that_is_read_has_a_default(host: SimpleNamespace) -> None:
     open_door()
     ours = sys.modules["sd_imagereward.sdwebui_extension.host"]
-    read = {use.paths[0] for use in uses_of(ROOT)} - {"modules.shared.opts.add_option"}
+    read = {use.paths[0] for use in uses_of(ROOT)} - {f"modules.shared.opts.{name}" for name in METHODS}
     for owner, defaults in (("opts", ours.OPTIONS), ("cmd_opts", ours.FLAGS)):
         start = f"modules.shared.{owner}."
         assert {path.removeprefix(start) for path in read if path.startswith(start)} == set(defaults)

@@ -183,10 +183,12 @@ class Album:
         """Scores the pictures that are new. With `trust` scores in files count, and the scorer is loaded for the rest only."""
         if not self.root.is_dir():
             raise ImageRewardError(f"{self.root} does not exist yet: the first image that is saved there makes it")
-        taken = self.take(on_progress) if trust else Summary()
-        with open_workplace(self.root, wait=WAIT_SECONDS) as place:
-            if trust and not place.store.lacking(new.key, new.reads_prompt):
-                return taken
+        taken = Summary()
+        if trust:
+            taken = self.take(on_progress)
+            with open_workplace(self.root, wait=WAIT_SECONDS) as place:
+                if not place.store.lacking(new.key, new.reads_prompt):
+                    return taken
         scorer = new.load()
         with open_workplace(self.root, wait=WAIT_SECONDS) as place:
             summary = score_files(self.root, [(new.key, scorer)], place.store, on_progress=on_progress)
@@ -212,10 +214,8 @@ class Album:
                 raise TimeoutError
 
         self.unread = Unread()
-        with (
-            suppress(TimeoutError, ImageRewardError),
-            self._lock,
-        ):  # the next time goes on; another process may be at work
+        # What is left is for the next time, or another process is at work on it.
+        with suppress(TimeoutError, ImageRewardError), self._lock:
             if trust is None:
                 self.unread = find_unread(self.root, self._opened(), seconds)
             elif trust and next(scan(self.root, tidy=False), None) is not None:

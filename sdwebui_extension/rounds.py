@@ -71,7 +71,7 @@ def _generate(p: Any, job: Job, made: list[Any]) -> list[results.Round]:
         rounds += another
     vars(p).update(first_lists)
     if 0 < job.passed() < job.request.until and not host.stopping():
-        job.note(f"{job.passed()} of {counted(job.request.until, 'image')} pass after {len(rounds)} tries.")
+        job.note(f"{job.passed()} of {counted(job.request.until, 'image')} pass after {_tries(len(rounds))}.")
     return rounds
 
 
@@ -81,6 +81,10 @@ def _one_round(p: Any, job: Job, made: list[Any]) -> list[results.Round]:
         return []
     made.append(processed)
     return [results.collect(p, job, processed)]
+
+
+def _tries(count: int) -> str:
+    return "1 try" if count == 1 else f"{count} tries"
 
 
 def _wants_more(job: Job, tries: int) -> bool:

@@ -5,6 +5,7 @@ The plot is the script of its run, so ours is not: each cell gets a job of its o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from modules import scripts
 from PIL import Image, ImageDraw
 
+from ..core.errors import ImageRewardError
 from ..core.files.console import counted
 from ..core.infotext.scores import format_score
 from . import beside, host, settings
@@ -30,9 +32,14 @@ def register() -> None:
         return
     scorers = host.guarded("list the scorers", list)(scorer_titles)
     present = {option.label for option in grid.axis_options}
+
+    def axis(label: str, kind: type, change: Callable[[Request, Any], Request], **more: Any) -> Any:
+        more |= host.known_to(grid.AxisOption, confirm=_confirm(change))
+        return grid.AxisOption(label, kind, _apply(change), **more)
+
     for option in (
-        grid.AxisOption(THRESHOLD, float, _apply(_with_threshold)),
-        grid.AxisOption(SCORER, str, _apply(_with_scorer), choices=scorers, cost=0.5),
+        axis(THRESHOLD, float, _with_threshold),
+        axis(SCORER, str, _with_scorer, choices=scorers, cost=0.5),
     ):
         if option.label not in present:
             grid.axis_options.append(option)
@@ -45,7 +52,19 @@ def _xyz_module() -> Any:
     return None
 
 
+def _confirm(change: Callable[[Request, Any], Request]) -> Callable[[Any, list[Any]], None]:
+    """What the plot calls before its first cell: a value that cannot be ends it there, before anything is generated."""
+
+    def confirm(p: Any, values: list[Any]) -> None:
+        for value in values:
+            change(Request(), value)
+
+    return confirm
+
+
 def _with_threshold(request: Request, value: float) -> Request:
+    if not math.isfinite(value):
+        raise ImageRewardError(f"Expected a finite number for the axis {THRESHOLD}, got {value}.")
     return replace(request, filter=True, threshold=float(value))
 
 

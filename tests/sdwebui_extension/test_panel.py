@@ -273,8 +273,11 @@ def test_the_folder_of_the_settings_is_searched(
 
 
 class AxisOption:
-    def __init__(self, label: str, type: Any, apply: Any, cost: float = 0.0, choices: Any = None) -> None:
-        self.label, self.type, self.apply, self.cost, self.choices = label, type, apply, cost, choices
+    def __init__(
+        self, label: str, type: Any, apply: Any, confirm: Any = None, cost: float = 0.0, choices: Any = None
+    ) -> None:
+        self.label, self.type, self.apply, self.confirm = label, type, apply, confirm
+        self.cost, self.choices = cost, choices
 
 
 @pytest.fixture
@@ -319,6 +322,19 @@ def test_xyz_scorer_and_threshold_together(host: SimpleNamespace, p: Any, axes: 
     assert f"ImageReward scorer: {title}" in processed.infotexts[1]
     assert read_scores(processed.infotexts[1], [title])
     assert "ImageReward: " not in processed.infotexts[1]
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "word"),
+    [("scorer", ["Technical", "technicl"], "'technicl' not found"), ("threshold", [0.5, float("nan")], "got nan")],
+)
+def test_a_plot_with_a_value_that_cannot_be_does_not_begin(
+    host: SimpleNamespace, p: Any, axes: dict[str, AxisOption], axis: str, values: list[Any], word: str
+) -> None:
+    confirm = axes[f"ImageReward {axis}"].confirm
+    confirm(p, values[:1])
+    with pytest.raises(host.xyz.ImageRewardError, match=word):
+        confirm(p, values)
 
 
 # -- Extras --------------------------------------------------------------------------------------------------------

@@ -201,6 +201,9 @@ class Source:
         own = {
             part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
         }
+        fields = [part for part in node.body if isinstance(part, (ast.Assign, ast.AnnAssign))]
+        named = [part for field in fields for part in ast.walk(field) if isinstance(part, ast.Name)]
+        own |= {part.id for part in named if isinstance(part.ctx, ast.Store)}
         for method in node.body:
             if isinstance(method, Function):
                 own.add(method.name)

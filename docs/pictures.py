@@ -31,16 +31,19 @@ from hosts.webui.browser import Page  # noqa: E402
 
 def webui(url: str, profile: Path) -> None:
     page = Page(url, profile, (1240, 1520))
-    page.choose("#script_list", "ImageReward")
+    accordion = "#script_txt2img_imagereward_accordion_"
     page.fill("#txt2img_prompt textarea", "a painting of mountains above the clouds")
     numbers = {"steps": 2, "width": 128, "height": 128, "batch_count": 3, "batch_size": 2}
     for name, value in numbers.items():
         page.fill(f"#txt2img_{name} input[type=number]", str(value))
     page.fill("#txt2img_seed input", "5")
-    page.set_checkbox("#script_txt2img_imagereward_sort", True)
+    page.click(f"{accordion}enabled .label-wrap")
+    page.wait(lambda: page.visible(f"{accordion}scorer"), "the accordion to open")
+    page.choose(f"{accordion}scorer", "Technical")
+    page.set_checkbox(f"{accordion}sort", True)
     page.generate()
     page.js("document.querySelectorAll('#txt2img_gallery .thumbnail-item')[1].click()")
-    page.wait(lambda: "ImageReward: " in page.text("#html_info_txt2img"), "the score under the gallery")
+    page.wait(lambda: "Technical: " in page.text("#html_info_txt2img"), "the score under the gallery")
     page.js("scrollTo(0, 0)")
     time.sleep(2)
     save(page, "webui-panel.png", crop=(1240, 1280))

@@ -71,11 +71,13 @@ class _Texts:
         self._parallel = len(self._texts) == len(processed.images) - first
 
     def of(self, image: Any, position: int) -> str:
+        # An interrupted host may have lost or replaced the texts of the first batches, but the images carry theirs.
+        own = image.info.get("parameters")
+        if own:
+            return str(own)
         if self._parallel:
             return str(self._texts[position])
-        # An interrupted host may have lost the texts of the first batches, but the images carry theirs.
-        own = image.info.get("parameters")
-        return str(own or (self._texts.pop(0) if self._texts else ""))
+        return str(self._texts.pop(0)) if self._texts else ""
 
     def beside(self, position: int) -> str:
         """Of an image that is no picture of ours."""

@@ -144,6 +144,21 @@ def test_nothing_made_is_the_hosts_to_tell(run: Any, host: SimpleNamespace, monk
     assert run(sort=True) is None
 
 
+def test_a_text_that_an_interrupted_host_replaced_is_read_from_the_image(
+    run: Any, host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process_images = host.processing.process_images
+
+    def interrupted(p: Any) -> Any:
+        processed = process_images(p)
+        processed.infotexts = ["of the whole run"] * len(processed.images)
+        return processed
+
+    monkeypatch.setattr(host.processing, "process_images", interrupted)
+    texts = run(sort=True).infotexts[1:]  # after the grid's
+    assert ["ImageReward: " in text for text in texts] == [True] * 4
+
+
 def test_a_copy_for_the_cell_of_a_plot_has_a_run_of_its_own(run: Any, p: Any, host: SimpleNamespace) -> None:
     """And the plot, which the host then takes for the pictures of `p`, is none to be scored or rejected."""
     companion = p.scripts.alwayson_scripts[0]

@@ -71,7 +71,14 @@ def _repaired(text: str) -> str:
         return text
     pairs = body.encode("utf-16-be", "replace")
     found = max((pairs.decode(encoding, "replace") for encoding in ("utf-16-le", "utf-8")), key=likeness)
-    return f"{found.rstrip(chr(0xFFFD))}\n{settings}" if likeness(found) > likeness(body) + 0.3 else text
+    better = _is_latin_prose(found) and likeness(found) > likeness(body) + 0.3
+    return f"{found.rstrip(chr(0xFFFD))}\n{settings}" if better else text
+
+
+def _is_latin_prose(text: str) -> bool:
+    """Symbols and rare characters look like nothing as well, and so does what any of them would be misread from."""
+    letters = sum(char.isascii() and (char.isalpha() or char in " ,.") for char in text)
+    return len(text) >= 8 and letters >= 0.6 * len(text)
 
 
 def _weight(char: str) -> float:

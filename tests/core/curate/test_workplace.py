@@ -29,7 +29,7 @@ from sd_imagereward.core.curate.store import Store
 from sd_imagereward.core.curate.workplace import FILE_NAME, open_to_read, open_workplace
 from sd_imagereward.core.errors import FolderInUse, ImageRewardError
 from sd_imagereward.core.files.atomic import remove
-from sd_imagereward.core.gallery.album import Album, Choice
+from sd_imagereward.core.gallery.album import Album, Choice, NewScorer
 from sd_imagereward.core.scorers.loading import load_scorer
 from sd_imagereward.core.scoring.written import written_scores
 
@@ -101,7 +101,7 @@ def test_the_second_waits_or_is_told(root: Path, run: Run, monkeypatch: pytest.M
             pass
         monkeypatch.setattr("sd_imagereward.core.gallery.album.WAIT_SECONDS", 0.1)
         with pytest.raises(ImageRewardError, match="another process"):
-            Album.open(root).score([])
+            Album.open(root).score(NewScorer("technical", False, lambda: load_scorer("technical")), trust=False)
     assert run()[0] == 0
 
 

@@ -46,9 +46,9 @@ class Page(Browser):
         items = f"{selector} ul li, ul.options li"
 
         def wanted() -> Any:
-            """The option, once it can be read: the list fades in."""
+            """The option, once it can be read: the list fades in. Hosts differ in capitals."""
             found = self.driver.find_elements("css selector", items)
-            return next((item for item in found if item.text.replace("✓", "").strip() == option), None)
+            return next((item for item in found if _title(item) == option.casefold()), None)
 
         self.wait(wanted, f"{selector} to offer {option!r}").click()
 
@@ -64,3 +64,8 @@ class Page(Browser):
         self.wait(lambda: not self.visible(f"#{tab}_interrupt"), "the generation to end", 120)
         time.sleep(1)
         return self.text(f"#html_info_{tab}")
+
+
+def _title(item: Any) -> str:
+    text: str = item.text
+    return text.replace("✓", "").strip().casefold()

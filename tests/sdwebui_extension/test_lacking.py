@@ -18,16 +18,9 @@ from PIL import Image
 
 from .lacking import take
 from .test_generation import files
+from .test_panel import AxisOption
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class AxisOption:
-    def __init__(
-        self, label: str, type: Any, apply: Any, confirm: Any = None, cost: float = 0.0, choices: Any = None
-    ) -> None:
-        self.label, self.type, self.apply, self.confirm = label, type, apply, confirm
-        self.cost, self.choices = cost, choices
 
 
 class AxisOptions(list[AxisOption]): ...

@@ -506,3 +506,14 @@ def test_a_second_copy_names_both_folders(host: SimpleNamespace, tmp_path: Path)
         runpy.run_path(str(tmp_path / "copy" / "scripts" / "image_reward.py"))
     assert str(tmp_path / "copy") in str(told.value)
     assert str(ROOT) in str(told.value)
+
+
+@pytest.mark.parametrize("sort", [False, True])
+def test_an_axis_of_the_plot_counts_and_the_choices_of_the_accordion_do_not(
+    host: SimpleNamespace, make: Any, sort: bool
+) -> None:
+    p = make(sort=sort)
+    host.xyz._apply(host.xyz._with_threshold)(p, -99.0, [-99.0])
+    processed = host.processing.process_images(p)
+    assert (host.companion.AXIS in processed.comments) is sort
+    assert len(scores(processed)) == 4

@@ -128,6 +128,13 @@ def test_what_the_node_says_at_the_end(strength: float | None, reason: str, end:
     assert summary(result_of(recommended_strength=strength, note=reason), "refl.safetensors") == begins + end
 
 
+def test_the_node_says_that_nothing_improved() -> None:
+    result = replace(result_of(note="the reward is above at no strength"), improved=False)
+    told = summary(result, "refl.safetensors")
+    assert "the reward is above at no strength; the tuned model is no better than the untuned one" in told
+    assert "recommended" not in told
+
+
 class TestSamplers:
     def test_those_that_cannot_be_walked_are_not_offered(self) -> None:
         assert samplers.sampler_names() == ["euler", "euler_ancestral", "dpmpp_sde_gpu", "ddpm", "ddim"]

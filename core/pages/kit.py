@@ -24,14 +24,15 @@ CORE = Path(__file__).resolve().parents[1]
 _PIECES = 16  # of a page, written at once
 
 
-def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> Path:
+def write_page(path: str | os.PathLike[str], template: str, *, folder: Path = CORE, **values: Any) -> Path:
     """Writes a page and returns its path. An older page stays until the new one is whole.
 
+    folder: where the template's name starts, for a page that is not core's own.
     The template is streamed: an iterator among `values` is read while the page is written, so memory does not grow with it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stream = _environment().get_template(template).stream(values)
+    stream = _environment(folder).get_template(template).stream(values)
     stream.enable_buffering(_PIECES)
     with replacing(path) as file:
         stream.dump(file, encoding="utf-8")
@@ -66,9 +67,9 @@ def script_source(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(folder: Path = CORE) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(CORE),
+        loader=FileSystemLoader([folder, CORE]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_visible,

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ...core.refl.config import LAYER_CHOICES, ReflConfig
-from ...core.refl.families import FAMILIES, FLOW_TITLES, in_words, resolutions_in_words
+from ...core.refl.families import FAMILIES, FLOW_TITLES, guidances_in_words, in_words, resolutions_in_words
 from ..refl import lora_paths, samplers
 from ..refl import prompts as prompt_sources
 from ..types import RewardModelType
@@ -49,6 +49,7 @@ def config_of(widgets: dict[str, Any]) -> ReflConfig:
         seed=first["seed"] % 2**63,
         evaluate_every=first["evaluate_every"],
         evaluation_images=first["evaluation_images"],
+        evaluation_guidance=first["evaluation_cfg"] or None,
         sweep=first["sweep"],
         checkpoint_every=0,
         tracker="none",
@@ -84,7 +85,9 @@ def _sources() -> list[io.Input]:
             "and keeps the best LoRA before that. Not connected: the technical scorer, unless that is in the reward.",
         ),
         io.Conditioning.Input(
-            "negative", optional=True, tooltip="What guidance leads away from; read when cfg is not 1."
+            "negative",
+            optional=True,
+            tooltip="What guidance leads away from; read where cfg or evaluation_cfg is not 1.",
         ),
         io.String.Input(
             "prompts",
@@ -290,6 +293,16 @@ def _rare() -> list[io.Input]:
             min=1,
             max=64,
             tooltip="How many fixed pictures are scored, and shown before and after.",
+        ),
+        _rarely(
+            io.Float.Input,
+            "evaluation_cfg",
+            default=0.0,
+            min=0.0,
+            max=30.0,
+            step=0.1,
+            tooltip="Guidance of the fixed pictures: the cfg that you will draw with. "
+            f"0: what is usual for the model ({guidances_in_words()}).",
         ),
         _rarely(
             io.Boolean.Input,

@@ -79,7 +79,8 @@ def summary(result: ReflResult, file: str) -> str:
     reason = f"{result.reason}; {result.verdict}" if result.verdict else result.reason
     advice = reason if strength is None else f"recommended strength {strength:.1f} ({reason})"
     held_out = f", held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}" if first.held_out else ""
+    where = f"on fixed pictures{result.record.at_which_guidance}"
     return (
-        f"{file}: {counted(len(result.records), 'update')}, kept that after {best.update}; on fixed pictures "
+        f"{file}: {counted(len(result.records), 'update')}, kept that after {best.update}; {where}: "
         f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}{held_out}; {advice}"
     )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # What a first run needs; --help-all shows the other settings too.
 COMMON = (
     "model", "prompts", "reward", "output", "tune", "lora_rank", "width", "height", "guidance", "steps", "batch_size",
-    "accumulation", "learning_rate", "dtype", "device", "seed", "guard", "held_out", "evaluate_every", "tracker",
+    "accumulation", "learning_rate", "dtype", "device", "seed", "guard", "held_out", "evaluate_every",
+    "evaluation_guidance", "tracker",
 )  # fmt: skip
 METAVARS = {
     "int": "N", "float": "X", "model": "MODEL", "prompts": "FILE", "reward": "SCORER", "output": "FOLDER", "name": "NAME",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ..errors import ImageRewardError
@@ -63,3 +65,9 @@ def sampling_of(generator: Generator, config: ReflConfig) -> Sampling:
         guidance=config.guidance,
         negative_prompt=config.negative_prompt,
     )
+
+
+def evaluation_sampling_of(generator: Generator, config: ReflConfig) -> Sampling:
+    """How this run draws the pictures that it is judged by: as in training, at the guidance that people draw with."""
+    guidance = generator.family.guidance if config.evaluation_guidance is None else config.evaluation_guidance
+    return replace(sampling_of(generator, config), guidance=guidance)

@@ -15,7 +15,7 @@ from ..files.names import why_no_file_name
 from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
 from ..training.settings import expect_kind, expect_range, plain
-from .families import DIFFUSERS_TITLES
+from .families import DIFFUSERS_TITLES, guidances_in_words
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -35,7 +35,9 @@ AT_LEAST_ONE = (
     "steps", "batch_size", "accumulation", "lora_rank", "denoising_steps", "gradient_steps", "evaluate_every",
     "evaluation_images", "patience", "keep_checkpoints",
 )  # fmt: skip
-POSITIVE = ("learning_rate", "scale", "clip", "guidance", "epsilon", "lora_alpha", "snr_gamma")
+POSITIVE = (
+    "learning_rate", "scale", "clip", "guidance", "evaluation_guidance", "epsilon", "lora_alpha", "snr_gamma",
+)  # fmt: skip
 NOT_NEGATIVE = (
     "prior_weight", "pretraining_weight", "warmup", "weight_decay", "checkpoint_every", "width", "height", "tolerance",
 )  # fmt: skip
@@ -81,8 +83,8 @@ class ReflConfig:
         (30, 39), "x0 is predicted at a step drawn uniformly from here, both ends included"
     )
     gradient_steps: int = _setting(1, "K: how many of the last steps carry gradient (1 is ReFL, more is DRaFT-K)")
-    guidance: float = _setting(1.0, "classifier-free guidance scale; 1 is none, as in the reference")
-    negative_prompt: str = _setting("", "negative prompt, read when guidance is not 1")
+    guidance: float = _setting(1.0, "classifier-free guidance scale in training; 1 is none, as in the reference")
+    negative_prompt: str = _setting("", "negative prompt, in training and in evaluations, read where guidance is not 1")
     # the update
     steps: int = _setting(100, "updates of the weights")
     batch_size: int = _setting(1, "pictures at a time per process")
@@ -130,6 +132,11 @@ class ReflConfig:
     )
     evaluation_prompts: str | tuple[str, ...] = _setting(
         "", "prompts of the evaluation; the first training prompts when empty"
+    )
+    evaluation_guidance: float | None = _setting(
+        None,
+        "guidance of the evaluation's pictures: what people will draw with; the model's usual one when not set "
+        f"({guidances_in_words()})",
     )
     patience: int = _setting(
         3, "stop after this many evaluations in a row with the reward up and the held-out score down"
@@ -260,12 +267,17 @@ def read_config(path: str | Path, base: ReflConfig | None = None) -> ReflConfig:
     Raises:
         ImageRewardError: the file cannot be read, or holds something else than settings.
     """
+    return config_from(read_settings(path), base)
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The values of a .yaml or .json file, unchecked. Raises ImageRewardError as `read_config`."""
     path = Path(path)
     text = read_text(path)
     values = parse_json(text, str(path)) if path.suffix.lower() == ".json" else parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ImageRewardError(f"{path} must hold `setting: value` pairs, holds {type(values).__name__}")
-    return config_from(values, base)
+    return values
 
 
 def write_config(config: ReflConfig, path: str | Path) -> None:

@@ -7,7 +7,7 @@ U-Net also needs a `Generator` that draws so.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,6 +71,9 @@ class Family:
     name: str  # in code, in settings and in the log
     title: str  # for people
     resolution: int  # side of the pictures it was trained on, in pixels
+    # Classifier-free guidance that people draw with. Sources: the default of the family's pipeline in diffusers; for Flux.1,
+    # whose guidance is distilled into the network, ComfyUI's own workflows (cfg 1).
+    guidance: float
     layers: LoraLayers
     base: Base
     # In place of `base` for models that predict velocity, where files tell them apart.
@@ -103,6 +106,7 @@ _ROWS = (
         name="sd1",
         title="SD1.x",
         resolution=512,
+        guidance=7.5,
         layers=UNET_LAYERS,
         base=Base("sd_v1", "stable-diffusion-v1/lora"),
         diffusers=DiffusersFamily(
@@ -120,6 +124,7 @@ _ROWS = (
         name="sd2",
         title="SD2.x",
         resolution=768,
+        guidance=7.5,
         layers=UNET_LAYERS,
         base=Base("sd_v2", "stable-diffusion-v2-512/lora", v2=True),
         velocity_base=Base("sd_v2_v", "stable-diffusion-v2-768-v/lora", v2=True),
@@ -138,6 +143,7 @@ _ROWS = (
         name="sdxl",
         title="SDXL",
         resolution=1024,
+        guidance=5.0,
         layers=UNET_LAYERS,
         base=Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
         diffusers=DiffusersFamily(
@@ -156,6 +162,7 @@ _ROWS = (
         name="sd3",
         title="SD3",
         resolution=1024,
+        guidance=7.0,
         layers=LoraLayers(  # joint attention holds queries, keys and values in one layer
             blocks=("joint_blocks.",), attention=("attn.qkv", "attn.proj", "attn2.qkv", "attn2.proj")
         ),
@@ -168,6 +175,7 @@ _ROWS = (
         name="flux",
         title="Flux.1",
         resolution=1024,
+        guidance=1.0,
         layers=LoraLayers(  # a single block's attention and MLP share two layers
             blocks=("double_blocks.", "single_blocks."), attention=("attn.qkv", "attn.proj", ".linear1", ".linear2")
         ),
@@ -197,9 +205,19 @@ def in_words(families: Iterable[Family], last: str = "or") -> str:
 
 def resolutions_in_words() -> str:
     """ "512 for SD1.x, 768 for SD2.x, 1024 for SDXL, SD3 and Flux.1"."""
-    sides = dict.fromkeys(row.resolution for row in FAMILIES.values())
+    return _each_in_words(lambda row: row.resolution)
+
+
+def guidances_in_words() -> str:
+    """ "7.5 for SD1.x and SD2.x, 5 for SDXL, 7 for SD3, 1 for Flux.1"."""
+    return _each_in_words(lambda row: row.guidance)
+
+
+def _each_in_words(value_of: Callable[[Family], float]) -> str:
+    rows = FAMILIES.values()
+    values = dict.fromkeys(map(value_of, rows))
     return ", ".join(
-        f"{side} for {in_words((row for row in FAMILIES.values() if row.resolution == side), 'and')}" for side in sides
+        f"{value:g} for {in_words((row for row in rows if value_of(row) == value), 'and')}" for value in values
     )
 
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn, in training and in evaluation alike."""
+    """How pictures are drawn."""
 
     width: int
     height: int  # size of the picture in pixels

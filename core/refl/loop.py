@@ -20,7 +20,7 @@ from ..training.optimisers import make_optimizer, rate_factor
 from ..training.outputs import OutputFile
 from ..training.trainer import Trainer
 from ..training.updates import Updates
-from .checks import check_scorers, sampling_of
+from .checks import check_scorers, evaluation_sampling_of, sampling_of
 from .config import NO_SCORER, ReflConfig
 from .data import RunInputs
 from .evaluator import Evaluator
@@ -103,7 +103,15 @@ class ReflTrainer(Trainer):
             generator, scorer, self.tuning, backend, config, self.sampling, self.prompts, inputs.captioned
         )
         self.evaluator = (
-            Evaluator(generator, scorer, held_out, self.sampling, self.evaluation_prompts, config.seed, backend)
+            Evaluator(
+                generator,
+                scorer,
+                held_out,
+                evaluation_sampling_of(generator, config),
+                self.evaluation_prompts,
+                config.seed,
+                backend,
+            )
             if config.guard
             else None
         )
@@ -223,7 +231,8 @@ class ReflTrainer(Trainer):
         """Draw the fixed pictures, score them, record the result."""
         first = not self.guard.evaluations
         if first:
-            self.report(f"drawing {self._fixed_pictures} of the untuned model, to compare with")
+            where = self.lora_record().at_which_guidance
+            self.report(f"drawing {self._fixed_pictures} of the untuned model{where}, to compare with")
         evaluation, pixels = self._scores_at(1.0)
         self.guard.add(evaluation)
         if first:
@@ -342,6 +351,7 @@ class ReflTrainer(Trainer):
             learning_rate=self.config.learning_rate,
             seed=self.config.seed,
             prompts=self.prompts,
+            evaluation_guidance=self.evaluator.sampling.guidance if self.evaluator is not None else None,
             recommended_strength=strength,
             note=note,
         )

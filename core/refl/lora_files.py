@@ -53,8 +53,14 @@ class LoraRecord:
     learning_rate: float
     seed: int
     prompts: Sequence[str]
+    evaluation_guidance: float | None = None  # of the pictures that it was judged by; None without a guard
     recommended_strength: float | None = None
     note: str = ""
+
+    @property
+    def at_which_guidance(self) -> str:
+        """ " at guidance 7.5", "" where nothing was evaluated."""
+        return "" if self.evaluation_guidance is None else f" at guidance {self.evaluation_guidance:g}"
 
 
 def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
@@ -88,9 +94,13 @@ def metadata_of(lora: Lora, record: LoraRecord) -> dict[str, str]:
     }
     if not record.family.flow:  # ModelSpec has no word for flows
         metadata["modelspec.prediction_type"] = "v" if record.v_prediction else "epsilon"
+    if record.evaluation_guidance is not None:
+        metadata["refl_evaluation_guidance"] = f"{record.evaluation_guidance:g}"
     if record.recommended_strength is not None:
         metadata["refl_recommended_strength"] = f"{record.recommended_strength:.2f}"
-        metadata["modelspec.usage_hint"] = f"Recommended strength {record.recommended_strength:.2f}"
+        metadata["modelspec.usage_hint"] = (
+            f"Recommended strength {record.recommended_strength:.2f}{record.at_which_guidance}"
+        )
     if record.note:
         metadata["refl_note"] = record.note
     return metadata

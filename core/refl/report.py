@@ -68,6 +68,8 @@ def write_report(path: str | Path, name: str, config: ReflConfig, result: ReflRe
 def _summary(config: ReflConfig, result: ReflResult) -> str:
     how = ENDS[result.ended]
     parts = [f"{config.model}, tuned ({config.tune}) for {config.reward}: {counted(result.updates, 'update')}, {how}."]
+    if result.record.evaluation_guidance is not None:
+        parts.append(f"The fixed pictures are drawn{result.record.at_which_guidance}.")
     if result.best is not None:
         parts.append(f"Best checkpoint: the weights after {counted(result.best.update, 'update')}.")
     if result.verdict:

@@ -10,7 +10,7 @@ from ..errors import ImageRewardError
 from ..files.writable import expect_writable_folder
 from ..training.checkpoints import CHECKPOINTS, Checkpoints
 from ..training.states import RecordFile, newest_readable
-from .config import ReflConfig, config_from, read_config, write_config
+from .config import ReflConfig, config_from, read_settings, write_config
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -49,7 +49,7 @@ class RunFolder:
         if not (self.path / CONFIG).is_file() and not self.checkpoints.paths():
             raise ImageRewardError(f"{self.path} holds no run to resume: {CONFIG} is not there")
         try:
-            return read_config(self.path / CONFIG)
+            return _config_of(read_settings(self.path / CONFIG))
         except ImageRewardError as error:
             kept = self._config_in_checkpoint()
             if kept is None:
@@ -60,7 +60,7 @@ class RunFolder:
 
     def _config_in_checkpoint(self) -> ReflConfig | None:
         found: list[ReflConfig] = []
-        newest_readable(reversed(self.checkpoints.paths()), lambda state: found.append(config_from(state["config"])))
+        newest_readable(reversed(self.checkpoints.paths()), lambda state: found.append(_config_of(state["config"])))
         return found[0] if found else None
 
     # the record
@@ -71,6 +71,11 @@ class RunFolder:
         sound = [record for record in records if _is_record(record)]
         by_update = {record["update"]: record for record in sound}
         return [by_update[update] for update in sorted(by_update)], unreadable + len(records) - len(sound)
+
+
+def _config_of(values: Mapping[str, Any]) -> ReflConfig:
+    """A run that began before evaluations had a guidance of their own drew them as it trains, and goes on so."""
+    return config_from({"evaluation_guidance": values.get("guidance", ReflConfig.guidance), **values})
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:

@@ -97,15 +97,17 @@ class TestFiles:
 
 class TestConfig:
     def test_the_widgets_are_the_settings(self) -> None:
-        config = config_of(widgets(steps=3, rank=4, resolution=256, cfg=2.0))
+        config = config_of(widgets(steps=3, rank=4, resolution=256, cfg=2.0, evaluation_cfg=6.0))
         assert (config.prompts, config.steps, config.lora_rank) == (("a cat", "a dog"), 3, 4)
         assert (config.width, config.height, config.guidance) == (256, 256, 2.0)
+        assert config.evaluation_guidance == 6.0
         assert (config.lora_alpha, config.lora_from, config.output) == (None, "", "")
 
     def test_defaults_are_the_papers(self) -> None:
         config = config_of(widgets())
         assert (config.denoising_steps, config.stop_window, config.gradient_steps) == (40, (30, 39), 1)
         assert (config.threshold, config.scale, config.guidance) == (2.0, 1e-3, 1.0)
+        assert config.evaluation_guidance is None  # what is usual for the model
 
     def test_the_sweep_can_be_left_out(self) -> None:
         assert config_of(widgets()).sweep
@@ -124,8 +126,11 @@ class TestConfig:
     ],
 )
 def test_what_the_node_says_at_the_end(strength: float | None, reason: str, end: str) -> None:
-    begins = "refl.safetensors: 6 updates, kept that after 5; on fixed pictures reward +1.0000 -> +2.0000, "
-    assert summary(result_of(recommended_strength=strength, note=reason), "refl.safetensors") == begins + end
+    begins = (
+        "refl.safetensors: 6 updates, kept that after 5; on fixed pictures at guidance 7.5: reward +1.0000 -> +2.0000, "
+    )
+    result = result_of(evaluation_guidance=7.5, recommended_strength=strength, note=reason)
+    assert summary(result, "refl.safetensors") == begins + end
 
 
 def test_the_node_says_that_nothing_improved() -> None:

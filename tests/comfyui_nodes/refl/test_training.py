@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management as model_management
+import comfy.samplers
 import comfy.sd
 import comfy.utils
 import pytest
@@ -36,6 +37,7 @@ QUICK: dict[str, Any] = {
     "stop_last": 0,
     "evaluate_every": 3,
     "evaluation_images": 2,
+    "evaluation_cfg": 1.0,
     "learning_rate": 3e-3,
     "scale": 1.0,
     "threshold": 10.0,
@@ -93,6 +95,30 @@ class TestTrain:
         assert comfy.utils.shown[-1][0] == comfy.utils.shown[-1][1]
         assert all(image.size <= (512, 512) for _, image, _ in comfy.utils.previews)
         assert len(comfy.utils.previews) >= QUICK["steps"]
+
+    @pytest.mark.parametrize(("kind", "cfg", "expected"), [("sd1", 0.0, 7.5), ("sd1", 3.0, 3.0), ("flux", 0.0, 1.0)])
+    def test_fixed_pictures_are_drawn_at_the_cfg_that_people_draw_with(
+        self,
+        networks: Callable[..., Networks],
+        model: RewardModel,
+        base: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: str,
+        cfg: float,
+        expected: float,
+    ) -> None:
+        seen: list[tuple[bool, float]] = []
+        real = comfy.samplers.CFGGuider.set_cfg
+
+        def noting(self: Any, cfg: float) -> None:
+            seen.append((torch.is_grad_enabled(), cfg))
+            real(self, cfg)
+
+        monkeypatch.setattr(comfy.samplers.CFGGuider, "set_cfg", noting)
+        outputs = train(networks(kind), model, file_name="guided", evaluation_cfg=cfg, cfg=1.5)
+        assert set(seen) == {(True, 1.5), (False, expected)}
+        assert metadata(file_of(outputs, base))["refl_evaluation_guidance"] == f"{expected:g}"
+        assert f"on fixed pictures at guidance {expected:g}: " in outputs["ui"]["text"][0]
 
     def test_another_file_name_does_not_train_again(
         self, networks: Callable[..., Networks], model: RewardModel, base: Path, predictions: list[int]

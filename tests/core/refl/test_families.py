@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -21,6 +22,7 @@ from sd_imagereward.core.refl.families import (
     Family,
     LoraLayers,
     fits,
+    guidances_in_words,
     resolutions_in_words,
 )
 from sd_imagereward.core.refl.lora import Lora
@@ -116,13 +118,23 @@ def test_what_people_read_of_the_table() -> None:
     assert DIFFUSERS_TITLES == "SD1.x, SD2.x or SDXL"
     assert COMFYUI_TITLES == "SD1.x, SD2.x, SDXL, SD3 or Flux.1"
     assert FLOW_TITLES == "SD3 and Flux.1"
+    assert guidances_in_words() == "7.5 for SD1.x and SD2.x, 5 for SDXL, 7 for SD3, 1 for Flux.1"
     assert resolutions_in_words() == "512 for SD1.x, 768 for SD2.x, 1024 for SDXL, SD3 and Flux.1"
+
+
+def test_the_usual_guidance_is_that_of_the_pipelines() -> None:
+    diffusers = pytest.importorskip("diffusers", reason='diffusers is not installed (pip install -e ".[refl]")')
+    pipelines = {row.name: row.diffusers.pipeline for row in ROWS if row.diffusers is not None}
+    for name, pipeline in {**pipelines, "sd3": "StableDiffusion3Pipeline"}.items():
+        parameters = inspect.signature(getattr(diffusers, pipeline).__call__).parameters
+        assert FAMILIES[name].guidance == parameters["guidance_scale"].default
 
 
 NEW = Family(
     name="new",
     title="New",
     resolution=64,
+    guidance=3.0,
     layers=LoraLayers(blocks=("layers.",), attention=(".qkv", ".out")),
     base=Base("new_v1", "new/lora"),
     flow=True,

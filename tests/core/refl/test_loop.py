@@ -236,6 +236,48 @@ def test_only_the_prompts_that_will_be_used_are_encoded() -> None:
     assert len([prompt for prompt in generator.embedded if prompt]) == 8
 
 
+class Guided(ToyGenerator):
+    """Notes at which guidance it draws; autograd is on in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training: set[float] = set()
+        self.evaluation: set[tuple[float, str]] = set()
+
+    def denoise(self, prompts: Any, sampling: Any, noise: Any, rollout: Any) -> Any:
+        if torch.is_grad_enabled():
+            self.training.add(sampling.guidance)
+        else:
+            self.evaluation.add((sampling.guidance, sampling.negative_prompt))
+        return super().denoise(prompts, sampling, noise, rollout)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 7.5), (3.0, 3.0), (1.0, 1.0)])
+def test_evaluations_are_drawn_at_the_guidance_that_people_draw_with(
+    tmp_path: Path, given: float | None, expected: float
+) -> None:
+    generator, messages = Guided(), []
+
+    class Ear(Observer):
+        def on_message(self, text: str) -> None:
+            messages.append(text)
+
+    config = TINY.but(output=str(tmp_path / "run"), evaluation_guidance=given, guidance=2.0, negative_prompt="blurry")
+    _, result = train(config, generator=generator, observers=(Ear(),))
+    assert generator.training == {2.0}
+    assert generator.evaluation == {(expected, "blurry")}
+    assert "blurry" in generator.embedded
+    metadata = read_lora(result.files[0]).metadata
+    assert metadata["refl_evaluation_guidance"] == f"{expected:g}"
+    assert metadata["modelspec.usage_hint"].endswith(f" at guidance {expected:g}")
+    assert f"drawing 2 fixed pictures of the untuned model at guidance {expected:g}, to compare with" in messages
+
+
+def test_a_run_without_a_guard_says_no_guidance_of_evaluations(tmp_path: Path) -> None:
+    _, result = train(TINY.but(output=str(tmp_path / "run"), steps=1, guard=False))
+    assert "refl_evaluation_guidance" not in read_lora(result.files[0]).metadata
+
+
 RED = ColourScorer(0)
 MIXED = MixScorer([RED, ColourScorer(1)], [1.0, 0.5])
 

@@ -228,11 +228,14 @@ def test_presets_are_the_references() -> None:
     )
     assert (lora.learning_rate, lora.lora_rank, lora.lora_alpha, lora.warmup, lora.width) == (1e-4, 4, 4, 500, 1024)
     assert preset("lora") == ReflConfig()
+    assert [preset(name).evaluation_guidance for name in preset_names()] == [None, 7.5, 5.0, 5.0]
 
 
 def test_settings_survive_yaml(tmp_path: Path) -> None:
     pytest.importorskip("yaml")
-    config = ReflConfig(prompts=("a cat", "ein Fuchs — 狐"), stop_window=(3, 9), lora_alpha=None, guard=False)
+    config = ReflConfig(
+        prompts=("a cat", "ein Fuchs — 狐"), stop_window=(3, 9), lora_alpha=None, evaluation_guidance=3.0
+    )
     write_config(config, tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == config
     (tmp_path / "config.json").write_text(json.dumps(config.plain()))
@@ -274,6 +277,7 @@ def test_wrong_settings_are_named(values: dict[str, Any], error: str) -> None:
         {"beta1": 1.0},
         {"ema_decay": 1.5},
         {"lora_alpha": 0.0},
+        {"evaluation_guidance": 0.0},
         {"snr_gamma": -5.0},
         {"guard": 1},
         {"seed": "x"},

@@ -204,6 +204,22 @@ def test_damaged_settings_are_taken_from_the_checkpoint(run: Path, text: str) ->
         RunFolder(run).config()
 
 
+@pytest.mark.parametrize("kept", ["config.yaml", "checkpoint"])
+def test_a_run_from_before_evaluations_had_a_guidance_goes_on_at_that_of_training(run: Path, kept: str) -> None:
+    import yaml
+
+    values = {**RunFolder(run).config().plain(), "guidance": 3.0}
+    del values["evaluation_guidance"]
+    if kept == "checkpoint":
+        path = RunFolder(run).checkpoints.paths()[-1]
+        save_state({**load_state(path), "config": values}, path)
+    (run / "config.yaml").write_text(yaml.safe_dump(values) if kept == "config.yaml" else "")
+    assert RunFolder(run).config().evaluation_guidance == 3.0
+    trainer, _, _ = go_on(run)
+    assert trainer.evaluator is not None
+    assert trainer.evaluator.sampling.guidance == 3.0
+
+
 def deny(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """No file of these names can be replaced or added to; a program has them open."""
     monkeypatch.setattr(atomic, "PATIENCE_SECONDS", 0.01)

@@ -58,6 +58,12 @@ def test_a_run_without_a_held_out_scorer_says_so(tmp_path: Path) -> None:
     assert result.best is max(result.evaluations[1:], key=lambda one: one.mean_reward)
 
 
+def test_the_guidance_of_the_fixed_pictures_is_said(tmp_path: Path) -> None:
+    assert "The fixed pictures are drawn at guidance 7.5." in page(tmp_path, sweep=False)
+    assert "The fixed pictures are drawn at guidance 3." in page(tmp_path, sweep=False, evaluation_guidance=3.0)
+    assert "fixed pictures are drawn" not in page(tmp_path, guard=False)
+
+
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     unswept = page(tmp_path, sweep=False)
     assert "No strength is recommended: the strength was not swept." in unswept

@@ -23,6 +23,7 @@ QUICK = {
     "stop_last": 0,
     "evaluate_every": 5,
     "evaluation_images": 2,
+    "evaluation_cfg": 1.0,
     "learning_rate": 3e-3,
     "scale": 1.0,
     "threshold": 10.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,43 +28,6 @@ class Text:
         mask = None if self.mask is None else self.mask.to(device)
         return Text(self.ids.to(device), mask, self.owner.to(device))
 
-    def twice(self, images: int) -> Text:
-        """The same prompts for a second set of as many images."""
-        mask = None if self.mask is None else self.mask.repeat(2, 1)
-        return Text(self.ids.repeat(2, 1), mask, torch.cat((self.owner, self.owner + images)))
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """B comparisons as pictures."""
-
-    better: Tensor  # (B, 3, S, S) uint8
-    worse: Tensor
-    text: Text
-    target: Tensor  # (B,) the probability that `better` is preferred: 1, or 0.5 for a tie
-    weight: Tensor  # (B,) 0 for a pair of which an image could not be read
-    unreadable: tuple[str, ...] = ()
-
-    def to(self, device: torch.device) -> PairBatch:
-        moved = {name: getattr(self, name).to(device) for name in ("better", "worse", "text", "target", "weight")}
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True)
-class StateBatch:
-    """B comparisons as [CLS] states (B, width) of a frozen model."""
-
-    better: Tensor
-    worse: Tensor
-    target: Tensor
-    weight: Tensor
-    unreadable: tuple[str, ...] = ()
-
-    def to(self, device: torch.device) -> StateBatch:
-        return replace(
-            self, **{name: getattr(self, name).to(device) for name in ("better", "worse", "target", "weight")}
-        )
-
 
 @dataclass(frozen=True)
 class ImageBatch:
@@ -73,6 +37,34 @@ class ImageBatch:
     text: Text
     readable: Tensor  # (N,) bool
     unreadable: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> ImageBatch:
+        return replace(
+            self, pixels=self.pixels.to(device), text=self.text.to(device), readable=self.readable.to(device)
+        )
+
+
+Images = TypeVar("Images", ImageBatch, Tensor)  # a tensor: the [CLS] states (N, width) of a frozen model
+
+
+@dataclass(frozen=True)
+class PairBatch(Generic[Images]):
+    """N images, each once, and B comparisons among them."""
+
+    images: Images
+    better: Tensor  # (B,) int64: which of the images
+    worse: Tensor
+    target: Tensor  # (B,) the probability that `better` is preferred: 1, or 0.5 for a tie
+    weight: Tensor  # (B,) 0 for a comparison of which an image could not be read
+    unreadable: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> PairBatch[Images]:
+        moved = {name: getattr(self, name).to(device) for name in ("images", "better", "worse", "target", "weight")}
+        return replace(self, **moved)
+
+    def paired(self, rewards: Tensor) -> Tensor:
+        """(N,) rewards of the images -> (B, 2) of the better and the worse one of each comparison."""
+        return torch.stack((rewards[self.better], rewards[self.worse]), dim=1)
 
 
 class PromptReader:

@@ -54,6 +54,11 @@ class Pair(NamedTuple):
     worse: ImageSource
     tie: bool = False
 
+    @property
+    def target(self) -> float:
+        """The probability that `better` is preferred."""
+        return 0.5 if self.tie else 1.0
+
 
 def pairs_of(rankings: Iterable[Ranking], *, ties: bool = False) -> list[Pair]:
     """Every comparison within a prompt, in the order of the reference's `rank_pair_dataset`; ties only if wanted."""

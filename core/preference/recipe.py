@@ -19,8 +19,8 @@ class Recipe:
     """train/scripts/train_one_node.sh and train/src of THUDM/ImageReward, unless noted."""
 
     epochs: int = 10
-    batch_size: int = 64  # pairs a step, over all processes
-    per_device: int = 4  # pairs at once; the rest of a step is accumulated
+    batch_size: int = 64  # pairs a step, over all processes; a few more or fewer, so that rankings stay whole
+    per_device: int = 4  # at once the images of so many pairs, two a pair; the rest of a step is accumulated
     lr: float = 1e-5
     head_lr: float | None = None  # None: lr
     layer_decay: float = 1.0  # each layer below the top learns this much slower

@@ -28,7 +28,7 @@ from ..weights.catalogue import BERT_VOCABULARY
 from ..weights.download import companion, fetch_weight
 from ..weights.read import Checkpoint, read_checkpoint
 from ..weights.stored import StoredTensor
-from .batches import PairBatch, Text
+from .batches import ImageBatch, PairBatch, Text
 
 CHECKPOINT = "ImageReward.safetensors"
 UNSEEN = "crossattention.self.key.bias"
@@ -93,11 +93,9 @@ class RewardModel(nn.Module):
             rewards: Tensor = self.mlp(states.float())
         return rewards[..., 0]
 
-    def forward(self, batch: PairBatch) -> Tensor:
-        """B pairs -> (B, 2) raw rewards of the better and the worse image."""
-        pixels = torch.cat((batch.better, batch.worse))
-        rewards = self.head(self.states(pixels, batch.text.twice(len(batch.better))))
-        return rewards.view(2, -1).T
+    def forward(self, batch: PairBatch[ImageBatch]) -> Tensor:
+        """N images, B comparisons -> (B, 2) raw rewards of the better and the worse image."""
+        return batch.paired(self.head(self.states(batch.images.pixels, batch.images.text)))
 
 
 @dataclass(frozen=True)

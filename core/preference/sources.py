@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -12,20 +13,25 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import BadImage
 from ..pictures.pixels import to_pixels
 from ..pictures.resize import resize_crop
-from .batches import ImageBatch, PairBatch, PromptReader, StateBatch
+from .batches import ImageBatch, Images, PairBatch, PromptReader
 from .rankings import ImageSource, Pair
 from .scoring import open_source
 
-Picks = Sequence[tuple[int, float]]  # (which pair, its weight)
+Item = tuple[ImageSource, str]  # a picture with its prompt
+Picks = Sequence[tuple[int, float]]  # (which comparison, its weight)
 
 
-class Source(Protocol):
-    """Comparisons by number."""
+def items_of(pairs: Sequence[Pair]) -> list[Item]:
+    """Each picture with its prompt, once, in the order of first appearance."""
+    return list(dict.fromkeys((image, pair.prompt) for pair in pairs for image in (pair.better, pair.worse)))
 
-    def __len__(self) -> int: ...
 
-    def batches(self, picks: Sequence[Picks]) -> Iterator[PairBatch | StateBatch]:
-        """A batch for each list of picks, in their order."""
+def numbered(pairs: Sequence[Pair], items: Sequence[Item]) -> tuple[list[int], list[int], list[float]]:
+    """Of each comparison the places of its better and its worse picture in `items`, and the target."""
+    place = {item: i for i, item in enumerate(items)}
+    better = [place[pair.better, pair.prompt] for pair in pairs]
+    worse = [place[pair.worse, pair.prompt] for pair in pairs]
+    return better, worse, [pair.target for pair in pairs]
 
 
 def read_pixels(image: ImageSource, size: int) -> Tensor:
@@ -33,44 +39,68 @@ def read_pixels(image: ImageSource, size: int) -> Tensor:
     return resize_crop(to_pixels(open_source(image), size)[None], size)[0]
 
 
-class PicturePairs(Dataset[PairBatch]):
-    """Pairs whose pictures are decoded when they are needed; one that cannot be read gets the weight 0."""
+class Source(ABC, Generic[Images]):
+    """Comparisons by number, and the images that they are of by number too."""
 
-    def __init__(self, pairs: Sequence[Pair], size: int, reader: PromptReader, workers: int = 0) -> None:
-        self.pairs = pairs
-        self.size = size
-        self.reader = reader
+    def __init__(self, better: Sequence[int], worse: Sequence[int], target: Sequence[float], workers: int = 0) -> None:
+        self.better, self.worse, self.target = list(better), list(worse), list(target)
         self.workers = workers
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.target)
 
-    def batches(self, picks: Sequence[Picks]) -> Iterator[PairBatch]:
-        return iter(DataLoader(_Collated(self.collate, picks), batch_size=None, num_workers=self.workers))
+    @abstractmethod
+    def images(self, rows: Sequence[int]) -> tuple[Images, Tensor, tuple[str, ...]]:
+        """Of N images what the model takes, which of them can be read (N,), and the names of the others."""
 
-    def collate(self, picks: Picks) -> PairBatch:
-        pairs = [self.pairs[i] for i, _ in picks]
-        better = [_attempt(pair.better, self.size) for pair in pairs]
-        worse = [_attempt(pair.worse, self.size) for pair in pairs]
-        readable = [a is not None and b is not None for a, b in zip(better, worse, strict=True)]
-        unread = [str(p.better) for p, pixels in zip(pairs, better, strict=True) if pixels is None]
-        unread += [str(p.worse) for p, pixels in zip(pairs, worse, strict=True) if pixels is None]
+    def batches(self, picks: Sequence[Picks]) -> Iterator[PairBatch[Images]]:
+        """A batch for each list of picks, in their order; a comparison with an image that cannot be read weighs 0."""
+        return iter(DataLoader(_Collated(self._collate, picks), batch_size=None, num_workers=self.workers))
+
+    def _collate(self, picks: Picks) -> PairBatch[Images]:
+        numbers = [i for i, _ in picks]
+        rows = dict.fromkeys(row for i in numbers for row in (self.better[i], self.worse[i]))
+        place = {row: n for n, row in enumerate(rows)}
+        better, worse = (torch.tensor([place[ends[i]] for i in numbers]) for ends in (self.better, self.worse))
+        images, readable, unreadable = self.images(list(rows))
         return PairBatch(
-            better=_stack(better, self.size),
-            worse=_stack(worse, self.size),
-            text=self.reader.read([pair.prompt for pair in pairs]),
-            target=torch.tensor([0.5 if pair.tie else 1.0 for pair in pairs]),
-            weight=torch.tensor([w if ok else 0.0 for (_, w), ok in zip(picks, readable, strict=True)]),
-            unreadable=tuple(unread),
+            images=images,
+            better=better,
+            worse=worse,
+            target=torch.tensor([self.target[i] for i in numbers]),
+            weight=torch.tensor([weight for _, weight in picks]) * (readable[better] & readable[worse]),
+            unreadable=unreadable,
         )
+
+
+class PicturePairs(Source[ImageBatch]):
+    """Comparisons whose pictures are decoded when they are needed."""
+
+    def __init__(self, pairs: Sequence[Pair], size: int, reader: PromptReader, workers: int = 0) -> None:
+        items = items_of(pairs)
+        super().__init__(*numbered(pairs, items), workers)
+        self.pictures = Pictures(items, size, reader)
+
+    def images(self, rows: Sequence[int]) -> tuple[ImageBatch, Tensor, tuple[str, ...]]:
+        batch = self.pictures.collate(rows)
+        return batch, batch.readable, batch.unreadable
+
+
+class StatePairs(Source[Tensor]):
+    """Comparisons of rows of a table of [CLS] states (N, width)."""
+
+    def __init__(self, states: Tensor, better: Sequence[int], worse: Sequence[int], target: Sequence[float]) -> None:
+        super().__init__(better, worse, target)
+        self.states = states
+
+    def images(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        return self.states[list(rows)], torch.ones(len(rows), dtype=torch.bool), ()
 
 
 class Pictures(Dataset[ImageBatch]):
     """Single pictures with their prompts, each combination once."""
 
-    def __init__(
-        self, items: Sequence[tuple[ImageSource, str]], size: int, reader: PromptReader, workers: int = 0
-    ) -> None:
+    def __init__(self, items: Sequence[Item], size: int, reader: PromptReader, workers: int = 0) -> None:
         self.items = items
         self.size = size
         self.reader = reader
@@ -88,23 +118,6 @@ class Pictures(Dataset[ImageBatch]):
             readable=torch.tensor([p is not None for p in pixels]),
             unreadable=tuple(str(image) for (image, _), p in zip(items, pixels, strict=True) if p is None),
         )
-
-
-class StatePairs:
-    """Pairs of rows of a table of [CLS] states (N, width)."""
-
-    def __init__(self, states: Tensor, better: Tensor, worse: Tensor, target: Tensor) -> None:
-        self.states, self.better, self.worse, self.target = states, better, worse, target
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def batches(self, picks: Sequence[Picks]) -> Iterator[StateBatch]:
-        for chosen in picks:
-            rows = torch.tensor([i for i, _ in chosen])
-            weight = torch.tensor([w for _, w in chosen])
-            better, worse = self.states[self.better[rows]], self.states[self.worse[rows]]
-            yield StateBatch(better, worse, self.target[rows], weight)
 
 
 class _Collated(Dataset):  # type: ignore[type-arg]

@@ -15,13 +15,12 @@ from ..errors import UnknownCheckpoint
 from ..files.atomic import replacing_path
 from ..weights.read import read_checkpoint, read_metadata
 from .batches import PromptReader
-from .rankings import ImageSource, Pair
+from .rankings import Pair
 from .reward_model import RewardModel
 from .score_log import key_of
-from .sources import Pictures, StatePairs
+from .sources import Item, Pictures, StatePairs, items_of, numbered
 
 log = logging.getLogger(__name__)
-Item = tuple[ImageSource, str]
 
 
 class States(NamedTuple):
@@ -30,11 +29,6 @@ class States(NamedTuple):
     rows: Tensor  # (N, width) float32
     readable: Tensor  # (N,) bool
     unreadable: tuple[str, ...]
-
-
-def items_of(pairs: Sequence[Pair]) -> list[Item]:
-    """Each picture with its prompt, once, in the order of first appearance."""
-    return list(dict.fromkeys((image, pair.prompt) for pair in pairs for image in (pair.better, pair.worse)))
 
 
 @torch.no_grad()
@@ -83,12 +77,9 @@ def cached_states(path: Path, identity: str, items: Sequence[Item], compute: Cal
 
 def state_pairs(pairs: Sequence[Pair], items: Sequence[Item], states: States) -> StatePairs:
     """Pairs as rows of the table; those of unreadable pictures are left out."""
-    row = {item: i for i, item in enumerate(items)}
-    better = torch.tensor([row[pair.better, pair.prompt] for pair in pairs], dtype=torch.int64)
-    worse = torch.tensor([row[pair.worse, pair.prompt] for pair in pairs], dtype=torch.int64)
-    target = torch.tensor([0.5 if pair.tie else 1.0 for pair in pairs])
-    kept = states.readable[better] & states.readable[worse]
-    return StatePairs(states.rows, better[kept], worse[kept], target[kept])
+    gone = {item for item, readable in zip(items, states.readable.tolist(), strict=True) if not readable}
+    kept = [pair for pair in pairs if gone.isdisjoint(items_of([pair]))]
+    return StatePairs(states.rows, *numbered(kept, items))
 
 
 def _read(path: Path, key: str) -> Mapping[str, Tensor] | None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,14 @@ from ..networks.devices import in_float64
 from ..networks.wordpiece import WordPiece
 from ..training.backend import Backend, start_backend
 from ..training.outputs import OutputFile
-from .batches import PromptReader, StateBatch
+from .batches import PairBatch, PromptReader
 from .rankings import Pair, Ranking, data_hash, pairs_of, present
 from .recipe import Recipe
 from .regularise import regularise
 from .reward_model import CHECKPOINT, Base, RewardHead, checkpoint_activations, export, freeze, load_base
 from .score_log import scorer_identity
-from .sources import PicturePairs, Source, StatePairs
-from .states import cached_states, compute_states, items_of, state_pairs
+from .sources import PicturePairs, Source, StatePairs, items_of
+from .states import cached_states, compute_states, state_pairs
 from .training import Epoch, RewardTrainer
 
 log = logging.getLogger(__name__)
@@ -54,18 +54,17 @@ class HeadModel(nn.Module):
         super().__init__()
         self.mlp = mlp
 
-    def forward(self, batch: StateBatch) -> Tensor:
-        """B pairs of states -> (B, 2) raw rewards."""
-        rewards: Tensor = self.mlp(torch.stack((batch.better, batch.worse), dim=1).float())
-        return rewards[..., 0]
+    def forward(self, batch: PairBatch[Tensor]) -> Tensor:
+        """N states, B comparisons -> (B, 2) raw rewards."""
+        return batch.paired(self.mlp(batch.images.float())[..., 0])
 
 
 class _Prepared(NamedTuple):
     """What is trained, and the pairs to train and to validate it on."""
 
     module: nn.Module
-    training: Source
-    validation: Source
+    training: Source[Any]
+    validation: Source[Any]
     unreadable: set[str]
 
 
@@ -223,7 +222,7 @@ def _training_rewards(trainer: RewardTrainer, start: Base, data: _Data, reader: 
     """(N,) float64 raw rewards of every training picture that can be read."""
     model, source = start.model.eval(), trainer.training
     if isinstance(source, StatePairs):
-        rows = source.states[torch.unique(torch.cat((source.better, source.worse)))]
+        rows = source.states[sorted({*source.better, *source.worse})]
     else:
         device = trainer.backend.device
         states = compute_states(model, items_of(data.training), reader, device=device, workers=workers)

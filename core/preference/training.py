@@ -1,7 +1,8 @@
 """How a reward model is trained: pairwise cross-entropy on rankings, validated after each epoch.
 
-train/src/train.py of THUDM/ImageReward, written so that any number of processes takes the same steps: a step's pairs are
-dealt to the processes, and its loss is divided by how many pairs the step has in all.
+train/src/train.py of THUDM/ImageReward, written so that each image of a step is run once for all of its pairs, and that any
+number of processes takes the same steps: a step's pairs are dealt to the processes, and its loss is divided by how many
+pairs the step has in all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from ..training.backend import Backend
 from ..training.states import whole_number
 from ..training.trainer import Trainer
 from ..training.updates import Updates
-from .batches import PairBatch, StateBatch
+from .batches import PairBatch
+from .plan import Group, Plan
 from .recipe import Recipe, learning_rate
 from .report import write_json
 from .sources import Picks, Source
@@ -62,7 +65,7 @@ class Tally:
     correct: float = 0.0
     ordered: float = 0.0
 
-    def add(self, rewards: Tensor, losses: Tensor, batch: PairBatch | StateBatch) -> None:
+    def add(self, rewards: Tensor, losses: Tensor, batch: PairBatch[Any]) -> None:
         counted = batch.weight
         ordered = counted * (batch.target == 1)
         self.loss += float((losses.detach() * counted).sum())
@@ -89,8 +92,8 @@ class RewardTrainer(Trainer):
     def __init__(
         self,
         module: nn.Module,
-        training: Source,
-        validation: Source,
+        training: Source[Any],
+        validation: Source[Any],
         recipe: Recipe,
         folder: Path,
         backend: Backend,
@@ -118,6 +121,7 @@ class RewardTrainer(Trainer):
         )
         super().__init__(updates, folder, steps=steps, evaluate_every=steps_per_epoch, save_every=save_steps)
         self.module, self.training, self.validation, self.recipe = module, training, validation, recipe
+        self.training_plan, self.validation_plan = (Plan(each.better, each.worse) for each in (training, validation))
         self.folder, self.fingerprint, self.on_step, self.on_epoch = folder, fingerprint, on_step, on_epoch
         self.history: list[Epoch] = []
         self.best: Epoch | None = None  # whose weights are kept
@@ -154,7 +158,7 @@ class RewardTrainer(Trainer):
         if self.on_step is not None and self.backend.first:
             self.on_step(self.update, self.steps)
 
-    def _work_left(self) -> Iterator[tuple[int, list[PairBatch | StateBatch]]]:
+    def _work_left(self) -> Iterator[tuple[int, list[PairBatch[Any]]]]:
         """For each step that is left, how many pairs it has in all, and this process's share of them in batches."""
         first = self.update % self.evaluate_every
         for epoch in range(self.update // self.evaluate_every, self.recipe.epochs):
@@ -167,19 +171,16 @@ class RewardTrainer(Trainer):
     def _plan(self, epoch: int) -> list[tuple[int, list[Picks]]]:
         """For each step how many pairs it has in all, and this process's share of them in pieces that fit its device."""
         generator = torch.Generator().manual_seed(self.recipe.seed + epoch)
-        shuffled = torch.randperm(len(self.training), generator=generator).tolist()
-        size = self.recipe.batch_size
-        chunks = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
-        return [(len(chunk), self._share(chunk, self.recipe.per_device)) for chunk in chunks]
+        steps = self.training_plan.steps(self.recipe.batch_size, generator)
+        share = partial(self._share, self.training_plan, at_once=self.recipe.per_device)
+        return [(sum(map(len, groups)), share(groups)) for groups in steps]
 
-    def _share(self, chunk: Sequence[int], at_once: int) -> list[Picks]:
-        own = [(i, 1.0) for i in chunk[self.backend.rank :: self.backend.world]]
-        own = own or [(chunk[0], 0.0)]  # every process takes part in every step
-        return [own[i : i + at_once] for i in range(0, len(own), at_once)]
+    def _share(self, plan: Plan, groups: Sequence[Group], at_once: int) -> list[Picks]:
+        """This process's batches, each of the images of up to `at_once` pairs; every process takes part in every step."""
+        own = plan.batches(groups, 2 * at_once, self.backend.rank, self.backend.world)
+        return [[(i, 1.0) for i in batch] for batch in own] or [[(groups[0][0], 0.0)]]
 
-    def _losses(
-        self, module: Callable[..., Any], batch: PairBatch | StateBatch
-    ) -> tuple[Tensor, Tensor, PairBatch | StateBatch]:
+    def _losses(self, module: Callable[..., Any], batch: PairBatch[Any]) -> tuple[Tensor, Tensor, PairBatch[Any]]:
         """(B, 2) rewards and (B,) losses of a batch, and the batch on the device."""
         self.unreadable.update(batch.unreadable)
         batch = batch.to(self.backend.device)
@@ -220,7 +221,8 @@ class RewardTrainer(Trainer):
         """Loss and accuracy over all validation pairs; each process takes a share."""
         self.module.eval()
         tally = Tally()
-        shares = self._share(range(len(self.validation)), self.recipe.per_device * 2)  # no gradients: twice as many fit
+        plan, at_once = self.validation_plan, self.recipe.per_device * 2  # no gradients: twice as many fit
+        shares = self._share(plan, plan.groups, at_once)
         for batch in self.validation.batches(shares):
             tally.add(*self._losses(self.module, batch))
         return self._total(tally, "validation")

@@ -11,7 +11,7 @@ from checkpoints import imagereward_state_dict, write_imagereward
 from reference.comparisons import PROMPTS, SEED, SIZES, names_digest, pictures
 from sd_imagereward.core import ImageRewardError, load_scorer, score_images
 from sd_imagereward.core.networks.wordpiece import WordPiece
-from sd_imagereward.core.preference.batches import PairBatch, PromptReader
+from sd_imagereward.core.preference.batches import ImageBatch, PairBatch, PromptReader
 from sd_imagereward.core.preference.recipe import Recipe, learning_rate
 from sd_imagereward.core.preference.regularise import regularise
 from sd_imagereward.core.preference.reward_model import (
@@ -40,16 +40,16 @@ def deep_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_imagereward(tmp_path_factory.mktemp("deep"), seed=SEED, **SIZES)
 
 
-def reference_batch(model: RewardModel, vocabulary: Path) -> PairBatch:
+def reference_batch(model: RewardModel, vocabulary: Path) -> PairBatch[ImageBatch]:
     from sd_imagereward.core.pictures.pixels import to_pixels
     from sd_imagereward.core.pictures.resize import resize_crop
 
-    def prepared(images: list) -> torch.Tensor:
-        return torch.cat([resize_crop(to_pixels(image)[None], model.image_size) for image in images])
-
     better, worse = pictures()
-    text = PromptReader(WordPiece(vocabulary)).read(PROMPTS)
-    return PairBatch(prepared(better), prepared(worse), text, torch.ones(len(PROMPTS)), torch.ones(len(PROMPTS)))
+    pixels = torch.cat([resize_crop(to_pixels(image)[None], model.image_size) for image in [*better, *worse]])
+    text = PromptReader(WordPiece(vocabulary)).read([*PROMPTS, *PROMPTS])
+    images = ImageBatch(pixels, text, torch.ones(len(pixels), dtype=torch.bool))
+    first, second = torch.arange(len(pixels)).view(2, -1)
+    return PairBatch(images, first, second, target=torch.ones(len(first)), weight=torch.ones(len(first)))
 
 
 def reference_name(name: str) -> str:

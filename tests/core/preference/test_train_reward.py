@@ -23,8 +23,8 @@ from sd_imagereward.core.preference.rankings import Pair, Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.reward_model import load_base
-from sd_imagereward.core.preference.sources import PicturePairs
-from sd_imagereward.core.preference.states import compute_states, items_of
+from sd_imagereward.core.preference.sources import PicturePairs, items_of
+from sd_imagereward.core.preference.states import compute_states
 from sd_imagereward.core.preference.train_reward import Trained, train_reward_model
 from sd_imagereward.core.training.backend import Backend
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
@@ -276,8 +276,8 @@ def test_a_picture_that_cannot_be_read_is_grey_and_its_state_is_zero(small_base:
     reader = PromptReader(WordPiece(start.vocabulary))
     pair = Pair(ranking.prompt, good, broken)
     (batch,) = PicturePairs([pair], start.model.image_size, reader).batches([[(0, 1.0)]])
-    assert (batch.worse == 127).all()
-    assert not (batch.better == 127).all()
+    assert (batch.images.pixels[batch.worse] == 127).all()
+    assert not (batch.images.pixels[batch.better] == 127).all()
     assert batch.weight.tolist() == [0.0]
     assert batch.unreadable == (str(broken),)
     states = compute_states(start.model, items_of([pair]), reader, device=torch.device("cpu"))

@@ -204,6 +204,7 @@ def refl_arguments(shop: Workshop, output: Path, **changes: object) -> list[obje
         "accumulation": 1,
         "learning_rate": RATE,
 
+        "evaluation_guidance": GUIDANCE,
         "evaluation_images": shop.size.evaluation_images,
         "evaluate_every": max(shop.size.updates // 5, 1),
         "dtype": "float32",
@@ -288,8 +289,8 @@ def truths(folder: Path) -> dict[str, float]:
 Stage = Callable[[Workshop], None]
 STAGES: dict[str, Stage] = {
     "vae": pretrain_vae,
-    "model": pretrain_model,
     "scorers": pretrain_scorers,
+    "model": pretrain_model,
     "rankings": compare,
     "reward": train_reward,
     "evaluate": evaluate,

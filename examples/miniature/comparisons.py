@@ -16,7 +16,10 @@ DRAWN, PAINTED = 2, 2  # pictures of a ranking, by the model and by the painter
 
 
 def write_rankings(folder: Path, captions: Sequence[str], each: int, model: Path, seed: int) -> Path:
-    """`rankings.json` and its pictures, named from the folder above: `each` rankings a caption, of drawings without guidance and of paintings."""
+    """`rankings.json` and its pictures, named from the folder above.
+
+    each: rankings of a caption, each of drawings without guidance and of paintings.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, 3, each])
     names = [(text, number) for text in captions for number in range(each)]

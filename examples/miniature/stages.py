@@ -203,7 +203,6 @@ def refl_arguments(shop: Workshop, output: Path, **changes: object) -> list[obje
         "batch_size": 8,
         "accumulation": 1,
         "learning_rate": RATE,
-
         "evaluation_guidance": GUIDANCE,
         "evaluation_images": shop.size.evaluation_images,
         "evaluate_every": max(shop.size.updates // 5, 1),

@@ -19,10 +19,14 @@ SHOWN = 24  # captions of a strip
 Table = tuple[list[str], list[list[str]]]
 
 
-def write(path: Path, shops: Sequence[Workshop], claims: Sequence[Sequence[Claim]]) -> Path:
-    """`path` and beside it the tables as Markdown. claims: those of each shop."""
+def write(
+    path: Path, shops: Sequence[Workshop], claims: Sequence[Sequence[Claim]], more: Sequence[tuple[str, Table]]
+) -> Path:
+    """`path` and beside it the tables as Markdown. claims: those of each shop; more: other tables."""
     claimed, times = _claim_table(shops, claims), _time_table(shops)
-    replace_text(path.with_suffix(".md"), "\n\n".join(map(_markdown, (claimed, times))) + "\n")
+    replace_text(
+        path.with_suffix(".md"), "\n\n".join(map(_markdown, (claimed, *(table for _, table in more), times))) + "\n"
+    )
     return write_page(
         path,
         "page.html",
@@ -33,6 +37,7 @@ def write(path: Path, shops: Sequence[Workshop], claims: Sequence[Sequence[Claim
         claims=claimed,
         charts=list(_charts(shops)),
         strips=list(_strips(shops[0])),
+        more=more,
         times=times,
     )
 

@@ -198,6 +198,7 @@ def refl_arguments(shop: Workshop, output: Path, **changes: object) -> list[obje
         "height": SIDE,
         "sampler": "ddim",
         "denoising_steps": STEPS,
+        "stop_window": (3 * STEPS // 4, STEPS - 1),
         "lora_rank": RANK,
         "steps": shop.size.updates,
         "batch_size": 8,
@@ -207,6 +208,7 @@ def refl_arguments(shop: Workshop, output: Path, **changes: object) -> list[obje
         "evaluation_images": shop.size.evaluation_images,
         "evaluate_every": max(shop.size.updates // 5, 1),
         "dtype": "float32",
+        "gradient_checkpointing": False,
         "device": "cpu",
         "seed": shop.seed,
         "tracker": "none",
@@ -215,8 +217,11 @@ def refl_arguments(shop: Workshop, output: Path, **changes: object) -> list[obje
     words: list[object] = ["refl"]
     for name, value in settings.items():
         option = name.replace("_", "-")
-        words += [f"--{option if value else f'no-{option}'}"] if isinstance(value, bool) else [f"--{option}", value]
-    return [*words, "--no-gradient-checkpointing", "--stop-window", 3 * STEPS // 4, STEPS - 1]
+        if isinstance(value, bool):
+            words.append(f"--{option if value else f'no-{option}'}")
+        else:
+            words += [f"--{option}", *(value if isinstance(value, tuple) else (value,))]
+    return words
 
 
 def tune(shop: Workshop) -> None:

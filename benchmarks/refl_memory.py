@@ -19,6 +19,7 @@ import torch
 from sd_imagereward.core.networks.bert import BertSizes
 from sd_imagereward.core.networks.vit import ViTSizes
 from sd_imagereward.core.refl import DiffusersGenerator, ReflConfig
+from sd_imagereward.core.refl.generator import DRAWN_AT_ONCE
 from sd_imagereward.core.refl.losses import reward_loss
 from sd_imagereward.core.refl.tuning import LoraTuning
 from sd_imagereward.core.scorers.imagereward import ImageRewardNetwork
@@ -89,6 +90,17 @@ def reward_network() -> ImageRewardNetwork:
     return ImageRewardNetwork(VISION, TEXT).eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def drawn_without_gradient(generator: DiffusersGenerator, side: int, storages: LiveStorages) -> int:
+    """Bytes at most of a step of an evaluation: as many pictures as it draws at once, with guidance."""
+    rows = 2 * DRAWN_AT_ONCE
+    before = storages.now
+    latents, step = torch.empty((rows, 4, side // 8, side // 8)), torch.zeros((1,), dtype=torch.int64)
+    time_ids = generator.time_ids([(side, side, 0, 0)] * rows, (side, side)) if generator.traits.pooled else None
+    generator.predict(latents, step, generator.conditioning(["a prompt"] * rows), time_ids)
+    return storages.take_peak() - before
+
+
 def estimate(size: str) -> None:
     pipeline = refl.RandomPipeline(size, META, torch.bfloat16)
     generator = DiffusersGenerator(pipeline, dtype=torch.bfloat16, device=META)
@@ -111,6 +123,9 @@ def estimate(size: str) -> None:
             scoring = storages.take_peak()
             (gradient * x0).sum().backward()
             drawing = max(drawing, storages.take_peak())
+            del x0, gradient, seen
+            storages.take_peak()
+            evaluating = drawn_without_gradient(generator, side, storages)
     lora = sum(parameter.numel() * 4 for parameter in tuning.parameters().values())
     network, scorers = bytes_of(generator.network) - lora, bytes_of(generator.vae) + bytes_of(reward)
     rows = {
@@ -120,6 +135,7 @@ def estimate(size: str) -> None:
         "LoRA and Adam's two moments, float32": 3 * lora,
         "activations at most: U-Net, there and back": drawing,
         "activations at most: VAE and ImageReward": scoring,
+        f"activations at most: {DRAWN_AT_ONCE} evaluated at once": evaluating,
         "at most, all networks in memory": network + scorers + 3 * lora + max(drawing, scoring),
         "at most, taking turns": 3 * lora + max(network + drawing, scorers + scoring),
     }

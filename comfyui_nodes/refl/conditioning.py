@@ -32,6 +32,12 @@ class EncodedPrompts:
     def free(self) -> None:
         release(self.clip.patcher)
 
+    def fit_together(self, one: str, other: str) -> bool:
+        """Whether in one batch both are what they are alone: no prompt is scheduled, and no tokens must be repeated."""
+        self.encode([one, other])
+        first, second = self._encoded[one], self._encoded[other]
+        return len(first) == len(second) == 1 and _shapes(first) == _shapes(second)
+
     def batch(self, prompts: Sequence[str]) -> Conditioning:
         """One conditioning for a batch with a prompt for each picture."""
         self.encode(prompts)
@@ -47,6 +53,13 @@ def plain_copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(plain_copy(item) for item in value)
     return value
+
+
+def _shapes(conditioning: Conditioning) -> dict[str, Any]:
+    """Of a conditioning's tensors, by their names."""
+    ((embeddings, options),) = conditioning
+    tensors = {"embeddings": embeddings, **options}
+    return {name: tensor.shape for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
 def join(conditionings: Sequence[Conditioning]) -> Conditioning:

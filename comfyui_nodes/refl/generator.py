@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...core.errors import ImageRewardError
 from ...core.infotext.syntax import plain_prompt
 from ...core.refl.families import Family
-from ...core.refl.generator import Denoiser, Generator, Sampling, T
+from ...core.refl.generator import DRAWN_AT_ONCE, Denoiser, Generator, Sampling, T
 from ...core.refl.lora import Lora
 from ...core.refl.randomness import SampleNoise
 from ...core.scorers.base import Scorer
@@ -43,7 +43,7 @@ class ComfyGenerator(Generator):
         negative: Conditioning | None = None,
         dtype: torch.dtype | None = None,
         rewards: Sequence[RewardModel] = (),
-        on_rollout: Callable[[], None] = lambda: None,
+        on_rollout: Callable[[int], None] = lambda pictures: None,
     ) -> None:
         if clip is None or vae is None:
             raise ImageRewardError(
@@ -105,6 +105,9 @@ class ComfyGenerator(Generator):
         self.prompts.encode(prompts)
         self.prompts.free()
 
+    def fit_together(self, one: str, other: str) -> bool:
+        return self.prompts.fit_together(one, other)
+
     def plain(self, prompt: str) -> str:
         return plain_prompt(prompt, "ComfyUI") or prompt
 
@@ -113,7 +116,8 @@ class ComfyGenerator(Generator):
     def denoise(
         self, prompts: Sequence[str], sampling: Sampling, noise: SampleNoise, rollout: Callable[[Denoiser], T]
     ) -> T:
-        self.stage.begin(sampling.width, sampling.height, len(prompts))
+        trained = len(prompts) if torch.is_grad_enabled() else -(-len(prompts) // DRAWN_AT_ONCE)
+        self.stage.begin(sampling.width, sampling.height, trained)
         guider = comfy.samplers.CFGGuider(self.patcher)
         negative = self.negative or (self.prompts.batch([sampling.negative_prompt]) if sampling.guidance != 1 else [])
         guider.set_conds(self.prompts.batch(prompts), negative)
@@ -125,10 +129,11 @@ class ComfyGenerator(Generator):
         size = (sampling.height // self.scale, sampling.width // self.scale)
         empty = torch.zeros(len(prompts), self.latent_channels, *size)
         guider.sample(empty, empty, rollout_sampler, sigmas, disable_pbar=True, seed=0)
-        self.on_rollout()
+        self.on_rollout(len(prompts))
         return rollout_sampler.result
 
     def decode(self, latents: Tensor) -> Tensor:
+        model_management.throw_exception_if_processing_interrupted()
         latents = self.patcher.get_model_object("latent_format").process_out(latents)
         decoded = self.vae.first_stage_model.decode(latents.to(self.vae.device, self.vae.vae_dtype))
         return self.vae.process_output(decoded.float()).clamp(0, 1)

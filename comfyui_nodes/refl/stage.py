@@ -32,7 +32,7 @@ class Stage:
         self._together = True
 
     def begin(self, width: int, height: int, batch: int) -> None:
-        """Before a rollout that draws `batch` pictures of that size."""
+        """Before a rollout that needs the memory of an update of `batch` pictures of that size."""
         activations = (
             batch * width * height * ACTIVATION_MIB_PER_MEGAPIXEL
         )  # a megapixel has as many pixels as a MiB bytes

@@ -139,19 +139,19 @@ def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:
 
 
 class Progress(Observer):
-    """ComfyUI's progress bar, one tick a rollout from noise to picture, with the last picture as its preview."""
+    """ComfyUI's progress bar, one tick a picture, with the last picture as its preview."""
 
     PREVIEW = 512  # pixels
 
     def __init__(self, config: ReflConfig) -> None:
         rounds = -(-config.steps // config.evaluate_every) + 1
         pictures = config.evaluation_images * (rounds + (len(SWEEP) - 1) * config.sweep)
-        self.total = config.steps * config.accumulation + pictures
+        self.total = config.steps * config.accumulation * config.batch_size + pictures
         self.done, self.steps = 0, config.steps
         self.bar = comfy.utils.ProgressBar(self.total)
 
-    def rollout(self) -> None:
-        self.done = min(self.done + 1, self.total)
+    def rollout(self, pictures: int) -> None:
+        self.done = min(self.done + pictures, self.total)
         self.bar.update_absolute(self.done, self.total)
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:

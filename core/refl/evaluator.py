@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..scorers.base import Scorer
 from ..training.backend import Backend
-from .generator import Generator, Sampling
+from .generator import DRAWN_AT_ONCE, Generator, Sampling
 from .guard import Evaluation
 from .randomness import SampleNoise, derive_seed
 from .reward_gradient import decode_and_score
@@ -27,30 +28,44 @@ class Evaluator:
     prompts: list[str]  # one per picture
     seed: int
     backend: Backend
+    # Pictures that an update has in memory at once. An evaluation needs no more of it: it decodes and scores as many at a
+    # time, and draws `DRAWN_AT_ONCE` times as many.
+    batch_size: int
 
     def evaluate(self, update: int, strength: float) -> tuple[Evaluation, Tensor]:
         """The scores of all pictures, and this process's pictures, (n, 3, H, W) uint8 on the CPU."""
-        pixels, reward, held_out = self._score_share()
-        held = self._of_all(held_out) if self.held_out is not None else ()
-        return Evaluation(update, strength, self._of_all(reward), held), pixels
-
-    def _of_all(self, share: Tensor) -> tuple[float, ...]:
-        """This process's scores with those of the others."""
-        return tuple(self.backend.gather(share)[: len(self.prompts)].cpu().tolist())
-
-    def _score_share(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures one by one, so that an evaluation needs no more memory than an update."""
         share = -(-len(self.prompts) // self.backend.world)
-        pictures, rewards, held_out = [], [], []
-        for n in range(self.backend.rank * share, (self.backend.rank + 1) * share):
-            prompt = self.prompts[n % len(self.prompts)]
-            noise = SampleNoise.of_seeds([derive_seed(self.seed, "evaluation", n)])
-            latents = draw(self.generator, self.sampling, [prompt], noise)
-            with torch.no_grad():
-                pixels, reward = decode_and_score(self.generator, self.scorer, latents, [prompt])
-                if self.held_out is not None:
-                    self.generator.bring_scorer(self.held_out)
-                    held_out.append(self.held_out.score(pixels, [self.generator.plain(prompt)]).float().cpu())
-            rewards.append(reward.float().cpu())
-            pictures.append((pixels * 255).round().to(torch.uint8).cpu())
-        return torch.cat(pictures), torch.cat(rewards), torch.cat(held_out) if held_out else torch.empty(0)
+        first = self.backend.rank * share
+        pixels, scores = zip(*map(self._draw_and_score, self._batches(range(first, first + share))), strict=True)
+        of_all = self.backend.gather(torch.cat(scores))[: len(self.prompts)].cpu()
+        reward, *held_out = (tuple(column.tolist()) for column in of_all.unbind(1))
+        return Evaluation(update, strength, reward, held_out[0] if held_out else ()), torch.cat(pixels)
+
+    def _prompt(self, n: int) -> str:
+        return self.prompts[n % len(self.prompts)]
+
+    def _batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Pictures to draw at once."""
+        batch: list[int] = []
+        for n in numbers:
+            full = len(batch) == DRAWN_AT_ONCE * self.batch_size
+            if batch and (full or not self.generator.fit_together(self._prompt(batch[0]), self._prompt(n))):
+                yield batch
+                batch = []
+            batch.append(n)
+        yield batch
+
+    @torch.no_grad()
+    def _draw_and_score(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The pictures of these numbers, (n, 3, H, W) uint8, and their scores, (n, scorers) float32; both on the CPU."""
+        prompts = [self._prompt(n) for n in numbers]
+        noise = SampleNoise.of_seeds([derive_seed(self.seed, "evaluation", n) for n in numbers])
+        latents = draw(self.generator, self.sampling, prompts, noise)
+        few = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
+        scored = [decode_and_score(self.generator, self.scorer, latents[part], prompts[part]) for part in few]
+        pixels, scores = torch.cat([one.cpu() for one, _ in scored]), [torch.cat([one.cpu() for _, one in scored])]
+        if self.held_out is not None:
+            self.generator.bring_scorer(self.held_out)
+            plain = [self.generator.plain(prompt) for prompt in prompts]
+            scores.append(torch.cat([self.held_out.score(pixels[part], plain[part]).cpu() for part in few]))
+        return (pixels * 255).round().to(torch.uint8), torch.stack([each.float() for each in scores], dim=1)

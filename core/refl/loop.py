@@ -111,6 +111,7 @@ class ReflTrainer(Trainer):
                 self.evaluation_prompts,
                 config.seed,
                 backend,
+                config.batch_size,
             )
             if config.guard
             else None

@@ -16,7 +16,7 @@ from sd_imagereward.comfyui_nodes.nodes import train_refl_widgets
 from sd_imagereward.comfyui_nodes.nodes.train_refl import TrainReflLora
 from sd_imagereward.comfyui_nodes.nodes.train_refl_widgets import config_of
 from sd_imagereward.comfyui_nodes.refl import lora_paths, memory, prompts, samplers
-from sd_imagereward.comfyui_nodes.refl.conditioning import join, plain_copy
+from sd_imagereward.comfyui_nodes.refl.conditioning import EncodedPrompts, join, plain_copy
 from sd_imagereward.comfyui_nodes.refl.results import GAP, Memo, before_and_after, summary
 from sd_imagereward.core.errors import ImageRewardError, OutOfMemory
 from sd_imagereward.core.refl.data import RunInputs
@@ -207,6 +207,24 @@ class TestConditioning:
         one = [torch.rand(1, 2, 4), {}]
         with pytest.raises(ImageRewardError, match="set batch_size to 1"):
             join([[one, one], [one]])
+
+    @pytest.mark.parametrize(
+        ("other", "together"),
+        [
+            ([[torch.rand(1, 2, 4), {"pooled_output": torch.rand(1, 4), "area": 7}]], True),
+            ([[torch.rand(1, 3, 4), {"pooled_output": torch.rand(1, 4)}]], False),
+            ([[torch.rand(1, 2, 4), {"pooled_output": None}]], False),
+            ([[torch.rand(1, 2, 4), {"pooled_output": torch.rand(1, 4)}]] * 2, False),
+        ],
+        ids=["alike", "longer", "not pooled", "scheduled"],
+    )
+    def test_prompts_that_a_batch_leaves_as_they_are(self, other: Any, together: bool) -> None:
+        known = {"one": [[torch.rand(1, 2, 4), {"pooled_output": torch.rand(1, 4)}]], "other": other}
+        clip = SimpleNamespace(tokenize=str, encode_from_tokens_scheduled=known.__getitem__)
+        encoded = EncodedPrompts(clip)
+        assert encoded.fit_together("one", "one")
+        assert encoded.fit_together("one", "other") == together
+        assert encoded.fit_together("other", "one") == together
 
     def test_copies_can_be_kept_for_a_backward_pass(self) -> None:
         with torch.inference_mode():

@@ -20,6 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from sd_imagereward.comfyui_nodes.hosting import RewardModel, host
 from sd_imagereward.comfyui_nodes.nodes import train_refl
+from sd_imagereward.comfyui_nodes.refl.generator import ComfyGenerator
+from sd_imagereward.comfyui_nodes.refl.stage import Stage
 from sd_imagereward.core.errors import ImageRewardError, OutOfMemory
 from sd_imagereward.core.scorers.loading import load_scorer
 from sd_imagereward.core.scorers.mix import MixScorer
@@ -167,8 +169,79 @@ class TestTrain:
         recommended = metadata(file_of(outputs, base))["refl_recommended_strength"]
         assert f"recommended strength {float(recommended):.1f}" in outputs["ui"]["text"][0]
 
+    def test_scheduled_prompts_are_evaluated_one_by_one(
+        self, networks: Callable[..., Networks], model: RewardModel, base: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[int] = []
+        real = ComfyGenerator.denoise
+
+        def counting(self: ComfyGenerator, prompts: Any, *args: Any) -> Any:
+            drawn.append(len(prompts))
+            return real(self, prompts, *args)
+
+        monkeypatch.setattr(ComfyGenerator, "denoise", counting)
+        given = networks()
+        clip = given[1]
+        encode = clip.encode_from_tokens_scheduled
+        clip.encode_from_tokens_scheduled = lambda tokens: 2 * encode(tokens)
+        train(given, model, steps=1, batch_size=1, evaluation_images=4)
+        assert set(drawn) == {1}
+        clip.encode_from_tokens_scheduled = encode
+        train(networks(), model, steps=1, batch_size=1, evaluation_images=4)
+        assert drawn[-1] == 4
+
+    def test_an_evaluation_reserves_the_memory_of_an_update(
+        self, networks: Callable[..., Networks], model: RewardModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reserved: list[int] = []
+        real = Stage.begin
+
+        def begin(self: Stage, width: int, height: int, batch: int) -> None:
+            reserved.append(batch)
+            real(self, width, height, batch)
+
+        monkeypatch.setattr(Stage, "begin", begin)
+        train(networks(), model, steps=1, evaluation_images=20, batch_size=2)
+        # the probe, 16 pictures before the update and the 4 that are left, the update, and both once more
+        assert reserved == [1, 2, 1, 2, 2, 1]
+
 
 class TestStopped:
+    @pytest.mark.parametrize("while_", ["denoising", "decoding"])
+    def test_interrupt_holds_within_an_evaluation(
+        self,
+        networks: Callable[..., Networks],
+        model: RewardModel,
+        predictions: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+        while_: str,
+    ) -> None:
+        decoded: list[int] = []
+        real = ComfyGenerator.decode
+
+        def decode(self: ComfyGenerator, latents: torch.Tensor) -> torch.Tensor:
+            pixels = real(self, latents)
+            decoded.append(len(latents))
+            model_management.interrupted = while_ == "decoding"
+            return pixels
+
+        def predict(apply_model: Callable[..., torch.Tensor], call: dict[str, Any]) -> torch.Tensor:
+            model_management.interrupted = while_ == "denoising" and len(predictions) == 3
+            return apply_model(call["input"], call["timestep"], **call["c"])
+
+        monkeypatch.setattr(ComfyGenerator, "decode", decode)
+        given = networks()
+        watched = given[0].clone()
+        watched.set_model_unet_function_wrapper(predict)
+        steps = {"batch_size": 1, "evaluation_images": 8, "denoising_steps": 6, "stop_first": 5, "stop_last": 5}
+        with pytest.raises(model_management.InterruptProcessingException):
+            train((watched, *given[1:]), model, **steps)
+        if while_ == "denoising":
+            assert len(predictions) == 4  # the one that was under way
+            assert not decoded
+        else:
+            assert decoded == [1]
+
     def test_interrupt_holds_at_once_saves_the_lora_and_leaves_the_base(
         self, networks: Callable[..., Networks], model: RewardModel, base: Path, predictions: list[int]
     ) -> None:

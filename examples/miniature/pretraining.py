@@ -116,7 +116,7 @@ def train_generator(vae: Any, paintings: Paintings, steps: int, seed: int, repor
     ids = tokenizer(known, padding="max_length", return_tensors="pt").input_ids
     places = torch.tensor([known.index(text) for text in paintings.texts])
     generator = torch.Generator().manual_seed(seed)
-    batches = _batches(len(places), 64, generator)
+    batches = _batches(len(places), 48, generator)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     averages = [parameter.detach().clone() for parameter in parameters]
 

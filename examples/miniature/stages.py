@@ -32,7 +32,7 @@ class Size:
 
     paintings: int = 6000
     vae_steps: int = 2400
-    unet_steps: int = 3000
+    unet_steps: int = 2000
     blip_steps: int = 1500
     clip_steps: int = 800
     rankings: int = 7  # of four pictures, for each training caption

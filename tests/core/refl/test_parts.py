@@ -207,17 +207,16 @@ def both(update: int, reward: float, clip: list[float], taste: list[float], stre
 def test_of_several_held_out_scorers_each_is_judged_by_itself() -> None:
     guard = Guard(patience=2)
     guard.add(both(0, 0.0, [1.0, 2.0], [100.0, 300.0]))
-    rises, falls = [101.0, 301.0], [60.0, 260.0]
+    rises, falls = [101.0, 301.0], [50.0, 250.0]
     guard.add(both(10, 1.0, [0.8, 1.8], rises))  # 0.2 is much for CLIP
     assert (guard.fallen(guard.evaluations[1]), guard.is_hacked(guard.evaluations[1])) == (["CLIP"], True)
     guard.add(both(20, 2.0, [2.0, 3.0], falls))
     assert (guard.fallen(guard.evaluations[2]), guard.end) == (["Taste"], "early_stopped")
-    # CLIP fell by 0.4 of the untuned pictures' deviation, the taste by 0.4 of its own: with less of it the second is better
+    # both fell: CLIP by 0.4 standard deviations of the untuned pictures' scores, Taste by 0.5 of its own
     assert guard.best_tuned is guard.evaluations[1]
     guard.add(both(30, 0.5, [1.0, 2.0], [99.0, 299.0]))
     assert guard.best_tuned is guard.evaluations[3]
     sound = both(20, 0.5, [1.0, 2.0], [100.0, 300.0], 0.3)
-    assert guard.best_tuned is guard.evaluations[3]
     guard.evaluations[0] = Evaluation(0, 1.0, (0.0, 0.1), guard.untuned.held_out)
     assert guard.improves(sound)
     assert guard.recommend([guard.evaluations[2], sound])[0] == 0.3

@@ -169,10 +169,8 @@ class ReflTrainer(Trainer):
             self.save()
             ended = self._end
             if self.should_stop:
-                rows, fallen = (
-                    counted(self.config.patience, "evaluation"),
-                    self.guard.fallen(self.guard.evaluations[-1]),
-                )
+                rows = counted(self.config.patience, "evaluation")
+                fallen = self.guard.fallen(self.guard.evaluations[-1])
                 which = f" (held out: {', '.join(fallen)})" if fallen else ""
                 self.report(f"{ENDS[ended]} after {counted(self.update, 'update')}: {rows} in a row{which}")
             sweep, strength, reason = self._conclude()

@@ -11,7 +11,7 @@ from ...core.refl.result import ReflResult
 from .. import stamps
 from ..captions import show
 from ..host_version import Schema
-from ..hosting import RewardModel, expect_reward_model
+from ..hosting import expect_reward_model
 from ..pictures import to_image
 from ..refl import lora_paths
 from ..refl import prompts as prompt_sources
@@ -40,7 +40,7 @@ class TrainReflLora(io.ComfyNode):
                 LoraModelType.Output("lora", tooltip="The LoRA, for the stock Load LoRA Model and Save LoRA Weights."),
                 LossMapType.Output("loss_map", tooltip="The loss of each update, for the stock Plot Loss Graph."),
                 io.Int.Output("updates", tooltip="How many updates the run made."),
-                io.Image.Output("curve", tooltip="Reward and held-out score over the run."),
+                io.Image.Output("curve", tooltip="Reward and held-out scores over the run."),
                 io.Image.Output("before_after", tooltip="Fixed pictures, untuned on the left, tuned on the right."),
                 io.String.Output("file", tooltip="The saved LoRA, as Load LoRA lists it."),
             ],
@@ -70,14 +70,16 @@ class TrainReflLora(io.ComfyNode):
 
         from ..refl.training import Job, train
 
-        reward, other = expect_reward_model(reward_model[0]), _optional_reward(held_out)
+        reward = expect_reward_model(reward_model[0])
+        others = [expect_reward_model(one) for one in held_out if one is not None]
         config, dtype = config_of(widgets), network_dtype(widgets)
         path = lora_paths.free_path(widgets["file_name"][0])
-        objects = (model[0], clip[0], vae[0], reward, other, negative[0] if negative else None)
+        networks, leads_away = (model[0], clip[0], vae[0], reward), negative[0] if negative else None
+        objects = (*networks, leads_away, *others)
         values = (config, dtype, _stamp(config.lora_from))
         result = _last.get(objects, values)
         if result is None:
-            result = train(Job(*objects, config, dtype), rescue=path)
+            result = train(Job(*networks, others, leads_away, config, dtype), rescue=path)
             _last.put(objects, values, result)
         path = result.write_lora(path)
         assert result.lora is not None
@@ -94,10 +96,6 @@ class TrainReflLora(io.ComfyNode):
             name,
             ui={**show(curve), "text": [summary(result, name)]},
         )
-
-
-def _optional_reward(given: Sequence[Any]) -> RewardModel | None:
-    return expect_reward_model(given[0]) if given and given[0] is not None else None
 
 
 def _stamp(path: str | None) -> tuple[float, int] | None:

@@ -81,8 +81,9 @@ def _sources() -> list[io.Input]:
         RewardModelType.Input(
             "held_out",
             optional=True,
-            tooltip="A second scorer, which training never sees. The run stops when its score falls while the reward rises, "
-            "and keeps the best LoRA before that. Not connected: the technical scorer, unless that is in the reward.",
+            tooltip="A scorer that training never sees, or a list of several of different kinds. The run stops when the score "
+            "of one falls while the reward rises, and keeps the best LoRA before that. Not connected: the technical scorer, "
+            "unless that is in the reward.",
         ),
         io.Conditioning.Input(
             "negative",
@@ -161,7 +162,7 @@ def _usual() -> list[io.Input]:
             default=20,
             min=1,
             max=100000,
-            tooltip="Updates between two evaluations: the fixed pictures are drawn and scored by reward and held-out scorer.",
+            tooltip="Updates between two evaluations: the fixed pictures are drawn and scored by reward and held-out scorers.",
         ),
         io.Int.Input(
             "seed",

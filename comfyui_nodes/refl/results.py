@@ -51,14 +51,14 @@ def _reference(thing: Any) -> Callable[[], Any]:
 
 
 def reward_curve(result: ReflResult) -> Image.Image:
-    """Changes since the untuned model, as the two scorers have ranges of their own."""
+    """Changes since the untuned model, as the scorers have ranges of their own."""
     untuned = result.evaluations[0]
     rewards = [(float(one["update"]), float(one["reward"]) - untuned.mean_reward) for one in result.records]
     fixed = [(float(one.update), one.mean_reward - untuned.mean_reward) for one in result.evaluations]
     lines = {"in training": rewards, "fixed pictures": fixed}
-    if untuned.held_out:
-        lines["fixed pictures, held out"] = [
-            (float(one.update), one.mean_held_out - untuned.mean_held_out) for one in result.evaluations
+    for title, before in untuned.means_held_out.items():
+        lines[f"fixed pictures, held out: {title}"] = [
+            (float(one.update), one.means_held_out[title] - before) for one in result.evaluations
         ]
     return line_chart(f"{result.record.reward} since the untuned model", lines, across="updates").image()
 
@@ -78,9 +78,13 @@ def summary(result: ReflResult, file: str) -> str:
     strength = result.recommended_strength
     reason = f"{result.reason}; {result.verdict}" if result.verdict else result.reason
     advice = reason if strength is None else f"recommended strength {strength:.1f} ({reason})"
-    held_out = f", held out {first.mean_held_out:+.4f} -> {best.mean_held_out:+.4f}" if first.held_out else ""
+    before, after = first.means_held_out, best.means_held_out
+    others = [f"held out {title} {mean:+.4f} -> {after[title]:+.4f}" for title, mean in before.items()]
+    if first.mean_diversity is not None:
+        others.append(f"diversity {first.mean_diversity:.4f} -> {best.mean_diversity:.4f}")
+    rewards = f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}"
     where = f"on fixed pictures{result.record.at_which_guidance}"
     return (
         f"{file}: {counted(len(result.records), 'update')}, kept that after {best.update}; {where}: "
-        f"reward {first.mean_reward:+.4f} -> {best.mean_reward:+.4f}{held_out}; {advice}"
+        f"{', '.join([rewards, *others])}; {advice}"
     )

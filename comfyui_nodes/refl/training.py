@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Job:
     clip: Any
     vae: Any
     reward: RewardModel
-    held_out: RewardModel | None
+    held_out: Sequence[RewardModel]
     negative: Conditioning | None
     config: ReflConfig
     dtype: torch.dtype | None  # what the network computes in; None: what ComfyUI chose
@@ -70,7 +70,7 @@ def train(job: Job, rescue: Path) -> ReflResult:
             job.vae,
             negative=job.negative,
             dtype=job.dtype,
-            rewards=[job.reward, *([held_out] if held_out is not None else [])],
+            rewards=[job.reward, *held_out],
             on_rollout=progress.rollout,
         )
         if generator.family.experimental:
@@ -81,7 +81,7 @@ def train(job: Job, rescue: Path) -> ReflResult:
         config = job.config.but(
             model=type(job.model.model).__name__,
             dtype=_NAMES.get(generator.computes_in, "float32"),
-            held_out=held_out.scorer.info.name if held_out is not None else NO_SCORER,
+            held_out=tuple(one.scorer.info.name for one in held_out) or NO_SCORER,
         )
         try:
             hold(job.reward.patchers, 0)  # the trainer begins with a gradient of the scorer
@@ -89,7 +89,7 @@ def train(job: Job, rescue: Path) -> ReflResult:
                 generator,
                 job.reward.scorer,
                 config,
-                held_out=held_out.scorer if held_out is not None else None,
+                held_out=[one.scorer for one in held_out],
                 observers=[progress],
                 inputs=inputs,
             )
@@ -112,9 +112,9 @@ def _train(generator: ComfyGenerator, trainer: ReflTrainer, rescue: Path) -> Ref
         lora.requires_grad_(False).to("cpu")
 
 
-def _held_out(job: Job) -> RewardModel | None:
-    """What is connected, else the technical scorer; None where that is in the reward, and no other comes without a file."""
-    if job.held_out is not None:
+def _held_out(job: Job) -> Sequence[RewardModel]:
+    """What is connected, else the technical scorer; none where that is in the reward, as no other comes without a file."""
+    if job.held_out:
         return job.held_out
     scorer = job.reward.scorer
     if HELD_OUT in (one.info.name for one in (scorer, *scorer.members)):
@@ -122,8 +122,8 @@ def _held_out(job: Job) -> RewardModel | None:
             "ImageReward: no held-out scorer watches this run: '%s' is in the reward. Connect another to 'held_out'",
             HELD_OUT,
         )
-        return None
-    return host(load_scorer(HELD_OUT, device="cpu"), torch.device("cpu"))
+        return ()
+    return (host(load_scorer(HELD_OUT, device="cpu"), torch.device("cpu")),)
 
 
 def _rescue(trainer: ReflTrainer, lora: Lora, path: Path) -> None:

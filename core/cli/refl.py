@@ -27,7 +27,7 @@ COMMON = (
 METAVARS = {
     "int": "N", "float": "X", "model": "MODEL", "prompts": "FILE", "reward": "SCORER", "output": "FOLDER", "name": "NAME",
     "lora_from": "FILE", "sampler": "NAME", "scheduler": "NAME", "pretraining_data": "FILE", "device": "DEVICE",
-    "held_out": "SCORER", "evaluation_prompts": "FILE",
+    "held_out": "A,B,...", "evaluation_prompts": "FILE",
 }  # fmt: skip
 NEEDED = {"model": "what to tune", "prompts": "what to draw", "output": "the folder of the run"}
 
@@ -138,7 +138,6 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     import torch
 
     from ..refl.checks import check_scorers
-    from ..refl.config import NO_SCORER
     from ..refl.diffusers_generator import DiffusersGenerator, expect_sampler
     from ..refl.loop import ReflTrainer
     from ..scorers.loading import load_scorer
@@ -150,8 +149,8 @@ def prepare(config: ReflConfig, *, resume: bool) -> ReflTrainer:
     backend = start_backend(config.device)
     device = backend.device
     scorer = load_scorer(config.reward, device=device, dtype="float32")
-    watched = config.guard and config.held_out != NO_SCORER
-    held_out = load_scorer(config.held_out, device=device, dtype="float32") if watched else None
+    names = config.held_out_scorers if config.guard else ()
+    held_out = [load_scorer(name, device=device, dtype="float32") for name in names]
     check_scorers(scorer, held_out)
     generator = DiffusersGenerator.load(config.model, dtype=getattr(torch, config.dtype), device=device)
     trainer = ReflTrainer(generator, scorer, config, held_out=held_out, backend=backend, resume=resume, inputs=inputs)
@@ -163,10 +162,10 @@ def _expect_other_scorer(config: ReflConfig) -> None:
     """Before two scorers are loaded to find that they are one."""
     from ..errors import ImageRewardError
 
-    if config.guard and config.held_out == config.reward:
-        other = "clip" if config.held_out == "technical" else "technical"
+    if config.guard and config.reward in config.held_out_scorers:
+        other = "clip" if config.reward == "technical" else "technical"
         raise ImageRewardError(
-            f"held_out is '{config.held_out}', which is the reward itself: the guard needs a scorer that training does not see "
+            f"held_out is '{config.reward}', which is the reward itself: the guard needs a scorer that training does not see "
             f"(held_out: {other}), or goes by the reward alone (held_out: none), or is switched off (guard: false)"
         )
 

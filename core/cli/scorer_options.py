@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -48,11 +47,13 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
 
 
 def names(text: str) -> list[str]:
-    """ "a, mix(b=1, c=2)" -> ["a", "mix(b=1, c=2)"]: commas inside brackets belong to the name."""
-    listed = [name.strip() for name in re.split(r",(?![^()]*\))", text) if name.strip()]
+    """For argparse: scorers, separated by commas."""
+    from ..scorers.mixture import split_specs
+
+    listed = split_specs(text)
     if not listed:
         raise argparse.ArgumentTypeError("expected one name or more, separated by commas")
-    return list(dict.fromkeys(listed))
+    return listed
 
 
 def positive(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,16 +13,19 @@ from .config import ReflConfig
 from .generator import Generator, Sampling
 
 
-def check_scorers(scorer: Scorer, held_out: Scorer | None) -> None:
+def check_scorers(scorer: Scorer, held_out: Sequence[Scorer]) -> None:
     """Refuse a reward without a gradient, and a held-out scorer that is the reward or a component of it."""
-    if held_out is not None and any(held_out is one for one in (scorer, *scorer.members)):
-        role = (
-            "the reward model itself" if held_out is scorer else f"a component of the reward model '{scorer.info.name}'"
-        )
-        raise ImageRewardError(
-            f"'held_out' is {role}, and the guard needs a scorer that training does not see, got '{held_out.info.name}': "
-            f"choose another one"
-        )
+    for other in held_out:
+        if any(other is one for one in (scorer, *scorer.members)):
+            role = (
+                "the reward model itself"
+                if other is scorer
+                else f"a component of the reward model '{scorer.info.name}'"
+            )
+            raise ImageRewardError(
+                f"'held_out' is {role}, and the guard needs a scorer that training does not see, got '{other.info.name}': "
+                f"choose another one"
+            )
     check_scorer(scorer)
 
 

@@ -14,6 +14,7 @@ from ..files.console import counted
 from ..files.names import why_no_file_name
 from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
+from ..scorers.mixture import split_specs
 from ..training.settings import expect_kind, expect_range, plain
 from .families import DIFFUSERS_TITLES, guidances_in_words
 
@@ -123,9 +124,12 @@ class ReflConfig:
     seed: int = _setting(0, "seed of every random choice")
     # the guard
     guard: bool = _setting(
-        True, "evaluate against a held-out scorer, keep the best checkpoint, stop when the two part ways"
+        True, "evaluate against held-out scorers, keep the best checkpoint, stop when the two part ways"
     )
-    held_out: str = _setting("technical", "scorer that is not in the reward, or none to do without")
+    held_out: str | tuple[str, ...] = _setting(
+        "technical",
+        "scorers that are not in the reward, separated by commas, each judged by itself; or none to do without",
+    )
     evaluate_every: int = _setting(20, "updates between evaluations")
     evaluation_images: int = _setting(
         8, "pictures of an evaluation; prompts and noises stay the same all through the run"
@@ -139,10 +143,10 @@ class ReflConfig:
         f"({guidances_in_words()})",
     )
     patience: int = _setting(
-        3, "stop after this many evaluations in a row with the reward up and the held-out score down"
+        3, "stop after this many evaluations in a row with the reward up and a held-out score down"
     )
     tolerance: float = _setting(
-        1.0, "how far the held-out score may fall, in standard errors of its change over the evaluation pictures"
+        1.0, "how far a held-out score may fall, in standard errors of its change over the evaluation pictures"
     )
     sweep: bool = _setting(
         True, "at the end draw the LoRA at strengths 0.3, 0.4, ... 1.0 and recommend one: 7 more evaluations"
@@ -154,6 +158,12 @@ class ReflConfig:
 
     def but(self, **changes: Any) -> ReflConfig:
         return replace(self, **changes)
+
+    @property
+    def held_out_scorers(self) -> tuple[str, ...]:
+        """What `load_scorer` takes, for each of them."""
+        given = split_specs(self.held_out) if isinstance(self.held_out, str) else self.held_out
+        return () if tuple(given) == (NO_SCORER,) else tuple(given)
 
     def plain(self) -> dict[str, Any]:
         """As plain types that YAML and JSON can hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..scorers.base import Scorer
 from ..training.backend import Backend
+from .diversity import diversity_of, small
 from .generator import DRAWN_AT_ONCE, Generator, Sampling
 from .guard import Evaluation
 from .randomness import SampleNoise, derive_seed
@@ -23,7 +24,7 @@ class Evaluator:
 
     generator: Generator
     scorer: Scorer
-    held_out: Scorer | None
+    held_out: Mapping[str, Scorer]  # by title
     sampling: Sampling
     prompts: list[str]  # one per picture
     seed: int
@@ -37,9 +38,14 @@ class Evaluator:
         share = -(-len(self.prompts) // self.backend.world)
         first = self.backend.rank * share
         pixels, scores = zip(*map(self._draw_and_score, self._batches(range(first, first + share))), strict=True)
-        of_all = self.backend.gather(torch.cat(scores))[: len(self.prompts)].cpu()
-        reward, *held_out = (tuple(column.tolist()) for column in of_all.unbind(1))
-        return Evaluation(update, strength, reward, held_out[0] if held_out else ()), torch.cat(pixels)
+        reward, *held_out = (tuple(column.tolist()) for column in self._of_all(torch.cat(scores)).unbind(1))
+        diversity = diversity_of(self.prompts, self._of_all(torch.cat(list(map(small, pixels)))))
+        by_title = dict(zip(self.held_out, held_out, strict=True))
+        return Evaluation(update, strength, reward, by_title, diversity), torch.cat(pixels)
+
+    def _of_all(self, share: Tensor) -> Tensor:
+        """What this process found of its pictures, with what the others found of theirs."""
+        return self.backend.gather(share)[: len(self.prompts)].cpu()
 
     def _prompt(self, n: int) -> str:
         return self.prompts[n % len(self.prompts)]
@@ -64,8 +70,8 @@ class Evaluator:
         few = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
         scored = [decode_and_score(self.generator, self.scorer, latents[part], prompts[part]) for part in few]
         pixels, scores = torch.cat([one.cpu() for one, _ in scored]), [torch.cat([one.cpu() for _, one in scored])]
-        if self.held_out is not None:
-            self.generator.bring_scorer(self.held_out)
-            plain = [self.generator.plain(prompt) for prompt in prompts]
-            scores.append(torch.cat([self.held_out.score(pixels[part], plain[part]).cpu() for part in few]))
+        plain = [self.generator.plain(prompt) for prompt in prompts]
+        for scorer in self.held_out.values():
+            self.generator.bring_scorer(scorer)
+            scores.append(torch.cat([scorer.score(pixels[part], plain[part]).cpu() for part in few]))
         return (pixels * 255).round().to(torch.uint8), torch.stack([each.float() for each in scores], dim=1)

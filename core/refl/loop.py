@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ImageRewardError
 from ..files.console import counted
 from ..scorers.base import Scorer
+from ..scorers.mix import distinct_titles
 from ..training.backend import Backend
 from ..training.interrupts import interrupt_later
 from ..training.optimisers import make_optimizer, rate_factor
@@ -21,7 +22,7 @@ from ..training.outputs import OutputFile
 from ..training.trainer import Trainer
 from ..training.updates import Updates
 from .checks import check_scorers, evaluation_sampling_of, sampling_of
-from .config import NO_SCORER, ReflConfig
+from .config import ReflConfig
 from .data import RunInputs
 from .evaluator import Evaluator
 from .generator import Generator
@@ -48,7 +49,8 @@ class ReflTrainer(Trainer):
         generator: what is tuned.
         scorer: the reward; differentiable.
         config: the run's settings.
-        held_out: the scorer of the guard, which training does not see; None needs `held_out: none` or `guard: false`.
+        held_out: the scorer of the guard, or several, which training does not see; None needs `held_out: none` or
+            `guard: false`.
         backend: where updates are computed; by default in this process, on the generator's device.
         observers: called after each update and evaluation.
         resume: go on with the run in `config.output`.
@@ -64,7 +66,7 @@ class ReflTrainer(Trainer):
         scorer: Scorer,
         config: ReflConfig,
         *,
-        held_out: Scorer | None = None,
+        held_out: Scorer | Sequence[Scorer] | None = None,
         backend: Backend | None = None,
         observers: Sequence[Observer] = (),
         resume: bool = False,
@@ -75,12 +77,13 @@ class ReflTrainer(Trainer):
         self.folder = RunFolder(config.output) if config.output else None
         if self.folder is not None and not resume:
             self.folder.check_free()
-        if config.guard and held_out is None and config.held_out != NO_SCORER:
+        others = [held_out] if isinstance(held_out, Scorer) else list(held_out or ())
+        if config.guard and not others and config.held_out_scorers:
             raise ImageRewardError(
                 "the guard needs a held-out scorer: pass held_out=load_scorer('technical'), or set held_out: none to go "
                 "by the reward alone, or guard: false to evaluate nothing"
             )
-        check_scorers(scorer, held_out)
+        check_scorers(scorer, others)
         self.generator, self.scorer, self.config, self.observers = generator, scorer, config, list(observers)
         self.sampling = sampling_of(generator, config)
         self.guard = Guard(config.patience, config.tolerance)
@@ -106,7 +109,7 @@ class ReflTrainer(Trainer):
             Evaluator(
                 generator,
                 scorer,
-                held_out,
+                dict(zip(distinct_titles(others), others, strict=True)),
                 evaluation_sampling_of(generator, config),
                 self.evaluation_prompts,
                 config.seed,
@@ -167,7 +170,9 @@ class ReflTrainer(Trainer):
             ended = self._end
             if self.should_stop:
                 rows = counted(self.config.patience, "evaluation")
-                self.report(f"{ENDS[ended]} after {counted(self.update, 'update')}: {rows} in a row")
+                fallen = self.guard.fallen(self.guard.evaluations[-1])
+                which = f" (held out: {', '.join(fallen)})" if fallen else ""
+                self.report(f"{ENDS[ended]} after {counted(self.update, 'update')}: {rows} in a row{which}")
             sweep, strength, reason = self._conclude()
         finally:
             for observer in self.observers:
@@ -277,7 +282,7 @@ class ReflTrainer(Trainer):
         """Evaluations of the LoRA at several strengths, the one to recommend, and why it, or why none."""
         if not self.config.guard:
             return [], None, "the guard was off"
-        if self.evaluator is not None and self.evaluator.held_out is None:
+        if self.evaluator is not None and not self.evaluator.held_out:
             return [], None, UNWATCHED
         if not isinstance(self.tuning, LoraTuning):
             return [], None, "only a LoRA has a strength"
@@ -303,7 +308,8 @@ class ReflTrainer(Trainer):
         return {"guard": self.guard.state(), "pictures": self.pictures, "config": self.config.plain()}
 
     def restore_own(self, state: dict[str, Any]) -> None:
-        self.guard.restore(state["guard"], len(self.evaluation_prompts))
+        titles = list(self.evaluator.held_out) if self.evaluator is not None else []
+        self.guard.restore(state["guard"], len(self.evaluation_prompts), titles)
         self.pictures = _pictures(state["pictures"])
 
     def save(self) -> None:

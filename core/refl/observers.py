@@ -74,8 +74,9 @@ class Curves(Observer):
                 "evaluation/reward": evaluation.mean_reward,
                 "evaluation/pictures": pixels,
             }
-            if evaluation.held_out:
-                values["evaluation/held_out"] = evaluation.mean_held_out
+            values |= {f"evaluation/held_out/{title}": mean for title, mean in evaluation.means_held_out.items()}
+            if evaluation.mean_diversity is not None:
+                values["evaluation/diversity"] = evaluation.mean_diversity
             self.tracker.log(values, evaluation.update)
 
     def close(self) -> None:

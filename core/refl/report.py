@@ -20,7 +20,7 @@ from .result import ReflResult
 
 CHART_WIDTH, CHART_HEIGHT = 500, 220
 THUMBNAIL = 320
-REWARD_INK, HELD_OUT_INK, LOSS_INK = 0, 1, 2
+REWARD_INK, HELD_OUT_INK, LOSS_INK, DIVERSITY_INK = 0, 1, 2, 3
 
 
 class Strength(NamedTuple):
@@ -28,6 +28,7 @@ class Strength(NamedTuple):
 
     strength: float
     scores: Evaluation
+    diversity: float | None  # as a share of the untuned model's
     note: str
     chosen: bool
 
@@ -59,6 +60,7 @@ def write_report(path: str | Path, name: str, config: ReflConfig, result: ReflRe
         note=_summary(config, result),
         charts=_charts(config, result),
         strengths=_strengths(config, result),
+        held_out=list(result.evaluations[0].held_out) if result.evaluations else [],
         guarded=config.guard,
         pairs=_pairs(result),
         settings=_settings(config),
@@ -72,6 +74,9 @@ def _summary(config: ReflConfig, result: ReflResult) -> str:
         parts.append(f"The fixed pictures are drawn{result.record.at_which_guidance}.")
     if result.best is not None:
         parts.append(f"Best checkpoint: the weights after {counted(result.best.update, 'update')}.")
+        kept = Guard(config.patience, config.tolerance, result.evaluations).relative_diversity(result.best)
+        if kept is not None:
+            parts.append(f"Its pictures of one caption differ {kept:.0%} as much as the untuned model's.")
     if result.verdict:
         parts.append(f"{result.verdict[0].upper()}{result.verdict[1:]}.")
     if result.recommended_strength is not None:
@@ -87,10 +92,18 @@ def _charts(config: ReflConfig, result: ReflResult) -> Iterator[Drawing]:
     charts = [
         ("Reward of the training pictures", [(r["update"], r["reward"]) for r in updates], REWARD_INK),
         ("Reward of the fixed pictures", [(e.update, e.mean_reward) for e in evaluations], REWARD_INK),
+        *(
+            (
+                f"Held-out score ({title}) of the fixed pictures",
+                [(e.update, e.means_held_out[title]) for e in evaluations],
+                HELD_OUT_INK,
+            )
+            for title in (evaluations[0].held_out if evaluations else ())
+        ),
         (
-            f"Held-out score ({config.held_out}) of the fixed pictures",
-            [(e.update, e.mean_held_out) for e in evaluations if e.held_out],
-            HELD_OUT_INK,
+            "Diversity of one caption's pictures",
+            [(e.update, e.mean_diversity) for e in evaluations if e.mean_diversity is not None],
+            DIVERSITY_INK,
         ),
         ("Loss", [(r["update"], r["loss"]) for r in updates], LOSS_INK),
     ]
@@ -105,11 +118,11 @@ def _strengths(config: ReflConfig, result: ReflResult) -> list[Strength]:
     if not result.sweep:
         return []
     guard = Guard(config.patience, config.tolerance, result.evaluations)
-    rows = [Strength(0.0, guard.untuned, "untuned", chosen=False)]
+    rows = [Strength(0.0, guard.untuned, guard.relative_diversity(guard.untuned), "untuned", chosen=False)]
     for each in result.sweep:
         chosen = each.strength == result.recommended_strength
-        notes = ["recommended"] * chosen + ["held-out score has fallen"] * guard.has_fallen(each)
-        rows.append(Strength(each.strength, each, ", ".join(notes), chosen))
+        notes = ["recommended"] * chosen + [f"{title} has fallen" for title in guard.fallen(each)]
+        rows.append(Strength(each.strength, each, guard.relative_diversity(each), ", ".join(notes), chosen))
     return rows
 
 

@@ -41,7 +41,7 @@ class MixScorer(Scorer):
         self.members = tuple(members)
         self.weights = tuple(float(weight) for weight in weights)
         self.normalise = normalise
-        self._titles = _distinct_titles(members, self.info.title)
+        self._titles = distinct_titles(members, self.info.title)
         for member in members:
             member.mixtures.add(self)
 
@@ -102,7 +102,7 @@ def _describe(members: Sequence[Scorer], weights: Sequence[float], normalise: bo
     )
 
 
-def _distinct_titles(members: Sequence[Scorer], taken: str) -> list[str]:
+def distinct_titles(members: Sequence[Scorer], taken: str = "") -> list[str]:
     """The members' titles; a second "ImageReward" is "ImageReward 2"."""
     titles: list[str] = []
     for member in members:

@@ -99,6 +99,11 @@ def _shortest(number: float) -> str:
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
+def split_specs(text: str) -> list[str]:
+    """ "a, mix(b=1, c=2)" -> ["a", "mix(b=1, c=2)"]: commas inside brackets belong to the scorer; none stands twice."""
+    return list(dict.fromkeys(spec.strip() for spec in re.split(r",(?![^()]*\))", text) if spec.strip()))
+
+
 def is_mixture(spec: str) -> bool:
     """Whether `load_scorer` takes this as a mixture: an expression, or a JSON or YAML file."""
     return _EXPRESSION.fullmatch(spec) is not None or spec.lower().endswith(FILE_SUFFIXES)

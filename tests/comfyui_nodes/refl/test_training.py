@@ -376,7 +376,21 @@ class TestWithoutDownloads:
     def test_another_scorer_that_is_connected_watches(
         self, networks: Callable[..., Networks], technical: RewardModel, model: RewardModel
     ) -> None:
-        assert "held out" in train(networks(), technical, held_out=model, steps=1)["ui"]["text"][0]
+        text = train(networks(), technical, held_out=model, steps=1)["ui"]["text"][0]
+        assert re.search(r"held out ImageReward \S+ -> \S+, diversity \S+ -> \S+; ", text)  # one prompt, two noises
+
+    def test_a_list_of_scorers_watches_each_by_itself(
+        self, networks: Callable[..., Networks], technical: RewardModel, model: RewardModel, predictions: list[int]
+    ) -> None:
+        given = networks()
+        other = host(MixScorer([model.scorer], [-1.0]), torch.device("cpu"))
+        outputs = train(given, model, held_out=[technical, other], steps=1)
+        assert re.search(r"held out Technical \S+ -> \S+, held out Mix \S+ -> \S+,", outputs["ui"]["text"][0])
+        made = len(predictions)
+        train(given, model, held_out=[technical, other], steps=1, file_name="again")
+        assert len(predictions) == made  # the same scorers: nothing to train
+        train(given, model, held_out=[other], steps=1)
+        assert len(predictions) > made
 
 
 def test_a_changed_file_of_prompts_trains_again(base: Path) -> None:

@@ -56,6 +56,10 @@ def test_help_names_what_a_first_run_needs_and_help_all_every_setting(capsys: py
             ["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--reward", "technical"],
             "held_out: clip",
         ),
+        (
+            ["--model", "m", "--output", "{}/run", "--prompts", "{}/prompts.txt", "--held-out", "clip, imagereward"],
+            "held_out is 'imagereward'",
+        ),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_loaded(
@@ -141,9 +145,10 @@ def test_a_run_from_start_to_report_and_on(call: list[str], tmp_path: Path, caps
 
 def test_without_the_sweep_the_report_recommends_nothing(call: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert cli.main([*call, "--no-sweep", "--steps", "1", "--dtype", "float32", "--output", str(run)]) in RAN
+    wanted = ["--held-out", "technical, mix(technical=-1)", "--steps", "1", "--dtype", "float32", "--output", str(run)]
+    assert cli.main([*call, "--no-sweep", *wanted]) in RAN
     report = (run / "report.html").read_text()
-    assert "Held-out score (technical) of the fixed pictures" in report
+    assert all(f"Held-out score ({title}) of the fixed pictures" in report for title in ("Technical", "Mix"))
     assert "Best checkpoint: the weights after 1 update." in report
     assert "<h2>Strength</h2>" not in report
     assert "Recommended strength" not in report

@@ -61,12 +61,13 @@ def evaluate(
 ) -> tuple[Evaluation, Tensor]:
     reward, held_out = ColourScorer(0), ColourScorer(1)
     sampling = Sampling(64, 64, steps=3)
-    parts = (generator or ToyGenerator(), reward, held_out, sampling, prompts, 0, backend or Backend())
+    others = {"Green": held_out, "Blue": ColourScorer(2)}
+    parts = (generator or ToyGenerator(), reward, others, sampling, prompts, 0, backend or Backend())
     return Evaluator(*parts, batch_size).evaluate(5, 1.0)
 
 
 def scores(evaluation: Evaluation) -> Tensor:
-    return torch.tensor([evaluation.reward, evaluation.held_out])
+    return torch.tensor([evaluation.reward, *evaluation.held_out.values()])
 
 
 def test_many_are_drawn_at_once_and_as_many_decoded_as_an_update_decodes() -> None:
@@ -74,7 +75,7 @@ def test_many_are_drawn_at_once_and_as_many_decoded_as_an_update_decodes() -> No
     evaluate(generator=generator)
     assert generator.drawn == [DRAWN_AT_ONCE, len(PROMPTS) - DRAWN_AT_ONCE]
     assert generator.decoded == [1] * len(PROMPTS)
-    assert generator.brought == ["red", "green"] * 2  # not once a picture: where memory is short, networks move
+    assert generator.brought == ["red", "green", "blue"] * 2  # not once a picture: where memory is short, networks move
     generator = Counting()
     evaluate(generator=generator, batch_size=4)
     assert generator.drawn == [len(PROMPTS)]
@@ -98,6 +99,22 @@ def test_a_picture_depends_on_its_own_seed_alone(batch_size: int) -> None:
     assert len({tuple(one.flatten().tolist()) for one in pixels}) == len(PROMPTS)
     torch.testing.assert_close(scores(evaluation)[:, :2], scores(fewer), rtol=1e-5, atol=1e-6)
     assert (pixels[:2].int() - first.int()).abs().max() <= 1
+
+
+def test_each_held_out_scorer_scores_by_its_title() -> None:
+    evaluation, pixels = evaluate()
+    assert list(evaluation.held_out) == ["Green", "Blue"]
+    for title, channel in (("Green", 1), ("Blue", 2)):
+        expected = 2 * pixels[:, channel].float().mean((1, 2)) / 255 - 1
+        torch.testing.assert_close(torch.tensor(evaluation.held_out[title]), expected, rtol=0, atol=0.01)
+
+
+def test_captions_with_several_noises_tell_how_different_their_pictures_are() -> None:
+    assert evaluate()[0].diversity == ()
+    evaluation, pixels = evaluate(["a cat", "a dog", "a cat", "a fox"])
+    (diversity,) = evaluation.diversity
+    small = torch.nn.functional.avg_pool2d(pixels[[0, 2]].float() / 255, 2)
+    assert diversity == pytest.approx((small[0] - small[1]).square().mean().sqrt().item(), rel=1e-4)
 
 
 def test_processes_share_the_pictures_and_find_the_same() -> None:

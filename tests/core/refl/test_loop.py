@@ -162,12 +162,33 @@ def test_the_guard_stops_a_planted_hack_and_keeps_the_weights_before_it() -> Non
     _, result = train(config, held_out=ColourScorer(0, sign=-1.0))
     assert result.ended == "early_stopped"
     assert result.updates < 40
-    assert all(e.mean_held_out < result.evaluations[0].mean_held_out for e in result.evaluations[-2:])
-    assert result.best.mean_held_out == max(e.mean_held_out for e in result.evaluations[1:])
+    disliked = [e.means_held_out["Red"] for e in result.evaluations]
+    assert all(mean < disliked[0] for mean in disliked[-2:])
+    assert result.best.means_held_out["Red"] == max(disliked[1:])
     assert result.recommended_strength is None
     assert "fallen at every strength" in result.reason
     assert result.improved is False
     assert "use the untuned one" in result.verdict
+
+
+def test_one_of_several_held_out_scorers_is_enough_to_stop_a_hack(tmp_path: Path) -> None:
+    """The second dislikes red; the first likes it, and has the same title."""
+    messages: list[str] = []
+
+    class Ear(Observer):
+        def on_message(self, text: str) -> None:
+            messages.append(text)
+
+    config = TINY.but(output=str(tmp_path / "run"), steps=40, patience=2, learning_rate=3e-2, tolerance=0.0)
+    scorers = [ColourScorer(0), ColourScorer(0, sign=-1.0)]
+    _, result = train(config, held_out=scorers, observers=(Ear(),))
+    assert result.ended == "early_stopped"
+    assert list(result.best.held_out) == ["Red", "Red 2"]
+    assert any(text.endswith("2 evaluations in a row (held out: Red 2)") for text in messages)
+    trainer = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=scorers, resume=True)
+    assert trainer.guard.evaluations == result.evaluations
+    with pytest.raises(ImageRewardError, match="expected held-out scores by Red, got Red, Red 2"):
+        ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=scorers[0], resume=True)
 
 
 def test_the_best_weights_are_the_ones_kept(tmp_path: Path) -> None:
@@ -367,7 +388,9 @@ class Flat(ColourScorer):
         ({}, {"scorer": RED, "held_out": RED}, "is the reward model itself"),
         ({}, {"scorer": MIXED, "held_out": RED}, "is a component of the reward model 'mix"),
         ({}, {"scorer": Flat()}, "no gradient"),
+        ({}, {"scorer": RED, "held_out": [ColourScorer(1), RED]}, "is the reward model itself"),
         ({}, {"held_out": None}, "needs a held-out scorer"),
+        ({}, {"held_out": []}, "needs a held-out scorer"),
     ],
 )
 def test_bad_input_is_refused_before_training(changes: dict[str, Any], parts: dict[str, Any], error: str) -> None:

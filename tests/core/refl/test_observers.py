@@ -25,13 +25,14 @@ CONFIG = ReflConfig(
     denoising_steps=3,
     stop_window=(1, 2),
     evaluate_every=2,
-    evaluation_images=2,
+    evaluation_images=3,  # one prompt twice
     dtype="float32",
 )
 
 
 def watched(observer: Observer) -> ReflResult:
-    return ReflTrainer(ToyGenerator(), ColourScorer(0), CONFIG, held_out=ColourScorer(1), observers=[observer]).train()
+    held_out = [ColourScorer(1), ColourScorer(2)]
+    return ReflTrainer(ToyGenerator(), ColourScorer(0), CONFIG, held_out=held_out, observers=[observer]).train()
 
 
 def test_tensorboard_holds_every_number_and_the_pictures(tmp_path: Path) -> None:
@@ -43,9 +44,14 @@ def test_tensorboard_holds_every_number_and_the_pictures(tmp_path: Path) -> None
     for key in ("reward", "loss", "gradient_norm", "learning_rate", "seconds"):
         found = [(each.step, each.value) for each in events.Scalars(f"train/{key}")]
         assert found == [(r["update"], pytest.approx(r[key], rel=1e-6)) for r in result.records]
-    for key in ("reward", "held_out"):
+    for key, of in {
+        "reward": lambda e: e.mean_reward,
+        "held_out/Green": lambda e: e.means_held_out["Green"],
+        "held_out/Blue": lambda e: e.means_held_out["Blue"],
+        "diversity": lambda e: e.mean_diversity,
+    }.items():
         found = [(each.step, each.value) for each in events.Scalars(f"evaluation/{key}")]
-        assert found == [(e.update, pytest.approx(getattr(e, f"mean_{key}"), rel=1e-6)) for e in result.evaluations]
+        assert found == [(e.update, pytest.approx(of(e), rel=1e-6)) for e in result.evaluations]
     assert [each.step for each in events.Images("evaluation/pictures")] == [0, 2, 4]
 
 
@@ -100,7 +106,7 @@ def test_the_real_wandb_takes_it_offline(tmp_path: Path, monkeypatch: pytest.Mon
     tracker.wandb.teardown()  # its own process writes until teardown
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert written.stat().st_size > 1000
-    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/evaluation/*.png"))) == 6
+    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/evaluation/*.png"))) == 9
 
 
 def test_the_bar_shows_reward_loss_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +143,6 @@ def test_an_evaluation_at_another_strength_is_not_drawn_into_the_curve(tmp_path:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = Curves(TensorBoard(tmp_path))
-    board.on_evaluation(Evaluation(3, 0.5, (1.0,), (2.0,)), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    board.on_evaluation(Evaluation(3, 0.5, (1.0,), {"Green": (2.0,)}), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     board.close()
     assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == []

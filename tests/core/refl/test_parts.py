@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sd_imagereward.core.errors import ImageRewardError
 from sd_imagereward.core.refl.config import ReflConfig, config_from, preset, preset_names, read_config, write_config
 from sd_imagereward.core.refl.data import CaptionedImages, read_prompts
+from sd_imagereward.core.refl.diversity import diversity_of, small
 from sd_imagereward.core.refl.generator import Sampling
 from sd_imagereward.core.refl.guard import Evaluation, Guard
 from sd_imagereward.core.refl.losses import pretraining_loss, prior_loss, reward_loss
@@ -112,7 +113,7 @@ def test_learning_rate_schedules() -> None:
 
 
 def evaluation(update: int, reward: float, held_out: list[float], strength: float = 1.0) -> Evaluation:
-    return Evaluation(update, strength, (reward,) * len(held_out), tuple(held_out))
+    return Evaluation(update, strength, (reward,) * len(held_out), {"CLIP": tuple(held_out)})
 
 
 def test_the_guards_rule() -> None:
@@ -129,7 +130,7 @@ def test_the_guards_rule() -> None:
         [evaluation(30, s, [1.0, 2.0, 3.0 - max(0, s - 0.5)], s) for s in (0.3, 0.5, 0.9)]
     )
     assert strength == 0.9  # one picture alone is within the error
-    assert "not fallen" in reason
+    assert "no held-out score has fallen" in reason
 
 
 def test_the_guards_defaults_are_the_runs() -> None:
@@ -159,9 +160,10 @@ def test_a_run_whose_scores_all_fall_diverges() -> None:
 
 def test_a_gain_within_the_noise_is_no_improvement_and_not_recommended() -> None:
     guard = Guard()
-    guard.add(Evaluation(0, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
-    luck = Evaluation(10, 1.0, (1.0, -0.9, 0.0), (1.0, 1.0, 1.0))  # one picture better, one as much worse
-    gain = Evaluation(10, 0.5, (0.2, 0.1, 0.3), (1.0, 1.0, 1.0))
+    same = {"CLIP": (1.0, 1.0, 1.0)}
+    guard.add(Evaluation(0, 1.0, (0.0, 0.0, 0.0), same))
+    luck = Evaluation(10, 1.0, (1.0, -0.9, 0.0), same)  # one picture better, one as much worse
+    gain = Evaluation(10, 0.5, (0.2, 0.1, 0.3), same)
     guard.add(luck)
     assert guard.best_tuned is luck
     assert not guard.improves(luck)
@@ -169,10 +171,10 @@ def test_a_gain_within_the_noise_is_no_improvement_and_not_recommended() -> None
     assert strength is None
     assert "at no strength" in reason
     assert guard.recommend([luck, gain])[0] == 0.5
-    hacked = Evaluation(10, 0.7, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    hacked = Evaluation(10, 0.7, (2.0, 2.0, 2.0), {"CLIP": (0.0, 0.0, 0.0)})
     assert guard.recommend([hacked, luck]) == (
         None,
-        "the held-out score has fallen at every strength that raises the reward",
+        "a held-out score has fallen at every strength that raises the reward",
     )
     assert guard.recommend([hacked, gain])[0] == 0.5
 
@@ -186,15 +188,77 @@ def test_nan_from_the_held_out_scorer_counts_as_fallen() -> None:
 def test_without_a_held_out_scorer_the_highest_reward_is_kept_and_only_its_fall_stops_the_run() -> None:
     guard = Guard(patience=1)
     for update, reward in enumerate((0.0, 2.0, 1.0)):
-        guard.add(Evaluation(update, 1.0, (reward,) * 2, ()))
+        guard.add(Evaluation(update, 1.0, (reward,) * 2, {}))
         assert guard.end == "finished"
     assert guard.best_tuned is guard.evaluations[1]
     again = Guard()
-    again.restore(guard.state(), 2)
+    again.restore(guard.state(), 2, [])
     assert again.evaluations == guard.evaluations
     assert guard.evaluations[1].in_words() == "reward +2.0000"
-    guard.add(Evaluation(3, 1.0, (-1.0, -1.0), ()))
+    guard.add(Evaluation(3, 1.0, (-1.0, -1.0), {}))
     assert guard.end == "diverged"
+
+
+def both(update: int, reward: float, clip: list[float], taste: list[float], strength: float = 1.0) -> Evaluation:
+    held_out = {"CLIP": tuple(clip), "Taste": tuple(taste)}
+    return Evaluation(update, strength, (reward,) * len(clip), held_out, (0.1, 0.3))
+
+
+def test_of_several_held_out_scorers_each_is_judged_by_itself() -> None:
+    guard = Guard(patience=2)
+    guard.add(both(0, 0.0, [1.0, 2.0], [100.0, 300.0]))
+    rises, falls = [101.0, 301.0], [50.0, 250.0]
+    guard.add(both(10, 1.0, [0.8, 1.8], rises))  # 0.2 is much for CLIP
+    assert (guard.fallen(guard.evaluations[1]), guard.is_hacked(guard.evaluations[1])) == (["CLIP"], True)
+    guard.add(both(20, 2.0, [2.0, 3.0], falls))
+    assert (guard.fallen(guard.evaluations[2]), guard.end) == (["Taste"], "early_stopped")
+    # both fell: CLIP by 0.4 standard deviations of the untuned pictures' scores, Taste by 0.5 of its own
+    assert guard.best_tuned is guard.evaluations[1]
+    guard.add(both(30, 0.5, [1.0, 2.0], [99.0, 299.0]))
+    assert guard.best_tuned is guard.evaluations[3]
+    sound = both(20, 0.5, [1.0, 2.0], [100.0, 300.0], 0.3)
+    guard.evaluations[0] = Evaluation(0, 1.0, (0.0, 0.1), guard.untuned.held_out)
+    assert guard.improves(sound)
+    assert guard.recommend([guard.evaluations[2], sound])[0] == 0.3
+    assert both(1, 1.0, [1.0], [2.0]).in_words() == (
+        "reward +1.0000, held out CLIP +1.0000, held out Taste +2.0000, diversity 0.2000"
+    )
+
+
+def test_the_guards_state_is_read_as_it_was_written_and_checked() -> None:
+    guard, again = Guard(), Guard()
+    guard.add(both(0, 0.0, [1.0, 2.0], [3.0, 4.0]))
+    state = json.loads(json.dumps(guard.state()))
+    again.restore(state, 2, ["CLIP", "Taste"])
+    assert again.evaluations == guard.evaluations
+    for pictures, titles in ((3, ["CLIP", "Taste"]), (2, ["CLIP"]), (2, [])):
+        with pytest.raises(ValueError, match="expected"):
+            again.restore(state, pictures, titles)
+    state[0]["held_out"]["Taste"] = [3.0]
+    with pytest.raises(ValueError, match="expected 2 scores an evaluation, got 2, 2, 1"):
+        again.restore(state, 2, ["CLIP", "Taste"])
+
+
+def test_a_state_from_when_there_was_one_held_out_scorer_is_read() -> None:
+    old = [{"update": 0, "strength": 1.0, "reward": [1.0, 2.0], "held_out": [3.0, 4.0]}]
+    guard = Guard()
+    guard.restore(old, 2, ["CLIP"])
+    assert guard.evaluations == [Evaluation(0, 1.0, (1.0, 2.0), {"CLIP": (3.0, 4.0)})]
+    with pytest.raises(ValueError, match="zip"):
+        guard.restore(old, 2, ["CLIP", "Taste"])
+
+
+def test_the_diversity_of_one_captions_pictures() -> None:
+    grey = torch.full((4, 3, 64, 48), 51, dtype=torch.uint8)
+    grey[1] += 51  # 0.2 brighter all over
+    grey[2] += 102
+    found = diversity_of(["a cat", "a cat", "a cat", "a dog"], small(grey))
+    assert found == pytest.approx([(0.2 + 0.4 + 0.2) / 3])  # one picture of a dog is not different from another
+    assert diversity_of(["a", "b", "c", "d"], small(grey)) == ()
+    guard = Guard()
+    guard.add(Evaluation(0, 1.0, (0.0,), {}, (0.4, 0.2)))
+    assert guard.relative_diversity(Evaluation(1, 1.0, (0.0,), {}, (0.2, 0.1))) == pytest.approx(0.5)
+    assert guard.relative_diversity(Evaluation(1, 1.0, (0.0,), {})) is None
 
 
 # settings
@@ -309,6 +373,22 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
 def test_settings_of_reno_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ImageRewardError, match=next(iter(values))):
         Settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("given", "scorers"),
+    [
+        ("technical", ("technical",)),
+        ("clip, mix(aesthetic=1, pickscore=2),clip", ("clip", "mix(aesthetic=1, pickscore=2)")),
+        (["clip", "mix(aesthetic=1, pickscore=2)"], ("clip", "mix(aesthetic=1, pickscore=2)")),
+        ("none", ()),
+        ([], ()),
+    ],
+)
+def test_held_out_names_one_scorer_or_several(given: Any, scorers: tuple[str, ...]) -> None:
+    config = config_from({"held_out": given})
+    config.check()
+    assert config.held_out_scorers == scorers
 
 
 def test_yaml_numbers_without_a_dot_are_numbers() -> None:

@@ -220,6 +220,19 @@ def test_a_run_from_before_evaluations_had_a_guidance_goes_on_at_that_of_trainin
     assert trainer.evaluator.sampling.guidance == 3.0
 
 
+def test_a_checkpoint_from_when_there_was_one_held_out_scorer_is_gone_on_from(run: Path) -> None:
+    path = RunFolder(run).checkpoints.paths()[-1]
+    state = load_state(path)
+    scores = [each["held_out"]["Red"] for each in state["guard"]]
+    old = [{**each, "held_out": each["held_out"]["Red"]} for each in state["guard"]]
+    for each in old:
+        del each["diversity"]
+    save_state({**state, "guard": old}, path)
+    _, result, messages = go_on(run)
+    assert not any("going on from the checkpoint before it" in text for text in messages)
+    assert [list(each.held_out["Red"]) for each in result.evaluations[: len(scores)]] == scores
+
+
 def deny(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """No file of these names can be replaced or added to; a program has them open."""
     monkeypatch.setattr(atomic, "PATIENCE_SECONDS", 0.01)

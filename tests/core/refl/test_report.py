@@ -37,14 +37,33 @@ def page(tmp_path: Path, *, sign: float = 1.0, **changes: Any) -> str:
 
 def test_each_strength_says_whether_the_held_out_score_has_fallen(tmp_path: Path) -> None:
     fallen, sound = page(tmp_path, sign=-1.0), page(tmp_path)
-    assert fallen.count("held-out score has fallen</td></tr>") == 8
-    assert sound.count("held-out score has fallen</td></tr>") == 0
+    assert fallen.count("Red has fallen</td></tr>") == 8
+    assert sound.count("has fallen</td></tr>") == 0
     assert [text.count('class="chosen"') for text in (fallen, sound)] == [0, 1]
     assert [text.count("The tuned model is no better than the untuned one") for text in (fallen, sound)] == [1, 0]
     for text in (fallen, sound):
         assert re.search(r">0\.0</th><td>[^<]+</td><td>[^<]+</td><td class=\"lead\">untuned</td></tr>", text)
-        assert "Held-out score (technical) of the fixed pictures" in text
+        assert "Held-out score (Red) of the fixed pictures" in text
         assert text.count("data:image/webp;base64") == 4
+
+
+def test_each_held_out_scorer_and_the_diversity_are_shown(tmp_path: Path) -> None:
+    config = CONFIG.but(evaluation_images=4)
+    held_out = [ColourScorer(1), ColourScorer(2)]
+    result = ReflTrainer(ToyGenerator(), ColourScorer(0), config, held_out=held_out).train()
+    text = write_report(tmp_path / "report.html", "run", config, result).read_text(encoding="utf-8")
+    for title in ("Green", "Blue"):
+        assert f"Held-out score ({title}) of the fixed pictures" in text
+        assert f'<th scope="col">{title}</th>' in text
+    assert "Diversity of one caption&#39;s pictures" in text
+    assert "Diversity" not in page(tmp_path)
+    row = re.search(r">0\.0</th>(.*)untuned</td></tr>", text)
+    assert row is not None
+    assert row[1].count("<td>") == 4
+    assert "<td>100%</td>" in row[1]
+    assert result.best is not None
+    kept = result.best.mean_diversity / result.evaluations[0].mean_diversity
+    assert f"Its pictures of one caption differ {kept:.0%} as much as the untuned model&#39;s." in text
 
 
 def test_a_run_without_a_held_out_scorer_says_so(tmp_path: Path) -> None:

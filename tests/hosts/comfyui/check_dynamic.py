@@ -95,7 +95,7 @@ def train(networks: Any, reward: Any, rescue: Path, watch: Watch) -> dict[str, A
     from sd_imagereward.comfyui_nodes.refl.training import train as run
     from sd_imagereward.core.refl import ReflConfig
 
-    result = run(Job(*networks, reward, None, None, ReflConfig(**QUICK), None), rescue)
+    result = run(Job(*networks, reward, (), None, ReflConfig(**QUICK), None), rescue)
     numbers = [[one[key] for key in ("loss", "reward", "gradient_norm")] for one in result.records]
     return {
         "numbers": numbers,

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from ..files.console import counted
+from ..files.progress import Progress
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
-from .scorer_options import add_scorers_options, load, names, progress_bar
+from .scorer_options import add_scorers_options, load, names
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -45,16 +46,17 @@ def run(args: argparse.Namespace) -> int:
     prompts = read_prompts(args.prompts)
     generations = find_generations(args.images, prompts, args.models)
     expect_writable_folder(args.output)
-    result = benchmark_models(
-        prompts,
-        generations,
-        args.scorers,
-        load=lambda name: load(args, name),
-        variant=args.dtype or "",
-        output=args.output,
-        batch_size=args.batch_size,
-        on_progress=progress_bar(len(generations), "benchmark"),
-    )
+    with Progress("benchmark", "image", len(generations)) as progress:
+        result = benchmark_models(
+            prompts,
+            generations,
+            args.scorers,
+            load=lambda name: load(args, name),
+            variant=args.dtype or "",
+            output=args.output,
+            batch_size=args.batch_size,
+            on_progress=progress.show,
+        )
     print(result.markdown())
     made = result.save(args.output)
     print(f"saved in {args.output}: {', '.join(path.name for path in made)}", file=sys.stderr)

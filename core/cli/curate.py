@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..files.console import counted, one_line
+from ..files.progress import Progress
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 from .scorer_options import add_scorers_options, finite, load, positive
 
 if TYPE_CHECKING:
     from ..curate.outcome import Outcome
-    from ..curate.pipeline import OnProgress, Summary
+    from ..curate.pipeline import Summary
     from ..curate.records import ScorerRecord
     from ..curate.store import Store
     from ..curate.workplace import Workplace
@@ -148,18 +149,19 @@ def _score(args: argparse.Namespace, store: Store, targets: list[Path]) -> tuple
 
     loaded = [(name, load(args, name)) for name in args.scorers]
     scorers = [(store_key(name, scorer), scorer) for name, scorer in loaded]
-    summary = score_files(
-        args.folder,
-        scorers,
-        store,
-        prompt=args.prompt,
-        workers=args.workers,
-        batch_size=args.batch_size,
-        without=targets,
-        tidy=not args.dry_run,
-        strict=args.strict_prompts,
-        on_progress=_progress(),
-    )
+    with Progress("curate", "image") as progress:
+        summary = score_files(
+            args.folder,
+            scorers,
+            store,
+            prompt=args.prompt,
+            workers=args.workers,
+            batch_size=args.batch_size,
+            without=targets,
+            tidy=not args.dry_run,
+            strict=args.strict_prompts,
+            on_progress=progress.show,
+        )
     for picture in islice((picture for picture in store.unscored(summary.run) if picture.error), LISTED):
         _say_aside(f"not scored: {picture.path}: {picture.error}")
     return summary, [ScorerRecord.of(key, scorer.info) for key, scorer in scorers]
@@ -260,17 +262,3 @@ def _require_trash() -> None:
     from ..files.moving import trash
 
     trash()
-
-
-def _progress() -> OnProgress:
-    from tqdm import tqdm
-
-    bar = tqdm(desc="curate", unit="image", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
-
-    def advance(done: int, found: int) -> None:
-        bar.total = found
-        bar.update(done - bar.n)
-        if done == found:
-            bar.refresh()
-
-    return advance

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..files.progress import Progress
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
-from .scorer_options import add_scorers_options, load, progress_bar
+from .scorer_options import add_scorers_options, load
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -41,15 +42,16 @@ def run(args: argparse.Namespace) -> int:
 
     rankings = read_rankings(args.data, args.images)
     expect_writable_folder(args.output)
-    evaluation = evaluate_scorers(
-        rankings,
-        args.scorers,
-        load=lambda name: load(args, name),
-        variant=args.dtype or "",
-        output=args.output,
-        batch_size=args.batch_size,
-        on_progress=progress_bar(sum(len(ranking.images) for ranking in rankings), "evaluate"),
-    )
+    with Progress("evaluate", "image") as progress:
+        evaluation = evaluate_scorers(
+            rankings,
+            args.scorers,
+            load=lambda name: load(args, name),
+            variant=args.dtype or "",
+            output=args.output,
+            batch_size=args.batch_size,
+            on_progress=progress.show,
+        )
     print(evaluation.markdown())
     evaluation.save(args.output)
     print(f"saved in {args.output}: evaluation.html", file=sys.stderr)

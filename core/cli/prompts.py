@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files.console import one_line
+from ..files.progress import Progress
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command
 from ._output import Output, add_output_options
-from .scorer_options import finite, late_bar, positive
+from .scorer_options import finite, positive
 
 if TYPE_CHECKING:
     from ..prompts.library import Suggestion
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     output = Output.of(args)
     read_library(args.library)  # what is wrong with it is said before anything is loaded
     embedder = load_embedder(args.embedder, device=args.device)
-    library = PromptLibrary(args.library, embedder, search=args.search, on_progress=late_bar("embed", "prompt"))
+    with Progress("embed", "prompt") as progress:
+        library = PromptLibrary(args.library, embedder, search=args.search, on_progress=progress.show)
     found = library.suggest(args.topics, args.n, min_reward=args.min_reward, distinct=args.distinct)
     rows = [{"topic": topic, **s._asdict()} for topic, group in zip(args.topics, found, strict=True) for s in group]
     written = output.write(rows, _table(args.topics, found))

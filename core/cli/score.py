@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files.console import counted, one_line
+from ..files.progress import Progress
 from . import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, add_command
 from ._help import Command
 from ._output import Output, add_output_options
-from .scorer_options import add_scorer_options, finite, load, positive, progress_bar
+from .scorer_options import add_scorer_options, finite, load, positive
 
 if TYPE_CHECKING:
     from ..scorers.base import Scorer
@@ -98,15 +99,16 @@ def run(args: argparse.Namespace) -> int:
     if scorer is None or not chosen:
         _tell(failed)
         return EXIT_USAGE
-    scores = score_images(
-        scorer,
-        [item.path for item in chosen],
-        [item.prompt for item in chosen],
-        batch_size=args.batch_size,
-        skip_broken=True,
-        strict_prompts=args.strict_prompts,
-        on_progress=progress_bar(len(chosen), scorer.info.title),
-    )
+    with Progress(scorer.info.title, "image", len(chosen)) as progress:
+        scores = score_images(
+            scorer,
+            [item.path for item in chosen],
+            [item.prompt for item in chosen],
+            batch_size=args.batch_size,
+            skip_broken=True,
+            strict_prompts=args.strict_prompts,
+            on_progress=progress.show,
+        )
     chosen = [
         replace(item, prompt=prompt, prompt_from=origin.where, uncertain=origin.uncertain)
         for item, prompt, origin in zip(chosen, scores.prompts, scores.origins, strict=True)

@@ -1,11 +1,10 @@
-"""The options that every command with a scorer shares, and the bar it shows."""
+"""The options that every command with a scorer shares."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,29 +113,3 @@ def load(args: argparse.Namespace, name: str | None = None) -> Scorer:
 def announce_download(done: int, total: int) -> None:
     if done == 0:
         print(f"downloading {total / 1e9:.2f} GB, once", file=sys.stderr)
-
-
-def progress_bar(total: int, label: str, unit: str = "image") -> Callable[[int, int], None]:
-    """An `on_progress` that draws a bar on stderr, if that is a terminal."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
-
-    def advance(done: int, _total: int) -> None:
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
-
-    return advance
-
-
-def late_bar(label: str, unit: str) -> Callable[[int, int], None]:
-    """An `on_progress` for counts that are known once the work begins; each new total is a bar of its own."""
-    bars: dict[int, Callable[[int, int], None]] = {}
-
-    def advance(done: int, total: int) -> None:
-        if total not in bars:
-            bars[total] = progress_bar(total, label, unit)
-        bars[total](done, total)
-
-    return advance

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.progress import Progress
 from . import EXIT_OK, EXIT_PARTIAL, add_command
 from ._help import Command, add_rare
-from .scorer_options import count, finite, late_bar, positive, share
+from .scorer_options import count, finite, positive, share
 
 if TYPE_CHECKING:
     from ..preference.rankings import Ranking
     from ..preference.recipe import Recipe
-    from ..preference.train_reward import Trained
-    from ..preference.training import Epoch
+    from ..preference.train_reward import Trained, Unfinished
+    from ..preference.training import Epoch, Step
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Command]) -> None:
@@ -92,16 +92,20 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..errors import ImageRewardError
     from ..preference.train_reward import train_reward_model
     from ..training.backend import start_backend
     from ..training.checkpoints import CHECKPOINTS, Checkpoints
     from ..training.interrupts import terminated_as_interrupted
+    from ..training.trackers import expect_tracker
 
-    on_epoch = _reporter(args)
+    if args.tensorboard:
+        expect_tracker("tensorboard")
     training, validation = _data(args)
     backend = start_backend(args.device)
+    shown = _Shown(args.output / "tensorboard" if args.tensorboard and backend.first else None)
     try:
-        with terminated_as_interrupted():
+        with terminated_as_interrupted(), shown:
             trained = train_reward_model(
                 training,
                 validation,
@@ -113,12 +117,17 @@ def run(args: argparse.Namespace) -> int:
                 workers=args.workers,
                 resume=args.resume,
                 save_steps=args.save_steps,
-                on_step=late_bar("train", "") if backend.first else None,
-                on_epoch=on_epoch,
+                on_step=shown.on_step,
+                on_epoch=shown.on_epoch,
+                on_images=shown.on_images if backend.first else None,
+                on_unfinished=shown.on_unfinished,
             )
-    except KeyboardInterrupt:
-        if backend.first and Checkpoints(args.output / CHECKPOINTS).paths():
-            print(f"imagereward: stopped; the same call with --resume goes on from {args.output}", file=sys.stderr)
+    except BaseException as error:
+        # An ImageRewardError says itself what to do, which is seldom the same again.
+        if backend.first and not isinstance(error, ImageRewardError) and Checkpoints(args.output / CHECKPOINTS).paths():
+            print(
+                f"imagereward: to go on: the same call with --resume (its state is in {args.output})", file=sys.stderr
+            )
         raise
     finally:
         backend.stop()
@@ -143,23 +152,60 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return replace(start, **given)
 
 
-def _reporter(args: argparse.Namespace) -> Callable[[Epoch], None]:
-    """Prints each epoch, and logs it for TensorBoard with --tensorboard."""
-    from ..training.trackers import TensorBoard
+class _Shown:
+    """What a person sees of a training: how far it is on stderr, each epoch on stdout, curves in TensorBoard."""
 
-    tracker = TensorBoard(args.output / "tensorboard") if args.tensorboard else None
+    def __init__(self, curves: Path | None) -> None:
+        from ..training.trackers import TensorBoard
 
-    def report(epoch: Epoch) -> None:
-        print(
-            f"epoch {epoch.epoch:>3}  train loss {epoch.train_loss:.4f} accuracy {100 * epoch.train_accuracy:5.1f}%  "
-            f"valid loss {epoch.valid_loss:.4f} accuracy {100 * epoch.valid_accuracy:5.1f}%",
-            flush=True,
+        self.tracker = None if curves is None else TensorBoard(curves)
+        self._steps: Progress | None = None
+        self._aside: Progress | None = None  # of images that are run besides the steps
+        self._images, self._seconds = 0, 0.0
+
+    def on_step(self, step: Step) -> None:
+        self._steps = self._steps or Progress("train", "step", step.total, step.done)
+        self._images, self._seconds = self._images + step.images, self._seconds + step.seconds
+        note = (
+            f"epoch {step.epoch}, loss {step.loss:.4f}, accuracy {100 * step.accuracy:.1f}%, "
+            f"{self._images / max(self._seconds, 1e-9):.1f} images/s"
         )
-        if tracker is not None:
-            curves = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
-            tracker.log({name: getattr(epoch, name) for name in curves}, epoch.step)
+        self._steps.show(step.done, note=note)
 
-    return report
+    def on_images(self, what: str, done: int, total: int) -> None:
+        self._aside = self._aside or Progress(what, "image", total)
+        self._aside.show(done)
+        if done >= total:
+            self._aside.close()
+            self._aside = None
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        line = (
+            f"epoch {epoch.epoch:>3}  train loss {epoch.train_loss:.4f} accuracy {100 * epoch.train_accuracy:5.1f}%  "
+            f"valid loss {epoch.valid_loss:.4f} accuracy {100 * epoch.valid_accuracy:5.1f}%"
+        )
+        if self._steps is None:
+            print(line, flush=True)
+        else:
+            self._steps.write(line, sys.stdout)
+        if self.tracker is not None:
+            curves = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
+            self.tracker.log({name: getattr(epoch, name) for name in curves}, epoch.step)
+
+    def on_unfinished(self, left: Unfinished) -> None:
+        self.close()
+        print(f"imagereward: {left}", file=sys.stderr)
+
+    def close(self) -> None:
+        for progress in (self._aside, self._steps):
+            if progress is not None:
+                progress.close()
+
+    def __enter__(self) -> _Shown:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 def _tell(trained: Trained) -> int:

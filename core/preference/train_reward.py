@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ImageRewardError
+from ..files.atomic import remove
 from ..files.console import counted
 from ..files.writable import expect_writable_folder
 from ..networks.devices import in_float64
 from ..networks.wordpiece import WordPiece
 from ..training.backend import Backend, start_backend
+from ..training.interrupts import interrupt_later
 from ..training.outputs import OutputFile
 from .batches import PairBatch, PromptReader
 from .rankings import Pair, Ranking, data_hash, pairs_of, present
@@ -26,11 +30,12 @@ from .reward_model import CHECKPOINT, Base, RewardHead, checkpoint_activations, 
 from .score_log import scorer_identity
 from .sources import PicturePairs, Source, StatePairs, items_of
 from .states import cached_states, compute_states, state_pairs
-from .training import Epoch, RewardTrainer
+from .training import Epoch, OnImages, RewardTrainer, Step
 
 log = logging.getLogger(__name__)
 
 STATES = "states.safetensors"
+UNFINISHED = "ImageReward-unfinished.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,30 @@ class Trained:
     pairs: int
     missing: list[str]
     unreadable: list[str]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What a training that broke off has left beside its checkpoint."""
+
+    step: int
+    steps: int
+    path: Path | None  # a scorer like the finished one, standardised by fewer pictures; None if there is none
+    best: Epoch | None  # whose weights it has; None: those of the last step, which no validation has seen
+    accuracy: float  # on the validation pairs; without a validation, on the training pairs so far
+    reason: str = ""  # why there is no scorer
+
+    def __str__(self) -> str:
+        stopped = f"stopped after {self.step:,} of {counted(self.steps, 'step')}"
+        if self.path is None:
+            return f"{stopped}; no scorer could be written: {self.reason}"
+        accuracy = f"{100 * self.accuracy:.1f}%"
+        if self.best is None:
+            weights = f"of the last step, not yet validated (accuracy on the training pairs so far {accuracy})"
+        else:
+            name = f"epoch {self.best.epoch}" if self.best.epoch else "the base, which no epoch has improved on"
+            weights = f"that are best so far: {name} (validation accuracy {accuracy})"
+        return f"{stopped}; {self.path} is a scorer with the weights {weights}"
 
 
 class HeadModel(nn.Module):
@@ -87,10 +116,14 @@ def train_reward_model(
     workers: int = 0,
     resume: bool = False,
     save_steps: int = 0,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_images: OnImages | None = None,
+    on_unfinished: Callable[[Unfinished], None] | None = None,
 ) -> Trained | None:
     """Trains a reward model and writes `ImageReward.safetensors` and `vocab.txt` into `folder`.
+
+    Any exception, Ctrl-C included, first leaves a checkpoint and `ImageReward-unfinished.safetensors`: what is best so far.
 
     Args:
         training: the rankings to train on.
@@ -103,8 +136,10 @@ def train_reward_model(
         workers: processes that read pictures; 0 reads them in this one.
         resume: go on with the training in `folder`.
         save_steps: updates between two checkpoints; 0 saves after each epoch alone.
-        on_step: called with (done, total) steps, and, with cached states, pictures before; what it raises stops the run.
+        on_step: called after each step; what it raises stops the run, as it does from the next two.
         on_epoch: called after each epoch.
+        on_images: called with ("states", "validate" or "standardise", done, total) while images are run besides the steps.
+        on_unfinished: called with what a run that breaks off has left; by default it is logged.
 
     Returns:
         The new scorer and what it rests on; None in every process but the first.
@@ -122,7 +157,7 @@ def train_reward_model(
     start = load_base(base, backend.device, fresh_head=fresh_head, seed=recipe.seed)
     reader = PromptReader(WordPiece(start.vocabulary), recipe.long_prompts)
     data = _data(training, validation, recipe, reader)
-    prepared = _prepared(start, data, reader, recipe, folder, backend, base, workers, on_step)
+    prepared = _prepared(start, data, reader, recipe, folder, backend, base, workers, _named(on_images, "states"))
     trainer = RewardTrainer(
         prepared.module,
         prepared.training,
@@ -134,21 +169,23 @@ def train_reward_model(
         save_steps=save_steps,
         on_step=on_step,
         on_epoch=on_epoch,
+        on_images=on_images,
     )
-    if backend.first and not resume:
+    if resume:
+        trainer.go_on()
+    elif backend.first:
         _expect_room(trainer, start)
-    history = trainer.train(resume=resume)
-    trainer.unreadable = backend.union(trainer.unreadable | prepared.unreadable)
-    if not backend.first:
-        return None
-    rewards = _training_rewards(trainer, start, data, reader, workers)
-    best = trainer.best or history[-1]
-    mean, std = float(rewards.mean()), float(rewards.std(unbiased=False))
-    if not std > 0:
-        raise ImageRewardError("every training picture gets the same reward; the base or the data cannot be right")
-    path = _export(start, folder, _metadata(start, data, recipe, best, mean, std))
-    unreadable = sorted(trainer.unreadable)
-    return Trained(path, history, best, mean, std, len(data.training), data.missing, unreadable)
+    try:
+        history = trainer.train()
+        trainer.unreadable = backend.union(trainer.unreadable | prepared.unreadable)
+        if not backend.first:
+            return None
+        rewards = _training_rewards(trainer, start, data, reader, workers, _named(on_images, "standardise"))
+        return _finished(trainer, start, data, history, rewards)
+    except BaseException:
+        if backend.first and trainer.update:
+            (on_unfinished or _log_unfinished)(_leave_unfinished(trainer, start, data))
+        raise
 
 
 def _data(training: Sequence[Ranking], validation: Sequence[Ranking], recipe: Recipe, reader: PromptReader) -> _Data:
@@ -208,9 +245,44 @@ def _expect_room(trainer: RewardTrainer, start: Base) -> None:
     expect_writable_folder(trainer.folder, room=4 * (model + 7 * trained))  # 4 bytes a number
 
 
-def _export(start: Base, folder: Path, metadata: dict[str, str]) -> Path:
+def _finished(trainer: RewardTrainer, start: Base, data: _Data, history: list[Epoch], rewards: Tensor) -> Trained:
+    """rewards: (N,) of the training pictures."""
+    best = trainer.best or history[-1]
+    mean, std = float(rewards.mean()), float(rewards.std(unbiased=False))
+    if not std > 0:
+        raise ImageRewardError("every training picture gets the same reward; the base or the data cannot be right")
+    path = _export(start, trainer.folder, CHECKPOINT, _metadata(start, data, trainer.recipe, best, mean, std))
+    for left in trainer.folder.glob(f"{Path(UNFINISHED).stem}*.safetensors"):
+        with suppress(OSError):
+            remove(left)
+    return Trained(path, history, best, mean, std, len(data.training), data.missing, sorted(trainer.unreadable))
+
+
+def _leave_unfinished(trainer: RewardTrainer, start: Base, data: _Data) -> Unfinished:
+    """The scorer of what is best so far. Whatever goes wrong here must not hide what broke the training off."""
+    step, steps = trainer.update, trainer.steps
+    with interrupt_later():
+        try:
+            usable = trainer.usable()
+            metadata = _metadata(start, data, trainer.recipe, usable.best, usable.reward_mean, usable.reward_std)
+            metadata["unfinished"] = f"stopped after {step} of {counted(steps, 'step')}"
+            path = _export(start, trainer.folder, UNFINISHED, metadata)
+        except Exception as error:
+            return Unfinished(step, steps, None, None, float("nan"), reason=str(error))
+    return Unfinished(step, steps, path, usable.best, usable.accuracy)
+
+
+def _log_unfinished(left: Unfinished) -> None:
+    log.warning("%s", left)
+
+
+def _named(on_images: OnImages | None, what: str) -> Callable[[int, int], None] | None:
+    return None if on_images is None else partial(on_images, what)
+
+
+def _export(start: Base, folder: Path, name: str, metadata: dict[str, str]) -> Path:
     """Where the new scorer went: beside its proper place if another program holds that."""
-    file = OutputFile(folder / CHECKPOINT)
+    file = OutputFile(folder / name)
     path = file.write(lambda path: export(start, folder, metadata, path.name))
     if path != file.path:
         log.warning("%s cannot be replaced, perhaps because a program has it loaded: the scorer is %s", file.path, path)
@@ -218,20 +290,34 @@ def _export(start: Base, folder: Path, metadata: dict[str, str]) -> Path:
 
 
 @torch.no_grad()
-def _training_rewards(trainer: RewardTrainer, start: Base, data: _Data, reader: PromptReader, workers: int) -> Tensor:
+def _training_rewards(
+    trainer: RewardTrainer,
+    start: Base,
+    data: _Data,
+    reader: PromptReader,
+    workers: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> Tensor:
     """(N,) float64 raw rewards of every training picture that can be read."""
     model, source = start.model.eval(), trainer.training
     if isinstance(source, StatePairs):
         rows = source.states[sorted({*source.better, *source.worse})]
     else:
         device = trainer.backend.device
-        states = compute_states(model, items_of(data.training), reader, device=device, workers=workers)
+        items = items_of(data.training)
+        states = compute_states(model, items, reader, device=device, workers=workers, on_progress=on_progress)
         trainer.unreadable.update(states.unreadable)
         rows = states.rows[states.readable]
     return in_float64(model.head(rows.to(trainer.backend.device)))
 
 
-def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch, mean: float, std: float) -> dict[str, str]:
+def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch | None, mean: float, std: float) -> dict[str, str]:
+    """best: None for weights that no validation has seen."""
+    validated = {} if best is None else {
+        "validation_accuracy": repr(best.valid_accuracy),
+        "validation_loss": repr(best.valid_loss),
+        "epoch": str(best.epoch),
+    }  # fmt: skip
     return {
         "format": "pt",
         "reward_mean": repr(mean),
@@ -240,8 +326,6 @@ def _metadata(start: Base, data: _Data, recipe: Recipe, best: Epoch, mean: float
         "data_sha256": data.digest,
         "training_pairs": str(len(data.training)),
         "validation_pairs": str(len(data.validation)),
-        "validation_accuracy": repr(best.valid_accuracy),
-        "validation_loss": repr(best.valid_loss),
-        "epoch": str(best.epoch),
+        **validated,
         "recipe": recipe.as_json(),
     }

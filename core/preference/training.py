@@ -8,13 +8,14 @@ pairs the step has in all.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, dataclass
-from functools import partial
-from itertools import islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,7 @@ from .sources import Picks, Source
 log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
+OnImages = Callable[[str, int, int], None]  # (what is done with them, done, total)
 
 
 def pair_losses(rewards: Tensor, target: Tensor) -> Tensor:
@@ -54,16 +56,33 @@ class Epoch:
     valid_loss: float
     valid_accuracy: float
     lr: float
+    valid_reward_mean: float  # of the raw reward over the images of the validation pairs
+    valid_reward_std: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was made; loss and accuracy are those of its epoch so far, on this process."""
+
+    done: int
+    total: int
+    epoch: int
+    loss: float
+    accuracy: float
+    images: int  # that were run, over all processes
+    seconds: float
 
 
 @dataclass
 class Tally:
-    """Sums over pairs; ties count for the loss alone."""
+    """Sums over pairs; ties count for the loss and the rewards alone."""
 
     loss: float = 0.0
     pairs: float = 0.0
     correct: float = 0.0
     ordered: float = 0.0
+    rewards: float = 0.0  # of both images of each pair
+    squares: float = 0.0
 
     def add(self, rewards: Tensor, losses: Tensor, batch: PairBatch[Any]) -> None:
         counted = batch.weight
@@ -72,6 +91,9 @@ class Tally:
         self.pairs += float(counted.sum())
         self.correct += float((ordered * (rewards[:, 0] > rewards[:, 1])).sum())
         self.ordered += float(ordered.sum())
+        raw = rewards.detach().double()
+        self.rewards += float((raw * counted[:, None]).sum())
+        self.squares += float((raw**2 * counted[:, None]).sum())
 
     @property
     def mean_loss(self) -> float:
@@ -81,12 +103,35 @@ class Tally:
     def accuracy(self) -> float:
         return self.correct / self.ordered if self.ordered else float("nan")
 
+    @property
+    def reward_mean(self) -> float:
+        return self.rewards / (2 * self.pairs) if self.pairs else float("nan")
+
+    @property
+    def reward_std(self) -> float:
+        return max(0.0, self.squares / (2 * self.pairs) - self.reward_mean**2) ** 0.5 if self.pairs else float("nan")
+
+
+class Usable(NamedTuple):
+    """What a training that breaks off has come to; the module holds its weights."""
+
+    best: Epoch | None  # None: the weights of now, which no validation has seen
+    accuracy: float  # on the validation pairs; of the weights of now, on the training pairs of the epoch so far
+    reward_mean: float
+    reward_std: float
+
+
+class _Planned(NamedTuple):
+    pairs: int  # of the step, over all processes
+    images: int
+    shares: list[Picks]  # what this process computes, in pieces that fit its device
+
 
 class RewardTrainer(Trainer):
     """Trains `module` (batch -> (B, 2) rewards) in place and leaves it at its best epoch.
 
     fingerprint: what must agree for a resume. save_steps: also save every so many steps within an epoch.
-    on_step(done, total), on_epoch(record): what they raise stops the training, which `resume` continues.
+    on_step, on_epoch, on_images("validate", done, total): what they raise stops the training, which `go_on` continues.
     """
 
     def __init__(
@@ -100,8 +145,9 @@ class RewardTrainer(Trainer):
         fingerprint: str,
         *,
         save_steps: int = 0,
-        on_step: Callable[[int, int], None] | None = None,
+        on_step: Callable[[Step], None] | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
+        on_images: OnImages | None = None,
     ) -> None:
         if recipe.amp == "fp16" and backend.device.type != "cuda":
             raise ImageRewardError(f"fp16 training needs a CUDA GPU, not {backend.device}; take bf16 or no AMP")
@@ -122,21 +168,44 @@ class RewardTrainer(Trainer):
         super().__init__(updates, folder, steps=steps, evaluate_every=steps_per_epoch, save_every=save_steps)
         self.module, self.training, self.validation, self.recipe = module, training, validation, recipe
         self.training_plan, self.validation_plan = (Plan(each.better, each.worse) for each in (training, validation))
-        self.folder, self.fingerprint, self.on_step, self.on_epoch = folder, fingerprint, on_step, on_epoch
+        self.folder, self.fingerprint = folder, fingerprint
+        self.on_step, self.on_epoch, self.on_images = on_step, on_epoch, on_images
         self.history: list[Epoch] = []
         self.best: Epoch | None = None  # whose weights are kept
         self.unreadable: set[str] = set()
         self._tally: Tally | None = None  # of the epoch so far
         self._work = self._work_left()
 
-    def train(self, *, resume: bool = False) -> list[Epoch]:
-        """All epochs, or those that are left; the module ends with the weights of the lowest validation loss."""
-        if resume and self.checkpoints is not None and self.checkpoints.paths():
+    def go_on(self) -> None:
+        """From the newest checkpoint, if there is any."""
+        if self.checkpoints is not None and self.checkpoints.paths():
             self.resume("To begin anew, give another --output, or leave out --resume.")
+
+    def train(self) -> list[Epoch]:
+        """All epochs, or those that are left; the module ends with the weights of the lowest validation loss."""
         self.run()
         self.take_best()
         self.module.eval()
         return self.history
+
+    def usable(self) -> Usable:
+        """The best epoch so far, whose weights the module takes; those of now before an epoch was validated.
+
+        For a training that breaks off: no other process is asked. Raises ImageRewardError if they cannot be used.
+        """
+        if self.best is not None and len(self.history) > 1:
+            self.updates.restore_weights(self.best_weights.read())
+            best = self.best
+            found = Usable(best, best.valid_accuracy, best.valid_reward_mean, best.valid_reward_std)
+        elif self._tally is not None:
+            found = Usable(None, self._tally.accuracy, self._tally.reward_mean, self._tally.reward_std)
+        else:
+            raise ImageRewardError("no step was made since the training was resumed")
+        if not all(bool(weights.isfinite().all()) for weights in self.updates.parameters.values()):
+            raise ImageRewardError("the weights of now are not finite")
+        if not 0 < found.reward_std < math.inf:
+            raise ImageRewardError(f"the standard deviation of its rewards is {found.reward_std:g}")
+        return found
 
     def report(self, text: str) -> None:
         log.warning("%s", text)
@@ -144,7 +213,8 @@ class RewardTrainer(Trainer):
     # -- one step ------------------------------------------------------------------------------------------------
 
     def one_update(self) -> None:
-        size, batches = next(self._work)
+        began = time.perf_counter()
+        planned, batches = next(self._work)
         self._tally = self._tally or Tally()
         # Dropout follows from the step alone, so that a resumed run draws what an unbroken one would.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.update * self.backend.world + self.backend.rank)
@@ -152,28 +222,31 @@ class RewardTrainer(Trainer):
         for number, batch in enumerate(batches, start=1):
             with self.backend.accumulating(last=number == len(batches)):
                 rewards, losses, batch = self._losses(self.updates.module, batch)
-                self.backend.backward((losses * batch.weight).sum() * (self.backend.world / size))
+                self.backend.backward((losses * batch.weight).sum() * (self.backend.world / planned.pairs))
             self._tally.add(rewards, losses, batch)
         self.apply()
         if self.on_step is not None and self.backend.first:
-            self.on_step(self.update, self.steps)
+            epoch, seconds = len(self.history), time.perf_counter() - began
+            tally = self._tally
+            self.on_step(Step(self.update, self.steps, epoch, tally.mean_loss, tally.accuracy, planned.images, seconds))
 
-    def _work_left(self) -> Iterator[tuple[int, list[PairBatch[Any]]]]:
-        """For each step that is left, how many pairs it has in all, and this process's share of them in batches."""
+    def _work_left(self) -> Iterator[tuple[_Planned, list[PairBatch[Any]]]]:
+        """The steps that are left, with this process's share of each in batches."""
         first = self.update % self.evaluate_every
         for epoch in range(self.update // self.evaluate_every, self.recipe.epochs):
             plan = self._plan(epoch)[first:]
-            batches = self.training.batches([picks for _, shares in plan for picks in shares])
-            for size, shares in plan:
-                yield size, list(islice(batches, len(shares)))
+            batches = self.training.batches([picks for planned in plan for picks in planned.shares])
+            for planned in plan:
+                yield planned, list(islice(batches, len(planned.shares)))
             first = 0
 
-    def _plan(self, epoch: int) -> list[tuple[int, list[Picks]]]:
-        """For each step how many pairs it has in all, and this process's share of them in pieces that fit its device."""
+    def _plan(self, epoch: int) -> list[_Planned]:
         generator = torch.Generator().manual_seed(self.recipe.seed + epoch)
-        steps = self.training_plan.steps(self.recipe.batch_size, generator)
-        share = partial(self._share, self.training_plan, at_once=self.recipe.per_device)
-        return [(sum(map(len, groups)), share(groups)) for groups in steps]
+        plan, at_once = self.training_plan, self.recipe.per_device
+        return [
+            _Planned(sum(map(len, groups)), len(plan.images(chain(*groups))), self._share(plan, groups, at_once))
+            for groups in plan.steps(self.recipe.batch_size, generator)
+        ]
 
     def _share(self, plan: Plan, groups: Sequence[Group], at_once: int) -> list[Picks]:
         """This process's batches, each of the images of up to `at_once` pairs; every process takes part in every step."""
@@ -207,8 +280,11 @@ class RewardTrainer(Trainer):
             valid_loss=valid.mean_loss,
             valid_accuracy=valid.accuracy,
             lr=self.updates.learning_rate,
+            valid_reward_mean=valid.reward_mean,
+            valid_reward_std=valid.reward_std,
         )
         self.history.append(record)
+        self._tally = None
         if self.best is None or record.valid_loss < self.best.valid_loss:
             self.best = record
             self.best_weights.keep(self.updates.weights())
@@ -223,14 +299,16 @@ class RewardTrainer(Trainer):
         tally = Tally()
         plan, at_once = self.validation_plan, self.recipe.per_device * 2  # no gradients: twice as many fit
         shares = self._share(plan, plan.groups, at_once)
-        for batch in self.validation.batches(shares):
+        ends = list(accumulate(len(plan.images(i for i, _ in picks)) for picks in shares))
+        for done, batch in zip(ends, self.validation.batches(shares), strict=True):
             tally.add(*self._losses(self.module, batch))
+            if self.on_images is not None and self.backend.first:
+                self.on_images("validate", done, ends[-1])
         return self._total(tally, "validation")
 
     def _training_tally(self) -> Tally:
         """Of the epoch that ends; empty where its steps were made before the run was resumed."""
-        tally, self._tally = self._tally, None
-        return Tally() if tally is None else self._total(tally, "training")
+        return Tally() if self._tally is None else self._total(self._tally, "training")
 
     def _total(self, tally: Tally, what: str) -> Tally:
         """The sums over all processes; `what` names the pairs in an error."""

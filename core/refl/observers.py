@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from ..files.console import counted
+from ..files.progress import Progress
 from ..training.trackers import Tracker
 from .guard import Evaluation
 
@@ -30,7 +30,7 @@ class Observer:
 
 
 class ProgressBar(Observer):
-    """One bar on stderr with the reward, the loss and the seconds an update takes.
+    """One bar on stderr with the reward, the loss and the seconds an update takes; a line now and then where that is a log.
 
     Args:
         total: updates of the run.
@@ -38,25 +38,20 @@ class ProgressBar(Observer):
     """
 
     def __init__(self, total: int, done: int = 0):
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=total, initial=done, desc="ReFL", unit="update")
+        self.progress = Progress("ReFL", "update", total, done, leave=True)
 
     def on_update(self, record: Mapping[str, Any], pixels: Tensor) -> None:
-        self.bar.set_postfix_str(
-            f"reward {record['reward']:+.4f} loss {record['loss']:.2e} {record['seconds']:.2f} s/update"
-        )
-        self.bar.update(record["update"] - self.bar.n)
+        self.progress.show(record["update"], note=f"reward {record['reward']:+.4f}, loss {record['loss']:.2e}")
 
     def on_evaluation(self, evaluation: Evaluation, pixels: Tensor) -> None:
         strength = "" if evaluation.strength == 1 else f" at strength {evaluation.strength:.1f}"
         self.on_message(f"evaluation after {counted(evaluation.update, 'update')}{strength}: {evaluation.in_words()}")
 
     def on_message(self, text: str) -> None:
-        self.bar.write(text, file=sys.stderr)
+        self.progress.write(text)
 
     def close(self) -> None:
-        self.bar.close()
+        self.progress.close()
 
 
 class Curves(Observer):

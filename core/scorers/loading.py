@@ -15,7 +15,7 @@ from ..errors import ImageRewardError, OutOfMemory, UnknownCheckpoint, WeightsNo
 from ..files.console import counted
 from ..networks.devices import default_device, device_of, is_out_of_memory
 from ..weights.catalogue import WeightFile
-from ..weights.download import Progress, fetch_weight, hub_files
+from ..weights.download import OnBytes, fetch_weight, hub_files
 from ..weights.fork_safe import ForkSafeLock
 from ..weights.identity import spec_identity
 from ..weights.locate import add_host_folders, find_weight, host_folders
@@ -66,7 +66,7 @@ def load_scorer(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     shared: bool = True,
-    on_download: Progress | None = None,
+    on_download: OnBytes | None = None,
 ) -> Scorer:
     """The scorer of that name, on a device.
 
@@ -213,7 +213,7 @@ def _built(source: _Source, request: _Request) -> Scorer:
     return scorer
 
 
-def _resolve(spec: str, on_download: Progress | None) -> _Source:
+def _resolve(spec: str, on_download: OnBytes | None) -> _Source:
     if is_mixture(spec):
         return _mixture_source(read_mixture(spec), on_download)
     _require_known(spec)
@@ -239,7 +239,7 @@ def _require_known(spec: str) -> None:
     )
 
 
-def _mixture_source(mixture: Mixture, on_download: Progress | None) -> _Source:
+def _mixture_source(mixture: Mixture, on_download: OnBytes | None) -> _Source:
     """Every member is known, then every member's file is there, then the first one is loaded."""
     for member in mixture.weights:
         _require_known(member)
@@ -392,7 +392,7 @@ def describe(checkpoint: Checkpoint) -> str:
     return f"it holds {counted(len(names), 'tensor')}, the first {names[0]!r}" if names else "it holds no tensors"
 
 
-def _fetch_from_hub(reference: str, on_download: Progress | None) -> Path:
+def _fetch_from_hub(reference: str, on_download: OnBytes | None) -> Path:
     """ "owner/name" or "owner/name/path/of/file" -> the file on this machine."""
     parts = reference.strip("/").split("/")
     if len(parts) < 2:

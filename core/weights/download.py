@@ -7,7 +7,6 @@ import hashlib
 import logging
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DownloadFailed, UnwritableFile, WeightsNotFound
 from ..files.atomic import remove, replace
+from ..files.progress import Progress
 from .catalogue import WeightFile
 from .locate import download_folder, find_weight, in_a_folder_of_its_own
 from .transfer import Refused, Remote, Unreachable, describe, read_json, transfer
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 = not known)
+OnBytes = Callable[[int, int], None]  # bytes so far, bytes in all (0 = not known)
 
 STAGING = ".incomplete"
 
 
-def fetch_weight(weight: WeightFile, progress: Progress | None = None) -> Path:
+def fetch_weight(weight: WeightFile, progress: OnBytes | None = None) -> Path:
     """The file on this machine, downloaded if it is not there yet.
 
     HF_ENDPOINT (mirrors), HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected; a bar on stderr shows the bytes.
@@ -119,7 +119,7 @@ def _locked(staging: Path, name: str) -> FileLock:
     return lock
 
 
-def _download(weight: WeightFile, url: str, folder: Path, staging: Path, progress: Progress | None) -> Path:
+def _download(weight: WeightFile, url: str, folder: Path, staging: Path, progress: OnBytes | None) -> Path:
     target = folder / weight.name
     try:
         remote = describe(url)
@@ -163,16 +163,15 @@ def _expect_room(weight: WeightFile, folder: Path, size: int) -> None:
 
 
 @contextmanager
-def _shown(name: str, total: int, progress: Progress | None) -> Iterator[Callable[[int], None]]:
-    """Takes bytes so far: for a bar on stderr, where there is one, and for `progress`."""
+def _shown(name: str, total: int, progress: OnBytes | None) -> Iterator[Callable[[int], None]]:
+    """Takes bytes so far: for a bar on stderr, and for `progress`."""
     from huggingface_hub import constants
-    from tqdm import tqdm
 
-    hidden = sys.stderr is None or bool(constants.HF_HUB_DISABLE_PROGRESS_BARS)
-    with tqdm(total=total or None, desc=name, unit="B", unit_scale=True, file=sys.stderr, disable=hidden) as bar:
+    hidden = bool(constants.HF_HUB_DISABLE_PROGRESS_BARS)
+    with Progress(name, "B", total or None, leave=True, hidden=hidden) as shown:
 
         def advance(done: int) -> None:
-            bar.update(done - bar.n)
+            shown.show(done)
             if progress is not None:
                 progress(done, total)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -14,18 +15,21 @@ from typing import Any
 
 import pytest
 import torch
-from sd_imagereward.core import ImageRewardError
+from sd_imagereward.core import ImageRewardError, load_scorer, score_images
+from sd_imagereward.core.cli import EXIT_INTERRUPTED, main
+from sd_imagereward.core.cli.train_reward import _Shown
 from sd_imagereward.core.files import atomic
 from sd_imagereward.core.preference.rankings import Ranking
 from sd_imagereward.core.preference.reading import read_rankings
 from sd_imagereward.core.preference.recipe import HEAD_ONLY, Recipe
 from sd_imagereward.core.preference.score_log import Key, ScoreLog
-from sd_imagereward.core.preference.train_reward import Trained, train_reward_model
+from sd_imagereward.core.preference.train_reward import UNFINISHED, Trained, Unfinished, train_reward_model
+from sd_imagereward.core.preference.training import Step
 from sd_imagereward.core.training.backend import Backend, start_backend
 from sd_imagereward.core.training.checkpoints import BEST, CHECKPOINTS, Checkpoints
 from sd_imagereward.core.training.interrupts import interrupt_later, terminated_as_interrupted
 from sd_imagereward.core.training.states import load_state, save_state
-from sd_imagereward.core.weights.read import read_checkpoint
+from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
 
 RECIPE = replace(HEAD_ONLY, epochs=4)
 ONE = Backend("cpu")
@@ -45,8 +49,8 @@ def train(rankings: list[Ranking], base: Path, folder: Path, **options: Any) -> 
 
 
 def stop_at(step: int) -> Any:
-    def on_step(done: int, total: int) -> None:
-        if done == step and total < 30:  # not while the states are computed
+    def on_step(made: Step) -> None:
+        if made.done == step:
             raise Stop
 
     return on_step
@@ -96,7 +100,7 @@ def test_an_exception_saves_the_step_it_came_at(
     assert load_state(newest)["update"] == 5
     assert load_state(before)["update"] < 5
     steps: list[int] = []
-    result = train(few, small_base, folder, resume=True, on_step=lambda done, total: steps.append(done))
+    result = train(few, small_base, folder, resume=True, on_step=lambda step: steps.append(step.done))
     assert steps[0] == 6
     assert [epoch.epoch for epoch in result.history] == [0, 1, 2, 3, 4]
     assert_same(result.path, whole)
@@ -347,3 +351,184 @@ def test_processes_that_cannot_meet_are_reported(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ImageRewardError, match=r"cannot meet.*torchrun"):
         start_backend("cpu")
+
+
+# what an interrupted training leaves
+
+
+def left_of(rankings: list[Ranking], base: Path, folder: Path, step: int, **options: Any) -> Unfinished:
+    """What a training leaves that is broken off after that step."""
+    left: list[Unfinished] = []
+    with pytest.raises(Stop):
+        train(rankings, base, folder, on_step=stop_at(step), on_unfinished=left.append, **options)
+    (only,) = left
+    return only
+
+
+def trained_in(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors_of(path).items() if name.startswith("mlp.")}
+
+
+def test_before_the_first_validation_the_weights_of_now_are_left(
+    tmp_path: Path, few: list[Ranking], small_base: Path
+) -> None:
+    left = left_of(few, small_base, tmp_path, 1)
+    assert left.path == tmp_path / UNFINISHED
+    assert not (tmp_path / "ImageReward.safetensors").exists()
+    weights = load_state(checkpoints(tmp_path)[0])["weights"]
+    found = trained_in(left.path)
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    metadata = read_metadata(left.path)
+    assert metadata["unfinished"] == "stopped after 1 of 8 steps"
+    assert not {"epoch", "validation_accuracy"} & metadata.keys()
+    assert "1 of 8 steps" in str(left)
+    assert "not yet validated (accuracy on the training pairs so far" in str(left)
+
+
+def test_a_training_stopped_in_its_first_validation_leaves_the_weights_of_now(
+    tmp_path: Path, few: list[Ranking], small_base: Path
+) -> None:
+    left: list[Unfinished] = []
+    validations: list[str] = []
+
+    def stop_in_the_second(what: str, done: int, total: int) -> None:
+        validations.extend([what] if what == "validate" else [])
+        if len(validations) == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(few, small_base, tmp_path, on_images=stop_in_the_second, on_unfinished=left.append)
+    assert left[0].step == 2
+    assert left[0].best is None
+    assert left[0].path is not None
+
+
+def test_later_the_best_epoch_is_left_as_a_scorer(tmp_path: Path, few: list[Ranking], small_base: Path) -> None:
+    left = left_of(few, small_base, tmp_path, 5)
+    assert left.path is not None
+    assert left.best is not None
+    best = load_state(tmp_path / BEST)
+    found = trained_in(left.path)
+    assert all(torch.equal(found[name], best[name]) for name in best)
+    metadata = read_metadata(left.path)
+    assert (metadata["epoch"], metadata["unfinished"]) == (str(left.best.epoch), "stopped after 5 of 8 steps")
+    assert float(metadata["validation_accuracy"]) == left.accuracy == left.best.valid_accuracy
+    assert f"epoch {left.best.epoch} (validation accuracy {100 * left.accuracy:.1f}%)" in str(left)
+    scorer = load_scorer(left.path, device="cpu")
+    scores = torch.cat([score_images(scorer, list(r.images), r.prompt).total for r in few[:3]])
+    assert scores.mean().item() == pytest.approx(0, abs=1e-3)  # of the validation pictures
+    assert scores.std(unbiased=False).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_an_earlier_scorer_stays_and_the_end_clears_up(
+    tmp_path: Path, few: list[Ranking], small_base: Path, whole: dict[str, torch.Tensor]
+) -> None:
+    earlier = train(few, small_base, tmp_path).path
+    before = earlier.read_bytes()
+    left = left_of(few, small_base, tmp_path, 3)
+    assert earlier.read_bytes() == before
+    assert left.path is not None
+    again = left_of(few, small_base, tmp_path, 6, resume=True)
+    assert (again.step, again.path) == (6, left.path)
+    assert_same(train(few, small_base, tmp_path, resume=True).path, whole)
+    assert not left.path.exists()
+
+
+def test_nothing_is_left_where_nothing_was_trained(tmp_path: Path, few: list[Ranking], small_base: Path) -> None:
+    left: list[Unfinished] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "validate":
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(few, small_base, tmp_path, on_images=stop, on_unfinished=left.append)
+    assert not left
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_a_resume_that_is_refused_leaves_no_scorer(folder: Path, few: list[Ranking], small_base: Path) -> None:
+    kept = (folder / UNFINISHED).read_bytes()
+    with pytest.raises(ImageRewardError, match="is of another training"):
+        train(few[1:], small_base, folder, resume=True)
+    assert (folder / UNFINISHED).read_bytes() == kept
+
+
+def test_a_training_stopped_while_it_is_standardised_leaves_its_best(
+    tmp_path: Path, few: list[Ranking], small_base: Path
+) -> None:
+    recipe = replace(RECIPE, head_only=False, epochs=1, frozen=0.9)
+    left: list[Unfinished] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "standardise":
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_reward_model(
+            few[3:], few[:3], str(small_base), tmp_path, recipe, backend=ONE, on_images=stop, on_unfinished=left.append
+        )
+    assert left[0].best is not None
+    assert left[0].path == tmp_path / UNFINISHED
+
+
+def test_what_cannot_be_written_hides_no_error(
+    tmp_path: Path, few: list[Ranking], small_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sd_imagereward.core.preference.train_reward.export", full)
+    left = left_of(few, small_base, tmp_path, 3)
+    assert left.path is None
+    assert str(left).startswith("stopped after 3 of 8 steps; no scorer could be written: ")
+    assert "No space left on device" in str(left)
+
+
+def test_weights_that_are_not_finite_are_no_scorer(tmp_path: Path, few: list[Ranking], small_base: Path) -> None:
+    left: list[Unfinished] = []
+    recipe = replace(RECIPE, lr=1e30)
+    with pytest.raises(ImageRewardError, match="not finite"):
+        train_reward_model(
+            few[3:], few[:3], str(small_base), tmp_path, replace(recipe, batch_size=2), backend=ONE,
+            on_unfinished=left.append,
+        )  # fmt: skip
+    assert left[0].path is None
+    assert "finite" in left[0].reason or "deviation" in left[0].reason
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_stopped_by_a_signal_says_what_it_leaves_and_how_to_go_on(
+    few: list[Ranking], small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals,
+) -> None:  # fmt: skip
+    rows = [{"prompt": r.prompt, "generations": list(map(str, r.images)), "ranking": r.ranks} for r in few]
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(rows))
+    call = ["train-reward", "--data", str(data), "--base", str(small_base), "--head-only", "--epochs", "4"]
+    call += ["--valid-share", "0.3", "--device", "cpu", "--output"]
+    assert main([*call, str(tmp_path / "whole")]) in (0, 1)
+    capsys.readouterr()
+    shown = _Shown.on_step
+
+    def stop(self: _Shown, step: Step) -> None:
+        shown(self, step)
+        if step.done == 5:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(_Shown, "on_step", stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main([*call, str(tmp_path / "parts")]) == EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = capsys.readouterr().err
+    assert f"imagereward: stopped after 5 of 8 steps; {tmp_path / 'parts' / UNFINISHED} is a scorer" in said
+    assert "validation accuracy" in said
+    assert "--resume" in said
+    monkeypatch.setattr(_Shown, "on_step", shown)
+    assert main([*call, str(tmp_path / "parts"), "--resume"]) in (0, 1)
+    one, other = (tmp_path / name / "ImageReward.safetensors" for name in ("whole", "parts"))
+    assert_same(one, tensors_of(other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 from sd_imagereward.core import ImageRewardError, load_scorer, score_images
 from sd_imagereward.core.cli import main
+from sd_imagereward.core.files import progress
 from sd_imagereward.core.networks.wordpiece import WordPiece
 from sd_imagereward.core.preference.agreement import agreement
 from sd_imagereward.core.preference.batches import PromptReader
@@ -26,6 +28,7 @@ from sd_imagereward.core.preference.reward_model import load_base
 from sd_imagereward.core.preference.sources import PicturePairs, items_of
 from sd_imagereward.core.preference.states import compute_states
 from sd_imagereward.core.preference.train_reward import Trained, train_reward_model
+from sd_imagereward.core.preference.training import Step
 from sd_imagereward.core.training.backend import Backend
 from sd_imagereward.core.weights.read import read_checkpoint, read_metadata
 
@@ -117,14 +120,14 @@ def test_a_resumed_training_ends_in_the_same_weights(red_pictures: list[Ranking]
     few = red_pictures[:8]
     whole = train(few, small_base, tmp_path / "whole", recipe)
 
-    def stop(done: int, total: int) -> None:
-        if done == 8:  # in the middle of the second of three epochs of five steps
+    def stop(step: Step) -> None:
+        if step.done == 8:  # in the middle of the second of three epochs of five steps
             raise Stop
 
     with pytest.raises(Stop):
         train(few, small_base, tmp_path / "parts", recipe, on_step=stop, save_steps=2)
     steps: list[int] = []
-    parts = train(few, small_base, tmp_path / "parts", recipe, on_step=lambda d, t: steps.append(d), resume=True)
+    parts = train(few, small_base, tmp_path / "parts", recipe, on_step=lambda s: steps.append(s.done), resume=True)
     assert steps[0] in (7, 8, 9)
     assert_equal_weights(whole.path, parts.path)
     with pytest.raises(ImageRewardError, match="is of another training"):
@@ -331,13 +334,18 @@ def test_cached_states_are_used_again_and_a_changed_picture_is_noticed(small_bas
 
     def totals() -> set[int]:
         seen: set[int] = set()
-        train(rankings, small_base, tmp_path / "out", recipe, on_step=lambda done, total: seen.add(total))
+
+        def see(what: str, done: int, total: int) -> None:
+            if what == "states":
+                seen.add(total)
+
+        train(rankings, small_base, tmp_path / "out", recipe, on_images=see)
         return seen
 
-    assert totals() == {32, 2}  # 32 pictures, then two steps of 36 pairs
-    assert totals() == {2}
+    assert totals() == {32}
+    assert totals() == set()
     Image.new("RGB", (8, 8)).save(rankings[0].images[0])
-    assert totals() == {32, 2}
+    assert totals() == {32}
 
 
 def test_the_command(red_pictures: list[Ranking], small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -355,6 +363,41 @@ def test_the_command(red_pictures: list[Ranking], small_base: Path, tmp_path: Pa
     assert found["accuracy"]["value"] > 0.9
     assert len(read_rankings(data)) == 20
     assert main([*call[:4], str(tmp_path / "none.pt"), *call[5:]]) in (2, 3)
+
+
+def test_a_log_says_how_far_the_training_is(
+    red_pictures: list[Ranking], small_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data = _as_file(red_pictures[:12], tmp_path)
+    call = ["train-reward", "--data", str(data), "--base", str(small_base), "--epochs", "2", "--batch-size", "24"]
+    call += ["--valid-share", "0.3", "--device", "cpu"]
+    assert main([*call, "--output", str(tmp_path / "quiet")]) in (0, 1)
+    assert "train: " not in capsys.readouterr().err  # it is over at once
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    assert main([*call, "--output", str(tmp_path / "out")]) in (0, 1)
+    said = capsys.readouterr().err
+    number = r"\d+\.\d+"
+    line = rf"train: 3 of 4 steps \(75%\), epoch 2, loss {number}, accuracy {number}%, {number} images/s, .*, \d\d:\d\d left"
+    assert re.search(line, said), said
+    assert re.search(r"validate: 16 of 16 images \(100%\)", said)
+    assert re.search(r"standardise: 32 of 32 images \(100%\)", said)
+    assert "\r" not in said
+
+
+def test_a_terminal_shows_the_bar_and_each_epoch_on_a_line_of_its_own(
+    red_pictures: list[Ranking], small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    data = _as_file(red_pictures[:12], tmp_path)
+    call = ["train-reward", "--data", str(data), "--base", str(small_base), "--output", str(tmp_path / "out")]
+    assert main([*call, "--head-only", "--epochs", "3", "--valid-share", "0.3", "--device", "cpu"]) in (0, 1)
+    shown = terminal.getvalue()
+    assert re.search(r"train: +\d+%\|.*\| \d/6 .*epoch 1, loss", shown)
+    assert re.search(r"\repoch   3  train loss", shown)
 
 
 def test_tensorboard_is_written_when_it_is_there(red_pictures: list[Ranking], small_base: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,13 +110,24 @@ def test_the_real_wandb_takes_it_offline(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/evaluation/*.png"))) == 9
 
 
-def test_the_bar_shows_reward_loss_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = ProgressBar(4)
-    result = watched(bar)
-    shown = capsys.readouterr().err
-    assert f"reward {result.records[-1]['reward']:+.4f} loss {result.records[-1]['loss']:.2e}" in shown
+def test_the_bar_shows_reward_loss_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    result = watched(ProgressBar(4))
+    shown = terminal.getvalue()
+    assert f"reward {result.records[-1]['reward']:+.4f}, loss {result.records[-1]['loss']:.2e}" in shown
     assert "4/4" in shown
+    assert "update/s" in shown or "s/update" in shown
     assert "evaluation after 2 updates: reward" in shown
+
+
+def test_a_log_gets_the_messages_and_no_line_for_each_update(capsys: pytest.CaptureFixture[str]) -> None:
+    watched(ProgressBar(4))
+    shown = capsys.readouterr().err
+    assert "evaluation after 2 updates: reward" in shown
+    assert "loss" not in shown  # it took less than 5 seconds
+    assert "\r" not in shown
 
 
 @pytest.mark.parametrize(

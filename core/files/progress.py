@@ -24,7 +24,7 @@ class Progress:
         total: None if it is not known, or known later.
         done: what was done before, which says nothing of the pace.
         leave: a terminal keeps the bar once all is done.
-        hidden: show nothing but what is written with `write`.
+        hidden: show nothing.
         stream: stderr by default.
         clock: seconds, from any beginning.
     """
@@ -41,13 +41,12 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        stream = sys.stderr if stream is None else stream
+        stream = None if hidden else stream or sys.stderr
         self._console = stream if isinstance(stream, Console) else Console(stream, bars=True)
         self.label, self.unit, self.total, self.done, self.note = label, unit, total, done, ""
         self._first, self._clock, self._began = done, clock, clock()
         self._said: tuple[float, int] = (self._began, -1)  # when, and how much was done
-        self._bar = None if hidden or not self._on_terminal else self._drawn(leave)
-        self._silent = hidden
+        self._bar = self._drawn(leave) if self._on_terminal else None
 
     @property
     def _on_terminal(self) -> bool:
@@ -88,7 +87,7 @@ class Progress:
             self._bar.close()
         elif self._said[1] != self.done and self._clock() - self._began >= QUIET_SECONDS:
             self._say()
-        self._silent = True
+        self._said = (self._clock(), self.done)
 
     def __enter__(self) -> Progress:
         return self
@@ -97,10 +96,8 @@ class Progress:
         self.close()
 
     def _say(self) -> None:
-        now = self._clock()
-        if not self._silent:
-            print(self._line(now - self._began), file=self._console, flush=True)
-        self._said = (now, self.done)
+        self._said = (self._clock(), self.done)
+        print(self._line(self._said[0] - self._began), file=self._console, flush=True)
 
     def _line(self, seconds: float) -> str:
         """ "train: 120 of 1,200 steps (10%), loss 0.6512, 1.3 s/step, 23:24 left"."""

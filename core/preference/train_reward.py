@@ -184,7 +184,8 @@ def train_reward_model(
         return _finished(trainer, start, data, history, rewards)
     except BaseException:
         if backend.first and trainer.update:
-            (on_unfinished or _log_unfinished)(_leave_unfinished(trainer, start, data))
+            with interrupt_later():
+                (on_unfinished or _log_unfinished)(_leave_unfinished(trainer, start, data))
         raise
 
 
@@ -261,14 +262,13 @@ def _finished(trainer: RewardTrainer, start: Base, data: _Data, history: list[Ep
 def _leave_unfinished(trainer: RewardTrainer, start: Base, data: _Data) -> Unfinished:
     """The scorer of what is best so far. Whatever goes wrong here must not hide what broke the training off."""
     step, steps = trainer.update, trainer.steps
-    with interrupt_later():
-        try:
-            usable = trainer.usable()
-            metadata = _metadata(start, data, trainer.recipe, usable.best, usable.reward_mean, usable.reward_std)
-            metadata["unfinished"] = f"stopped after {step} of {counted(steps, 'step')}"
-            path = _export(start, trainer.folder, UNFINISHED, metadata)
-        except Exception as error:
-            return Unfinished(step, steps, None, None, float("nan"), reason=str(error))
+    try:
+        usable = trainer.usable()
+        metadata = _metadata(start, data, trainer.recipe, usable.best, usable.reward_mean, usable.reward_std)
+        metadata["unfinished"] = f"stopped after {step} of {counted(steps, 'step')}"
+        path = _export(start, trainer.folder, UNFINISHED, metadata)
+    except Exception as error:
+        return Unfinished(step, steps, None, None, float("nan"), reason=str(error))
     return Unfinished(step, steps, path, usable.best, usable.accuracy)
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from sd_imagereward.core.files.progress import LINE_SECONDS, Progress
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Clock:
@@ -135,3 +139,20 @@ def test_a_name_gives_the_terminal_no_orders(clock: Clock) -> None:
         clock.now += LINE_SECONDS
         progress.show(1)
     assert log.getvalue().startswith("\\u001b[2Jname: 1 B")
+
+
+def test_a_second_close_says_nothing_more(clock: Clock) -> None:
+    log = io.StringIO()
+    progress = Progress("train", "step", 8, stream=log, clock=clock)
+    progress.show(3)
+    progress.close()
+    clock.now += 100
+    progress.close()
+    assert log.getvalue() == ""
+
+
+def test_every_bar_is_this_one() -> None:
+    rooms = ("core", "comfyui_nodes", "sdwebui_extension", "scripts")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    drawn = [path for path in files if re.search(r"^\s*(from|import) tqdm", path.read_text(encoding="utf-8"), re.M)]
+    assert drawn == [ROOT / "core" / "files" / "progress.py"]

@@ -165,7 +165,7 @@ def save_tile(canvas: Canvas, name: str, titles: tuple[str, ...]) -> None:
     x, y = (round(origin[side] + BARS[side]) for side in (0, 1))
     tile = picture.crop((x, y, x + round(scale * (right - left)), y + round(scale * (bottom - top))))
     tile.thumbnail((TILE, TILE))
-    tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=80, optimize=True)
+    tile.save(ROOT / "example_workflows" / f"{name}.jpg", quality=68, optimize=True, progressive=True)
     print(f"{name}.jpg: {tile.width} x {tile.height}")
 
 

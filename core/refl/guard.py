@@ -7,8 +7,8 @@ The rule. A score *has fallen* when its mean change is below -tolerance standard
 is above +tolerance of them. Each held-out scorer is judged by itself, in its own range: an evaluation is *sound* when the score
 of none has fallen. The best checkpoint is the sound one of highest reward (with none sound, the one whose worst held-out score
 changed for the best). It *improves* on the untuned model when it is sound and its reward has risen; what does not improve is
-never recommended. The run stops when, `patience` evaluations in a row, a held-out score has fallen and the reward is up on the
-untuned model (it is hacked) or has fallen as well (the run diverges). Without held-out scorers nothing falls but the reward.
+never recommended. The run stops when `patience` evaluations in a row are not sound: in the last the reward is up on the untuned
+model (it is hacked), or it is not (the run diverges). Without held-out scorers an evaluation is sound unless its reward has fallen.
 """
 
 from __future__ import annotations
@@ -116,23 +116,19 @@ class Guard:
         now, before = evaluation.mean_diversity, self.untuned.mean_diversity
         return now / before if now is not None and before else None
 
-    def is_hacked(self, evaluation: Evaluation) -> bool:
-        return evaluation.mean_reward > self.untuned.mean_reward and self.has_fallen(evaluation)
-
-    def has_diverged(self, evaluation: Evaluation) -> bool:
-        """Has the reward fallen, and a held-out score with it?"""
-        held_out = self.has_fallen(evaluation) or not self.untuned.held_out
-        return held_out and self._is_below(evaluation.reward, self.untuned.reward)
+    def is_unsound(self, evaluation: Evaluation) -> bool:
+        """Has a held-out score fallen, or without any the reward itself?"""
+        if self.untuned.held_out:
+            return self.has_fallen(evaluation)
+        return self._is_below(evaluation.reward, self.untuned.reward)
 
     @property
     def end(self) -> str:
         """A key of `ENDS`: why the run should end now, "finished" if there is no reason."""
         last = self.evaluations[1:][-self.patience :]
-        if len(last) < self.patience:
+        if len(last) < self.patience or not all(map(self.is_unsound, last)):
             return "finished"
-        if all(map(self.is_hacked, last)):
-            return "early_stopped"
-        return "diverged" if all(map(self.has_diverged, last)) else "finished"
+        return "early_stopped" if last[-1].mean_reward > self.untuned.mean_reward else "diverged"
 
     def _is_below(self, values: Sequence[float], baseline: Sequence[float]) -> bool:
         mean, error = _mean_and_error(values, baseline)

@@ -158,6 +158,16 @@ def test_a_run_whose_scores_all_fall_diverges() -> None:
     assert not guard.improves(guard.best_tuned)
 
 
+def test_a_run_whose_held_out_score_falls_while_the_reward_stands_still_ends() -> None:
+    guard = Guard(patience=2)
+    guard.add(evaluation(0, 0.0, [1.0, 2.0]))
+    guard.add(evaluation(10, 0.1, [0.0, 1.0]))
+    guard.add(evaluation(20, 0.0, [0.0, 1.0]))
+    assert guard.end == "diverged"
+    guard.add(evaluation(30, 0.1, [0.0, 1.0]))
+    assert guard.end == "early_stopped"
+
+
 def test_a_gain_within_the_noise_is_no_improvement_and_not_recommended() -> None:
     guard = Guard()
     same = {"CLIP": (1.0, 1.0, 1.0)}
@@ -209,7 +219,7 @@ def test_of_several_held_out_scorers_each_is_judged_by_itself() -> None:
     guard.add(both(0, 0.0, [1.0, 2.0], [100.0, 300.0]))
     rises, falls = [101.0, 301.0], [50.0, 250.0]
     guard.add(both(10, 1.0, [0.8, 1.8], rises))  # 0.2 is much for CLIP
-    assert (guard.fallen(guard.evaluations[1]), guard.is_hacked(guard.evaluations[1])) == (["CLIP"], True)
+    assert (guard.fallen(guard.evaluations[1]), guard.is_unsound(guard.evaluations[1])) == (["CLIP"], True)
     guard.add(both(20, 2.0, [2.0, 3.0], falls))
     assert (guard.fallen(guard.evaluations[2]), guard.end) == (["Taste"], "early_stopped")
     # both fell: CLIP by 0.4 standard deviations of the untuned pictures' scores, Taste by 0.5 of its own

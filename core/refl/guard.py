@@ -8,7 +8,8 @@ is above +tolerance of them. Each held-out scorer is judged by itself, in its ow
 of none has fallen. The best checkpoint is the sound one of highest reward (with none sound, the one whose worst held-out score
 changed for the best). It *improves* on the untuned model when it is sound and its reward has risen; what does not improve is
 never recommended. The run stops when `patience` evaluations in a row are not sound: in the last the reward is up on the untuned
-model (it is hacked), or it is not (the run diverges). Without held-out scorers an evaluation is sound unless its reward has fallen.
+model (it is hacked), or it is not (the run diverges). Without held-out scorers an evaluation is sound unless its reward has
+fallen.
 """
 
 from __future__ import annotations

@@ -51,12 +51,6 @@ def unet() -> Any:
     )
 
 
-def text_encoder(vocabulary: int) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    return CLIPTextModel(CLIPTextConfig(**_text(vocabulary, layers=2)))
-
-
 def _text(vocabulary: int, layers: int) -> dict[str, Any]:
     return {
         "vocab_size": vocabulary,

@@ -103,13 +103,17 @@ def _rescale(vae: Any, paintings: Paintings) -> None:
     vae.post_quant_conv.weight /= scale
 
 
-def train_generator(vae: Any, paintings: Paintings, steps: int, seed: int, report: Report) -> Any:
-    """A Stable Diffusion 1 pipeline: noise prediction, captions left out in a tenth of the steps for guidance."""
+def train_generator(vae: Any, clip: Path, paintings: Paintings, steps: int, seed: int, report: Report) -> Any:
+    """A Stable Diffusion 1 pipeline: noise prediction, captions left out in a tenth of the steps for guidance.
+
+    clip: the folder of a CLIP, whose text encoder is the start of the pipeline's.
+    """
     from diffusers import DDPMScheduler
+    from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
-    tokenizer, vocabulary = networks.clip_tokenizer()
-    unet, text_encoder = networks.unet(), networks.text_encoder(vocabulary)
+    tokenizer, _ = networks.clip_tokenizer()
+    unet, text_encoder = networks.unet(), CLIPTextModel.from_pretrained(clip)
     scheduler = DDPMScheduler(**networks.BETAS)
     latents = _encoded(vae, paintings)
     known = ["", *CAPTIONS]
@@ -131,7 +135,7 @@ def train_generator(vae: Any, paintings: Paintings, steps: int, seed: int, repor
         noisy = scheduler.add_noise(latents[rows], noise, timesteps)
         return F.mse_loss(unet(noisy, timesteps, states).sample, noise)
 
-    train("U-Net", parameters, loss_of, steps, 1e-3, report)
+    train("U-Net", parameters, loss_of, steps, 2e-3, report)
     _average(parameters, averages, 0.0)
     for network in (unet, text_encoder):
         network.eval().requires_grad_(False)

@@ -32,7 +32,7 @@ class Size:
 
     paintings: int = 6000
     vae_steps: int = 2400
-    unet_steps: int = 2000
+    unet_steps: int = 2500
     blip_steps: int = 1500
     clip_steps: int = 800
     rankings: int = 7  # of four pictures, for each training caption
@@ -114,8 +114,8 @@ def pretrain_model(shop: Workshop) -> None:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(shop.vae).eval().requires_grad_(False)
-    paintings = pretraining.paint(shop.split.train, shop.size.paintings, 0.9, shop.seed)
-    made = pretraining.train_generator(vae, paintings, shop.size.unet_steps, shop.seed, shop.say)
+    paintings = pretraining.paint(shop.split.train, shop.size.paintings, 0.4, shop.seed)
+    made = pretraining.train_generator(vae, shop / "clip", paintings, shop.size.unet_steps, shop.seed, shop.say)
     made.save_pretrained(shop.model)
 
 

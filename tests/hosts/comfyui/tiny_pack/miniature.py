@@ -67,9 +67,11 @@ def _is_ours(sd) -> bool:
 
 @contextmanager
 def _groups():
-    usual = autoencoder.Normalize
-    autoencoder.Normalize = lambda in_channels, num_groups=32: usual(in_channels, GROUPS)
+    """Not another function in its place: layers hold it as a default."""
+    normalize = autoencoder.Normalize
+    usual = normalize.__defaults__
+    normalize.__defaults__ = (GROUPS,)
     try:
         yield
     finally:
-        autoencoder.Normalize = usual
+        normalize.__defaults__ = usual

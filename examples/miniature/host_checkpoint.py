@@ -87,7 +87,11 @@ def with_two_blocks(unet: Any) -> Any:
 
 
 def _place(name: str) -> str:
-    return name.replace(".resnets.1.", ".resnets.2.").replace(".attentions.1.", ".attentions.2.") if name.startswith("up_") else name
+    return (
+        name.replace(".resnets.1.", ".resnets.2.").replace(".attentions.1.", ".attentions.2.")
+        if name.startswith("up_")
+        else name
+    )
 
 
 def _passing(name: str, tensor: Tensor) -> Tensor:

@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 from hosts.comfyui.graphs import Graph, load, node
 from hosts.comfyui.server import Run, Server
-from hosts.miniature import Miniature, Values, said, truths, unpacked
+from hosts.miniature import NOISES, RANK, RATE, UPDATES, Miniature, Rows, compare, truths, unpacked
+from numpy.typing import NDArray
 from PIL import Image
-from sd_imagereward.examples.miniature.claims import mean_over_captions
-from sd_imagereward.examples.miniature.drawing import GUIDANCE, STEPS, Artist
+from sd_imagereward.examples.miniature.drawing import GUIDANCE, STEPS
 from sd_imagereward.examples.miniature.world import SIDE
 
-CAPTIONS, NOISES = 4, 4
 MODEL, CLIP, VAE, TUNED = ["9", 0], ["9", 1], ["9", 2], ["10", 0]
 TRAINING = {
-    "steps": 4,
+    "steps": UPDATES,
     "batch_size": 8,
     "accumulation": 1,
-    "learning_rate": 5e-4,
-    "rank": 16,
+    "learning_rate": RATE,
+    "rank": RANK,
     "resolution": SIDE,
     "sampler": "ddim",
     "denoising_steps": STEPS,
@@ -51,8 +50,7 @@ def miniature(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Miniat
 
 @pytest.fixture(scope="module")
 def texts(miniature: Miniature) -> list[str]:
-    """Captions that nothing was trained on."""
-    return miniature.split.test[:CAPTIONS]
+    return miniature.texts
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,9 @@ def drawing(model: list[object], texts: Sequence[str]) -> Graph:
     }
     sampling = {"steps": STEPS, "cfg": GUIDANCE, "sampler_name": "ddim", "scheduler": "ddim_uniform", "denoise": 1.0}
     for n, text in enumerate(texts):
-        read, sampled, decoded, scored, best = (f"{n}-{what}" for what in ("read", "sampled", "decoded", "scored", "best"))
+        read, sampled, decoded, scored, best = (
+            f"{n}-{what}" for what in ("read", "sampled", "decoded", "scored", "best")
+        )
         wires = {"model": model, "positive": [read, 0], "negative": ["20", 0], "latent_image": ["21", 0]}
         graph |= {
             read: node("CLIPTextEncode", clip=CLIP, text=text),
@@ -124,41 +124,40 @@ def drawings(server: Server, run: Run, texts: Sequence[str]) -> Drawn:
     def pictures(name: str) -> list[Image.Image]:
         return [Image.open(server.file(saved)).convert("RGB") for saved in run.outputs[name]["images"]]
 
-    return Drawn([pictures(f"{n}-all") for n in range(len(texts))], [pictures(f"{n}-one")[0] for n in range(len(texts))])
+    return Drawn(
+        [pictures(f"{n}-all") for n in range(len(texts))], [pictures(f"{n}-one")[0] for n in range(len(texts))]
+    )
 
 
 def test_comfyui_draws_as_well_as_diffusers(untuned: Drawn, texts: list[str], miniature: Miniature) -> None:
-    jobs = [(text, noise) for text in texts for noise in range(NOISES)]
-    theirs = [Image.fromarray(pixels) for pixels in Artist(miniature.folder / "model").draw(jobs)]
-    rows = [theirs[first : first + NOISES] for first in range(0, len(theirs), NOISES)]
-    rise, _ = said("diffusers, then ComfyUI", truths(texts, rows), truths(texts, untuned.all))
-    assert rise.low < 0 < rise.high or abs(rise.value) < 0.2
+    theirs = truths(texts, miniature.drawn_by_diffusers())
+    rise, _ = compare("diffusers, then ComfyUI", theirs, truths(texts, untuned.all))
+    assert abs(rise.value) < 0.2
 
 
 def test_pick_best_picks_better_pictures(untuned: Drawn, texts: list[str]) -> None:
     every, best = truths(texts, untuned.all), truths(texts, [[one] for one in untuned.best])
-    rise, _ = said(f"one of {NOISES}, then the best by reward", every.mean(1, keepdims=True), best)
+    rise, _ = compare(f"one of {NOISES}, then the best by reward", every.mean(1, keepdims=True), best)
     assert rise.low > 0
 
 
-def test_a_lora_trained_by_the_node_draws_better(
-    untuned: Drawn, trained: tuple[Drawn, Run], texts: list[str]
-) -> None:
-    rise, won = said("untuned, then tuned", truths(texts, untuned.all), truths(texts, trained[0].all))
+def test_a_lora_trained_by_the_node_draws_better(untuned: Drawn, trained: tuple[Drawn, Run], texts: list[str]) -> None:
     print(trained[1].outputs["10"]["text"])
+    rise, won = compare("untuned, then tuned", truths(texts, untuned.all), truths(texts, trained[0].all))
     assert rise.low > 0
     assert won.low > 0.5
 
 
 def test_the_stock_loader_draws_the_same_with_the_file(
-    furnished: Server, trained: tuple[Drawn, Run], texts: list[str]
+    furnished: Server, untuned: Drawn, trained: tuple[Drawn, Run], texts: list[str]
 ) -> None:
     few = texts[:4]
     file = trained[1].outputs["10"]["text"][0].split(":")[0]
     lora = node("LoraLoaderModelOnly", model=MODEL, lora_name=file, strength_model=1.0)
-    drawn = drawings(furnished, furnished.run({**base_graph(), "10": lora, **drawing(TUNED, few)}), few)
-    assert np.array_equal(stacked(drawn.all), stacked(trained[0].all[: len(few)]))
+    drawn = pixels(drawings(furnished, furnished.run({**base_graph(), "10": lora, **drawing(TUNED, few)}), few).all)
+    assert np.array_equal(drawn, pixels(trained[0].all[: len(few)]))
+    assert not np.array_equal(drawn, pixels(untuned.all[: len(few)]))
 
 
-def stacked(rows: Sequence[Sequence[Image.Image]]) -> Values:
+def pixels(rows: Rows) -> NDArray[np.uint8]:
     return np.array([[np.asarray(one) for one in row] for row in rows])

@@ -12,6 +12,7 @@ What no file can say: the hosts' code normalises in 32 groups of channels, the m
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,7 @@ def with_two_blocks(unet: Any) -> Any:
 
 
 def _place(name: str) -> str:
-    return (
-        name.replace(".resnets.1.", ".resnets.2.").replace(".attentions.1.", ".attentions.2.")
-        if name.startswith("up_")
-        else name
-    )
+    return re.sub(r"^(up_blocks\.\d+\.(?:resnets|attentions))\.1\.", r"\1.2.", name)
 
 
 def _passing(name: str, tensor: Tensor) -> Tensor:

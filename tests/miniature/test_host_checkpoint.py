@@ -19,9 +19,12 @@ TEXT = "a red circle above a blue square"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of random networks in the miniature's sizes."""
+    import transformers
+
     torch.manual_seed(0)
     tokenizer, vocabulary = networks.clip_tokenizer()
-    made = networks.pipeline(networks.vae(), networks.unet(), networks.text_encoder(vocabulary), tokenizer)
+    text_encoder = transformers.CLIPTextModel(networks.clip(vocabulary).config.text_config)
+    made = networks.pipeline(networks.vae(), networks.unet(), text_encoder, tokenizer)
     folder = tmp_path_factory.mktemp("model")
     made.save_pretrained(folder)
     return folder

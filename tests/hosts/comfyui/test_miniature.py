@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hosts.comfyui.graphs import Graph, load, node
 from hosts.comfyui.server import Run, Server
-from hosts.miniature import NOISES, RANK, RATE, UPDATES, Miniature, Rows, compare, truths, unpacked
+from hosts.miniature import NOISES, RANK, RATE, SLIGHT, UPDATES, Miniature, Rows, compare, truths, unpacked
 from numpy.typing import NDArray
 from PIL import Image
 from sd_imagereward.examples.miniature.drawing import GUIDANCE, STEPS
@@ -132,7 +132,8 @@ def drawings(server: Server, run: Run, texts: Sequence[str]) -> Drawn:
 def test_comfyui_draws_as_well_as_diffusers(untuned: Drawn, texts: list[str], miniature: Miniature) -> None:
     theirs = truths(texts, miniature.drawn_by_diffusers())
     rise, _ = compare("diffusers, then ComfyUI", theirs, truths(texts, untuned.all))
-    assert abs(rise.value) < 0.2
+    assert rise.low < SLIGHT
+    assert rise.high > -SLIGHT
 
 
 def test_pick_best_picks_better_pictures(untuned: Drawn, texts: list[str]) -> None:

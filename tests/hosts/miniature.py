@@ -18,8 +18,7 @@ from sd_imagereward.examples.miniature.kept import unpack
 from sd_imagereward.examples.miniature.world import Split, truth
 
 KEPT = Path(__file__).resolve().parents[1] / "data" / "miniature"
-CAPTIONS, NOISES = 14, 6  # that scenes draw
-RANK, UPDATES, RATE = 16, 60, 1e-3  # of the LoRA
+CAPTIONS, NOISES = 56, 6  # that scenes draw
 SLIGHT = 0.1  # a difference in truth that nobody would see
 Values = NDArray[np.float64]  # (captions, noises)
 Rows = Sequence[Sequence[Image.Image]]  # drawings of each caption

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from hosts.comfyui.graphs import Graph, load, node
 from hosts.comfyui.server import Run, Server
-from hosts.miniature import NOISES, RANK, RATE, SLIGHT, UPDATES, Miniature, Rows, compare, truths, unpacked
+from hosts.miniature import NOISES, SLIGHT, Miniature, Rows, compare, truths, unpacked
 from numpy.typing import NDArray
 from PIL import Image
 from sd_imagereward.examples.miniature.drawing import GUIDANCE, STEPS
+from sd_imagereward.examples.miniature.stages import RANK, RATE, UPDATES
 from sd_imagereward.examples.miniature.world import SIDE
 
 MODEL, CLIP, VAE, TUNED = ["9", 0], ["9", 1], ["9", 2], ["10", 0]
@@ -33,6 +34,7 @@ TRAINING = {
     "stop_last": STEPS - 1,
     "evaluation_cfg": GUIDANCE,
     "evaluation_images": 16,
+    "evaluate_every": UPDATES // 5,
     "sweep": False,
     "gradient_checkpointing": False,
 }

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hosts.miniature import NOISES, RANK, RATE, SLIGHT, UPDATES, Miniature, compare, truths, unpacked
+from hosts.miniature import NOISES, SLIGHT, Miniature, compare, truths, unpacked
 from PIL import Image
 from sd_imagereward.core.refl.config import ReflConfig
 from sd_imagereward.core.refl.loop import ReflTrainer
 from sd_imagereward.core.scorers.loading import load_scorer
 from sd_imagereward.examples.miniature.drawing import GUIDANCE, STEPS
 from sd_imagereward.examples.miniature.networks import WIDTH
+from sd_imagereward.examples.miniature.stages import RANK, RATE, UPDATES
 from sd_imagereward.examples.miniature.world import SIDE
 
 from .conftest import kind_of, webui_root
@@ -46,7 +47,7 @@ TRAINING = ReflConfig(
     accumulation=1,
     learning_rate=RATE,
     steps=UPDATES,
-    evaluate_every=20,
+    evaluate_every=UPDATES // 5,
     evaluation_images=16,
     evaluation_guidance=GUIDANCE,
     sweep=False,

@@ -116,7 +116,7 @@ def test_it_draws_as_well_as_diffusers_and_better_with_the_lora(webui: WebUI, mi
     assert difference.low < SLIGHT
     assert difference.high > -SLIGHT
     tuned = truths(texts, draw(webui, texts, " <lora:miniature:1>"))
+    assert complaints(webui) == []
     rise, won = compare("without the LoRA, then with it", plain, tuned)
     assert rise.low > 0
     assert won.low > 0.5
-    assert complaints(webui) == []

@@ -27,7 +27,7 @@ def kind_of(root: Path) -> type[WebUI]:
     return next((kind for kind in (SDNext, Neo) if kind.is_at(root)), WebUI)
 
 
-def _webui_root() -> Path:
+def webui_root() -> Path:
     path = os.environ.get("SDWEBUI_PATH")
     if not path or not os.environ.get("SDWEBUI_PYTHON"):
         pytest.skip("set SDWEBUI_PATH to a WebUI's checkout and SDWEBUI_PYTHON to its Python to run it")
@@ -38,7 +38,7 @@ def _webui_root() -> Path:
 def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
     if os.environ.get("SDWEBUI_CHECKPOINT"):
         return Path(os.environ["SDWEBUI_CHECKPOINT"])
-    root, folder = _webui_root(), tmp_path_factory.mktemp("stable-diffusion")
+    root, folder = webui_root(), tmp_path_factory.mktemp("stable-diffusion")
     maker, made, arguments = kind_of(root).checkpoint_maker(root, folder)
     tokenizer = str(shared_data / "clip-tokenizer")
     command = [os.environ["SDWEBUI_PYTHON"], str(Path(__file__).with_name(maker)), *arguments, tokenizer]
@@ -51,10 +51,10 @@ def furnish(
     tmp_path_factory: pytest.TempPathFactory, repository: Path, request: pytest.FixtureRequest
 ) -> Callable[..., WebUI]:
     """A WebUI that is not started yet: more arguments of its command line, other fields of `WebUI`."""
-    root = _webui_root()
-    checkpoint = request.getfixturevalue("sd_checkpoint")
+    root = webui_root()
 
-    def furnish(*more: str, **fields: Any) -> WebUI:
+    def furnish(*more: str, checkpoint: Path | None = None, **fields: Any) -> WebUI:
+        checkpoint = checkpoint or request.getfixturevalue("sd_checkpoint")
         data = tmp_path_factory.mktemp("webui")
         models = data / "models"
         (models / "Stable-diffusion").mkdir(parents=True)

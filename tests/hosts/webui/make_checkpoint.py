@@ -21,17 +21,17 @@ SMALL = {
 SHALLOW = {"channel_mult: [ 1, 2, 4, 4 ]": "channel_mult: [ 1, 2 ]"}
 
 
-def write_clip(folder: Path, tokenizer: Path, recognised: bool) -> None:
+def write_clip(folder: Path, tokenizer: Path, width: int, inner: int, heads: int, layers: int) -> None:
+    """A local CLIP folder without weights, which the checkpoint has."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("merges.txt", "vocab.json"):
         shutil.copyfile(tokenizer / name, folder / name)
-    width, heads, layers = (768, 12, 12) if recognised else (32, 4, 2)
     (folder / "config.json").write_text(
         json.dumps(
             {
                 "model_type": "clip_text_model",
                 "hidden_size": width,
-                "intermediate_size": 4 * width if recognised else 64,
+                "intermediate_size": inner,
                 "num_attention_heads": heads,
                 "num_hidden_layers": layers,
                 "max_position_embeddings": 77,
@@ -51,6 +51,14 @@ def write_clip(folder: Path, tokenizer: Path, recognised: bool) -> None:
     )
 
 
+def write_config(webui: Path, path: Path, clip: Path, changes: dict[str, str]) -> None:
+    """AUTOMATIC1111's description of Stable Diffusion 1 with other values, and the folder of `write_clip`."""
+    text = (webui / "configs" / "v1-inference.yaml").read_text()
+    for usual, ours in changes.items():
+        text = text.replace(usual, ours)
+    path.write_text(f"{text.rstrip()}\n      params:\n        version: {clip}\n")
+
+
 def main(webui: Path, folder: Path, tokenizer: Path, recognised: bool) -> None:
     import torch
     import transformers
@@ -62,12 +70,9 @@ def main(webui: Path, folder: Path, tokenizer: Path, recognised: bool) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_clip(folder / "clip", tokenizer, recognised)
-    text = (webui / "configs" / "v1-inference.yaml").read_text()
-    for usual, small in (SHALLOW if recognised else SMALL).items():
-        text = text.replace(usual, small)
-    text = f"{text.rstrip()}\n      params:\n        version: {folder / 'clip'}\n"
-    (folder / "random.yaml").write_text(text)
+    sizes = (768, 4 * 768, 12, 12) if recognised else (32, 64, 4, 2)
+    write_clip(folder / "clip", tokenizer, *sizes)
+    write_config(webui, folder / "random.yaml", folder / "clip", SHALLOW if recognised else SMALL)
 
     def random_text_model(name: str, **_: object) -> torch.nn.Module:
         return transformers.CLIPTextModel(transformers.CLIPTextConfig.from_pretrained(name))

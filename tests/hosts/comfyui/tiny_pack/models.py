@@ -162,9 +162,11 @@ VAE = {
 
 
 class TinyClipModel(comfy.sd1_clip.SDClipModel):
+    sizes: ClassVar = TEXT
+
     def __init__(self, device="cpu", dtype=None, model_options=None, **_):
         super().__init__(
-            device=device, dtype=dtype, textmodel_json_config=dict(TEXT), model_options=model_options or {}
+            device=device, dtype=dtype, textmodel_json_config=dict(self.sizes), model_options=model_options or {}
         )
 
 

@@ -91,9 +91,9 @@ class Tally:
         self.pairs += float(counted.sum())
         self.correct += float((ordered * (rewards[:, 0] > rewards[:, 1])).sum())
         self.ordered += float(ordered.sum())
-        raw = rewards.detach().double()
-        self.rewards += float((raw * counted[:, None]).sum())
-        self.squares += float((raw**2 * counted[:, None]).sum())
+        for pair, weight in zip(rewards.tolist(), counted.tolist(), strict=True):  # not every device has float64
+            self.rewards += weight * sum(pair)
+            self.squares += weight * sum(reward**2 for reward in pair)
 
     @property
     def mean_loss(self) -> float:

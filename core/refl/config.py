@@ -16,7 +16,7 @@ from ..files.parsing import parse_json, parse_yaml
 from ..files.text import read_text
 from ..scorers.mixture import split_specs
 from ..training.settings import expect_kind, expect_range, plain
-from .families import DIFFUSERS_TITLES, guidances_in_words
+from .families import DIFFUSERS_TITLES
 
 PRESETS = Path(__file__).parent / "presets"
 LAYER_CHOICES = ("attention", "linear")
@@ -73,8 +73,8 @@ class ReflConfig:
     lora_init: str = _setting("kaiming", "start of the down matrices: kaiming or gaussian (deviation 1 / rank)")
     lora_from: str = _setting("", "LoRA file to go on from (rank, alpha and layers are the file's)")
     # pictures
-    width: int = _setting(0, "width in pixels; 0: the model's own")
-    height: int = _setting(0, "height in pixels; 0: the model's own")
+    width: int = _setting(0, "width in pixels; 0: the model's")
+    height: int = _setting(0, "height in pixels; 0: the model's")
     sampler: str = _setting("ddpm", "ddpm (stochastic, the reference's) or ddim; in a host, the host's names")
     scheduler: str = _setting(
         "", "spacing of the noise levels, in hosts that have several; diffusers takes the model's own"
@@ -123,12 +123,10 @@ class ReflConfig:
     )
     seed: int = _setting(0, "seed of every random choice")
     # the guard
-    guard: bool = _setting(
-        True, "evaluate against held-out scorers, keep the best checkpoint, stop when the two part ways"
-    )
+    guard: bool = _setting(True, "evaluate, keep the best checkpoint, stop when a held-out score falls")
     held_out: str | tuple[str, ...] = _setting(
         "technical",
-        "scorers that are not in the reward, separated by commas, each judged by itself; or none to do without",
+        "scorers that are not in the reward, each judged by itself, or none",
     )
     evaluate_every: int = _setting(20, "updates between evaluations")
     evaluation_images: int = _setting(
@@ -139,8 +137,7 @@ class ReflConfig:
     )
     evaluation_guidance: float | None = _setting(
         None,
-        "guidance of the evaluation's pictures: what people will draw with; the model's usual one when not set "
-        f"({guidances_in_words()})",
+        "guidance of evaluations: what people draw with; the model's usual one when not set",
     )
     patience: int = _setting(
         3, "stop after this many evaluations in a row with the reward up and a held-out score down"

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from ...core.weights.read import read_checkpoint
 
 # Weights, and what must lie beside them.
 FILES = {
@@ -85,9 +86,9 @@ def _convert(source: Path, target: Path, convert: Convert) -> None:
             shutil.copyfile(parent / file, made / file)
         if name.endswith("/"):
             continue
-        with safe_open(source / name, framework="pt") as file:
-            metadata = file.metadata()
-        save_file(convert(load_file(source / name)), target / name, metadata=metadata)
+        checkpoint = read_checkpoint(source / name)
+        tensors = {each: stored.read() for each, stored in checkpoint.tensors.items()}
+        save_file(convert(tensors), target / name, metadata=dict(checkpoint.metadata))
 
 
 if __name__ == "__main__":

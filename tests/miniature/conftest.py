@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from sd_imagereward.core.scorers.loading import unload_all
 from sd_imagereward.examples.miniature.kept import unpack
 from sd_imagereward.examples.miniature.world import Split
 
@@ -33,3 +35,9 @@ class Kept(NamedTuple):
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     folder = tmp_path_factory.mktemp("miniature")
     return Kept(folder, Split.of(unpack(KEPT, folder)))
+
+
+@pytest.fixture(autouse=True)
+def _no_scorer_left() -> Iterator[None]:
+    yield
+    unload_all()

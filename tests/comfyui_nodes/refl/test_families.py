@@ -90,7 +90,7 @@ def test_a_new_row_is_known_and_its_blocks_are_covered(host: Any, monkeypatch: p
     names = ((__name__, "Block"), ("comfy.nowhere", "Block"))
     monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Block=Block))
     traits = ComfyFamily(model="New", blocks=names, in_place=True)
-    row = Family("new", "New", 64, LoraLayers(("layers.",), (".qkv",)), Base("new", "new/lora"), comfyui=traits)
+    row = Family("new", "New", 64, 1.0, LoraLayers(("layers.",), (".qkv",)), Base("new", "new/lora"), comfyui=traits)
     monkeypatch.setitem(FAMILIES, "new", row)
     host.New = type("New", (BaseModel,), {})
     network = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict({"qkv": nn.Linear(2, 2)}), Block()])})

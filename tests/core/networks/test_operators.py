@@ -35,7 +35,8 @@ ON_THE_CPU = {
     "_reduce": "the places and shares of the pixels, made from numbers",
     "_mean_and_error": "over lists of numbers",
     "in_float64": "after .cpu()",
-    "train_reward_model": "mean and standard deviation of what it gives",
+    "_finished": "mean and standard deviation of what it gives",
+    "_mean_distance": "pictures that were gathered on the CPU",
 }
 ONLY_WHERE_THERE_ARE = "_foreach_"  # torch's own choice, one tensor after the other elsewhere
 

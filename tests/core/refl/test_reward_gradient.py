@@ -71,6 +71,6 @@ def test_the_scorers_come_before_the_decoder_and_the_network_after() -> None:
 def test_an_evaluation_brings_each_scorer_before_it_scores() -> None:
     generator = Swapping()
     sampling = Sampling(width=64, height=64, steps=2)
-    scorers = ColourScorer(0), ColourScorer(1)
-    Evaluator(generator, *scorers, sampling, ["a cat"], 0, Backend("cpu")).evaluate(0, 1.0)
+    reward, held_out = ColourScorer(0), {"green": ColourScorer(1)}
+    Evaluator(generator, reward, held_out, sampling, ["a cat"], 0, Backend("cpu"), 1).evaluate(0, 1.0)
     assert generator.events == ["scored by red", "decode", "scored by green"]

@@ -5,6 +5,7 @@ python docs/pictures.py comfyui http://127.0.0.1:8188   # ComfyUI with `imagerew
 python docs/pictures.py refl http://127.0.0.1:8188      # ComfyUI with tests/hosts/comfyui/tiny_pack in custom_nodes
 python docs/pictures.py templates http://127.0.0.1:8188 # the same with input/demo; the tiles of example_workflows
 python docs/pictures.py gallery http://127.0.0.1:7861   # `imagereward gallery` on a folder of demo pictures
+python docs/pictures.py miniature miniature/seed-0      # drawings of examples/miniature, untuned and tuned
 """
 
 from __future__ import annotations
@@ -176,6 +177,22 @@ def gallery(url: str, profile: Path) -> None:
     save(page, "gallery.png")
 
 
+def miniature(folder: str, profile: Path) -> None:
+    """The first test captions, one drawing each: untuned above, tuned below, from the same noises."""
+    rows = []
+    for artist in ("untuned", "tuned"):
+        paths = sorted((Path(folder) / "drawings" / artist).glob("*_0.png"))[:32]
+        rows.append([Image.open(path).convert("RGB") for path in paths])
+    side, gap, across = 64, 4, 16
+    sheet = Image.new("RGB", (across * (side + gap) + gap, 4 * (side + gap) + 4 * gap), "#d8d8d8")
+    for n, pair in enumerate(zip(*rows, strict=True)):
+        for below, picture in enumerate(pair):
+            y = gap + (2 * (n // across) + below) * (side + gap) + 2 * gap * (n // across)
+            sheet.paste(picture, (gap + n % across * (side + gap), y))
+    sheet.quantize(256, dither=Image.Dither.NONE).save(IMAGES / "miniature.png", optimize=True)
+    print(f"miniature.png: {sheet.width} x {sheet.height}")
+
+
 def workflow(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -213,6 +230,7 @@ PICTURES: dict[str, Callable[[str, Path], None]] = {
     "refl": refl,
     "templates": templates,
     "gallery": gallery,
+    "miniature": miniature,
 }
 
 if __name__ == "__main__":

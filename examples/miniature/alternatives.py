@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "ReFL": {},
     "ReFL, a third of the learning rate": {"learning_rate": RATE / 3},
     "ReFL, three times the learning rate": {"learning_rate": 3 * RATE},
-    "ReFL, trained at the usual guidance": {"guidance": GUIDANCE},
+    "ReFL, trained without guidance": {"guidance": 1.0},
     "ReFL, the reference's sampler (ddpm)": {"sampler": "ddpm"},
     "ReFL, with prior loss": {"prior_weight": 1.0},
     "DRaFT-1": {"stop_window": (LAST, LAST)},

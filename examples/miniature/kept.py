@@ -83,12 +83,22 @@ def _convert(source: Path, target: Path, convert: Convert) -> None:
         made = target / parent.relative_to(source)
         made.mkdir(parents=True, exist_ok=True)
         for file in beside:
-            shutil.copyfile(parent / file, made / file)
+            _copy(parent / file, made / file)
         if name.endswith("/"):
             continue
         checkpoint = read_checkpoint(source / name)
         tensors = {each: stored.read() for each, stored in checkpoint.tensors.items()}
         save_file(convert(tensors), target / name, metadata=dict(checkpoint.metadata))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file as it is; of a configuration all but where it was loaded from, which is a place on one machine."""
+    if source.name != "config.json":
+        shutil.copyfile(source, target)
+        return
+    values = json.loads(source.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    target.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ TRAINING = {
     "denoising_steps": STEPS,
     "stop_first": 3 * STEPS // 4,
     "stop_last": STEPS - 1,
+    "cfg": GUIDANCE,
     "evaluation_cfg": GUIDANCE,
     "evaluation_images": 16,
     "evaluate_every": UPDATES // 5,

@@ -49,6 +49,7 @@ TRAINING = ReflConfig(
     steps=UPDATES,
     evaluate_every=UPDATES // 5,
     evaluation_images=16,
+    guidance=GUIDANCE,
     evaluation_guidance=GUIDANCE,
     sweep=False,
     dtype="float32",

@@ -102,9 +102,8 @@ def _distance(shape: str, x: float, y: float, size: float) -> NDArray[np.float32
     if shape == "square":
         return np.maximum(np.abs(dx), np.abs(dy)) - size
     if shape == "triangle":
-        slope = np.float32(2.2 / np.hypot(2.2, 1.2))
-        sides = (np.abs(dx) * 2.2 - (dy + 1.2 * size) * 1.2) / np.hypot(2.2, 1.2)
-        return np.maximum(sides - 0 * slope, dy - size)
+        sides = (np.abs(dx) * 2.2 - (dy + 1.2 * size) * 1.2) / float(np.hypot(2.2, 1.2))
+        return np.maximum(sides, dy - size)
     bars = [np.maximum(a - size * 1.15, b - size * _HALF_BAR) for a, b in [(abs(dx), abs(dy)), (abs(dy), abs(dx))]]
     return np.minimum(*bars)
 
